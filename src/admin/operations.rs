@@ -1,0 +1,468 @@
+//! What an administrator can do, on an open store.
+//!
+//! May import: store, auth, config, telemetry, types. Every failure says what, where, and what to do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::devices::{DeviceError, Devices, NewDevice};
+use super::protocol::*;
+use super::subscription::{Subscription, SubscriptionKeys};
+use crate::auth::{Auth, AuthError};
+use crate::store::{Account, Alias, Device, DeviceKind, DeviceState, Store, StoreError};
+use crate::telemetry::Telemetry;
+use crate::types::{Address, DeviceId, Domain, UnixMillis};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    store: Store,
+    auth: Auth,
+    devices: Devices,
+    telemetry: Arc<Telemetry>,
+    /// None: no server runs, the command line itself holds the store.
+    running_since: Option<Instant>,
+}
+
+type Done = Result<Reply, Failure>;
+
+impl Operations {
+    pub fn new(
+        store: Store,
+        auth: Auth,
+        devices: Devices,
+        telemetry: Arc<Telemetry>,
+        running_since: Option<Instant>,
+    ) -> Self {
+        Self {
+            store,
+            auth,
+            devices,
+            telemetry,
+            running_since,
+        }
+    }
+
+    /// Does it.
+    pub async fn run(&self, request: Request) -> Done {
+        match request {
+            Request::AccountAdd { address, password } => self.account_add(&address, password).await,
+            Request::AccountPasswd { address, password } => {
+                let account = self.account(&address)?;
+                let hash = self.hash(&password).await?;
+                self.store
+                    .account_set_password(account.id, hash)
+                    .await
+                    .map_err(|error| explain(error, &address))?;
+                done(format!("{} has a new password", account.address))
+            }
+            Request::AccountRemove { address } => {
+                let account = self.account(&address)?;
+                self.store
+                    .account_remove(account.id)
+                    .await
+                    .map_err(|error| explain(error, &address))?;
+                done(format!("{} and its mail are removed", account.address))
+            }
+            Request::AccountList => {
+                let mut accounts: Vec<_> =
+                    self.store.directory().accounts().map(|a| view(a)).collect();
+                accounts.sort_by(|a, b| a.address.cmp(&b.address));
+                Ok(Reply::Accounts { accounts })
+            }
+            Request::AccountShow { address } => self.account_show(&address),
+            Request::AliasAdd { address, targets } => self.alias_add(&address, &targets).await,
+            Request::AliasRemove { address } => {
+                let alias = parse_address(&address)?;
+                self.store
+                    .alias_remove(alias)
+                    .await
+                    .map_err(|error| explain(error, &address))?;
+                done(format!("alias {address} is removed"))
+            }
+            Request::AliasList => {
+                let directory = self.store.directory();
+                let mut aliases: Vec<_> = directory
+                    .aliases()
+                    .map(|alias| AliasView {
+                        address: alias.address.to_string(),
+                        targets: alias.targets.iter().map(Address::to_string).collect(),
+                    })
+                    .collect();
+                aliases.sort_by(|a, b| a.address.cmp(&b.address));
+                Ok(Reply::Aliases { aliases })
+            }
+            Request::DomainAdd { domain } => {
+                let name = parse_domain(&domain)?;
+                self.store
+                    .domain_add(name.clone())
+                    .await
+                    .map_err(|error| explain(error, &domain))?;
+                done(format!("domain {name} is added"))
+            }
+            Request::DomainRemove { domain } => {
+                let name = parse_domain(&domain)?;
+                self.store
+                    .domain_remove(name.clone())
+                    .await
+                    .map_err(|error| explain(error, &domain))?;
+                done(format!("domain {name} is removed"))
+            }
+            Request::DomainList => Ok(self.domains()),
+            Request::DeviceList { address } => {
+                let account = self.account(&address)?;
+                let devices = self.devices_of(&account)?;
+                Ok(Reply::Devices { devices })
+            }
+            Request::DeviceAdd { address, device } => self.device_add(&address, device).await,
+            Request::DeviceRemove { address, id } => self.device_remove(&address, id).await,
+            Request::DeviceTest { address, id } => self.device_test(&address, id).await,
+            Request::Status => Ok(Reply::Status {
+                status: Box::new(self.status()),
+            }),
+        }
+    }
+
+    async fn account_add(&self, address: &str, password: Password) -> Done {
+        let parsed = parse_address(address)?;
+        let directory = self.store.directory();
+        if !directory.domains().any(|d| d.domain == *parsed.domain()) {
+            let domain = parsed.domain();
+            return Err(Failure::new(
+                FailureKind::NotFound,
+                format!(
+                    "{domain} is not a domain of this server; add it first: posthorn domain add {domain}"
+                ),
+            ));
+        }
+        let hash = self.hash(&password).await?;
+        self.store
+            .account_add(parsed.clone(), hash)
+            .await
+            .map_err(|error| explain(error, address))?;
+        done(format!("account {parsed} is added"))
+    }
+
+    async fn alias_add(&self, address: &str, targets: &[String]) -> Done {
+        let alias = Alias {
+            address: parse_address(address)?,
+            targets: targets
+                .iter()
+                .map(|target| parse_address(target))
+                .collect::<Result<_, _>>()?,
+        };
+        if alias.targets.is_empty() {
+            return Err(Failure::new(
+                FailureKind::Usage,
+                format!("alias {address} needs at least one target"),
+            ));
+        }
+        let to = targets.join(", ");
+        self.store
+            .alias_put(alias)
+            .await
+            .map_err(|error| explain(error, address))?;
+        done(format!("alias {address} delivers to {to}"))
+    }
+
+    async fn device_remove(&self, address: &str, id: u32) -> Done {
+        let account = self.account(address)?;
+        let removed = self.devices.remove(account.id, DeviceId(id)).await;
+        removed.map_err(|error| device_failure(&error, address, id))?;
+        done(format!("device {id} of {} is removed", account.address))
+    }
+
+    async fn device_add(&self, address: &str, device: NewWebPush) -> Done {
+        let account = self.account(address)?;
+        let new = NewDevice {
+            name: device.name,
+            subscription: Subscription {
+                endpoint: device.endpoint,
+                expiration_time: None,
+                keys: SubscriptionKeys {
+                    p256dh: device.p256dh,
+                    auth: device.auth,
+                },
+            },
+            show: Default::default(),
+        };
+        let added = self.devices.add(account.id, new).await;
+        let added = added.map_err(|error| device_failure(&error, address, 0))?;
+        let device = self.store.device(account.id, DeviceId(added.id));
+        let device = device.and_then(|device| device.ok_or(StoreError::NoDevice));
+        let device = device.map_err(|error| explain(error, address))?;
+        Ok(Reply::Device {
+            device: Box::new(device_view(&device)),
+        })
+    }
+
+    async fn device_test(&self, address: &str, id: u32) -> Done {
+        let account = self.account(address)?;
+        let tested = self.devices.test(account.id, DeviceId(id)).await;
+        let tested = tested.map_err(|error| device_failure(&error, address, id))?;
+        let status = tested
+            .status
+            .map(|status| format!(" (HTTP {status})"))
+            .unwrap_or_default();
+        Ok(Reply::Tested {
+            delivered: tested.outcome == "delivered",
+            outcome: format!("{}{status}: {}", tested.outcome, tested.answer),
+        })
+    }
+
+    fn account_show(&self, address: &str) -> Done {
+        let account = self.account(address)?;
+        let failed = |error| explain(error, address);
+        let mut mailboxes = Vec::new();
+        for mailbox in &self.store.mailboxes(account.id).map_err(failed)?.mailboxes {
+            let status = self.store.mailbox_status(mailbox.key).map_err(failed)?;
+            mailboxes.push(MailboxView {
+                name: mailbox.name.clone(),
+                messages: status.messages,
+                unseen: status.unseen,
+                bytes: status.size,
+            });
+        }
+        let directory = self.store.directory();
+        let mut aliases: Vec<_> = directory
+            .aliases()
+            .filter(|alias| {
+                alias
+                    .targets
+                    .iter()
+                    .any(|target| target.lookup_key() == account.address.lookup_key())
+            })
+            .map(|alias| alias.address.to_string())
+            .collect();
+        aliases.sort();
+        Ok(Reply::Account {
+            account: Box::new(AccountDetail {
+                account: view(&account),
+                mailboxes,
+                aliases,
+                devices: self.devices_of(&account)?,
+            }),
+        })
+    }
+
+    fn domains(&self) -> Reply {
+        let directory = self.store.directory();
+        let mut accounts: HashMap<&Domain, u64> = HashMap::new();
+        for account in directory.accounts() {
+            *accounts.entry(account.address.domain()).or_default() += 1;
+        }
+        let mut domains: Vec<_> = directory
+            .domains()
+            .map(|domain| DomainView {
+                domain: domain.domain.to_string(),
+                created: when(domain.created),
+                accounts: accounts.get(&domain.domain).copied().unwrap_or(0),
+            })
+            .collect();
+        domains.sort_by(|a, b| a.domain.cmp(&b.domain));
+        Reply::Domains { domains }
+    }
+
+    fn devices_of(&self, account: &Account) -> Result<Vec<DeviceView>, Failure> {
+        let devices = self
+            .store
+            .devices(account.id)
+            .map_err(|error| explain(error, &account.address.to_string()))?;
+        Ok(devices.iter().map(device_view).collect())
+    }
+
+    fn status(&self) -> StatusView {
+        let store = self.store.status();
+        let connections = self
+            .telemetry
+            .gauge_by("posthorn_net_connections", "service")
+            .into_iter()
+            .map(|(service, count)| (service, count as u64))
+            .collect();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            running: self.running_since.is_some(),
+            uptime_secs: self.running_since.map_or(0, |at| at.elapsed().as_secs()),
+            connections,
+            domains: store.domains,
+            accounts: store.accounts,
+            aliases: store.aliases,
+            devices: store.devices,
+            outbox: store.outbox,
+            outbox_oldest_ms: store.outbox_oldest_ms,
+            log_bytes: store.log_bytes,
+            index_bytes: store.index_bytes,
+            disk_free_bytes: store.disk_free_bytes,
+            log_end: store.log_end,
+            replayed_frames: store.replayed_frames,
+            rebuilt: store.rebuilt,
+        }
+    }
+
+    fn account(&self, address: &str) -> Result<Arc<Account>, Failure> {
+        let parsed = parse_address(address)?;
+        self.store
+            .directory()
+            .account_by_address(&parsed)
+            .cloned()
+            .ok_or_else(|| {
+                Failure::new(
+                    FailureKind::NotFound,
+                    format!("there is no account {parsed}; see posthorn account list"),
+                )
+            })
+    }
+
+    async fn hash(&self, password: &Password) -> Result<String, Failure> {
+        if password.is_empty() {
+            return Err(Failure::new(FailureKind::Usage, "the password is empty"));
+        }
+        self.auth
+            .hash(&password.secret())
+            .await
+            .map_err(|error| match error {
+                AuthError::Store(error) => explain(error, "the store"),
+                _ => Failure::new(
+                    FailureKind::Temporary,
+                    "the password could not be hashed: too many logins wait, or it is longer \
+                     than 1024 bytes",
+                ),
+            })
+    }
+}
+
+fn done(message: String) -> Done {
+    Ok(Reply::Done { message })
+}
+
+fn parse_address(text: &str) -> Result<Address, Failure> {
+    Address::parse(text).map_err(|error| {
+        Failure::new(
+            FailureKind::Usage,
+            format!("`{text}` is not a mail address: {error}"),
+        )
+    })
+}
+
+fn parse_domain(text: &str) -> Result<Domain, Failure> {
+    let usage = |reason: String| {
+        Failure::new(
+            FailureKind::Usage,
+            format!("`{text}` is not a mail domain: {reason}"),
+        )
+    };
+    match Domain::parse(text) {
+        Ok(domain) if domain.is_literal() => Err(usage("it is an address".into())),
+        Ok(domain) => Ok(domain),
+        Err(error) => Err(usage(error.to_string())),
+    }
+}
+
+/// The store's errors in an administrator's words.
+fn explain(error: StoreError, what: &str) -> Failure {
+    let (kind, advice) = match &error {
+        StoreError::Busy => (FailureKind::Temporary, "; try again"),
+        StoreError::DiskFull => (
+            FailureKind::Temporary,
+            "; free some space, or lower store.reserve_bytes",
+        ),
+        StoreError::Write(_) => (FailureKind::Temporary, "; look at the disk and the log"),
+        StoreError::Closed => (FailureKind::Temporary, "; try again when it runs"),
+        StoreError::NoAccount => (FailureKind::NotFound, "; see posthorn account list"),
+        StoreError::NoDomain => (FailureKind::NotFound, "; see posthorn domain list"),
+        StoreError::NoAlias => (FailureKind::NotFound, "; see posthorn alias list"),
+        StoreError::NoDevice => (FailureKind::NotFound, "; see posthorn device list"),
+        StoreError::NoMailbox => (FailureKind::NotFound, ""),
+        StoreError::Exists => (FailureKind::Exists, ""),
+        StoreError::Invalid(_) | StoreError::Limit(_) => (FailureKind::Failed, ""),
+        StoreError::DamagedBody | StoreError::Index(_) => {
+            (FailureKind::Failed, "; look at the server's log")
+        }
+    };
+    Failure::new(kind, format!("{what}: {error}{advice}"))
+}
+
+fn view(account: &Account) -> AccountView {
+    AccountView {
+        address: account.address.to_string(),
+        created: when(account.created),
+        disabled: account.disabled,
+    }
+}
+
+fn device_view(device: &Device) -> DeviceView {
+    let (kind, origin) = match &device.kind {
+        DeviceKind::WebPush { endpoint, .. } => ("webpush", origin(endpoint)),
+    };
+    DeviceView {
+        id: device.id.0,
+        name: device.name.clone(),
+        kind: kind.into(),
+        state: match &device.state {
+            DeviceState::Unverified { .. } => "unverified".into(),
+            DeviceState::Active => "active".into(),
+            DeviceState::Paused { .. } => "paused".into(),
+        },
+        origin,
+        last_success: device.last_success.map(when),
+        last_failure: device.last_failure.map(when),
+        last_error: device.last_error.clone(),
+        failures: device.failures,
+    }
+}
+
+/// Scheme and host of a capability URL; the rest is a secret.
+fn origin(endpoint: &str) -> String {
+    let end = endpoint
+        .match_indices('/')
+        .nth(2)
+        .map_or(endpoint.len(), |(at, _)| at);
+    endpoint[..end].to_owned()
+}
+
+fn when(at: UnixMillis) -> String {
+    i64::try_from(at.secs())
+        .ok()
+        .and_then(|secs| Timestamp::from_second(secs).ok())
+        .map_or_else(|| at.0.to_string(), |at| at.to_string())
+}
+
+fn device_failure(error: &DeviceError, address: &str, id: u32) -> Failure {
+    let kind = match error {
+        DeviceError::NotFound => FailureKind::NotFound,
+        _ => FailureKind::Failed,
+    };
+    let what = if id == 0 {
+        address.to_owned()
+    } else {
+        format!("device {id} of {address}")
+    };
+    Failure::new(kind, format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_origin_of_an_endpoint_is_shown() {
+        for (endpoint, shown) in [
+            (
+                "https://push.example.org/secret",
+                "https://push.example.org",
+            ),
+            ("http://127.0.0.1:99/a/b", "http://127.0.0.1:99"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(origin(endpoint), shown);
+        }
+    }
+
+    #[test]
+    fn time_is_rfc_3339() {
+        assert_eq!(when(UnixMillis(1_500)), "1970-01-01T00:00:01Z");
+    }
+}

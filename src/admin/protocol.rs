@@ -1,0 +1,273 @@
+//! What travels on the admin socket: one JSON object a line, a request and its answer.
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! May import: types. The same values are what `--json` prints, so a field once named stays.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::types::Secret;
+
+/// A password on its way over the socket, which only the server's own user can open.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    pub fn secret(&self) -> Secret {
+        Secret::new(self.0.as_bytes())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<Password> for String {
+    fn from(password: Password) -> Self {
+        password.0.to_string()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// One operation. Addresses and domains are text here and are checked by the operation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    AccountAdd {
+        address: String,
+        password: Password,
+    },
+    AccountPasswd {
+        address: String,
+        password: Password,
+    },
+    AccountRemove {
+        address: String,
+    },
+    AccountList,
+    AccountShow {
+        address: String,
+    },
+    AliasAdd {
+        address: String,
+        targets: Vec<String>,
+    },
+    AliasRemove {
+        address: String,
+    },
+    AliasList,
+    DomainAdd {
+        domain: String,
+    },
+    DomainRemove {
+        domain: String,
+    },
+    DomainList,
+    DeviceList {
+        address: String,
+    },
+    DeviceAdd {
+        address: String,
+        device: NewWebPush,
+    },
+    DeviceRemove {
+        address: String,
+        id: u32,
+    },
+    DeviceTest {
+        address: String,
+        id: u32,
+    },
+    Status,
+}
+
+/// A Web Push subscription as a browser gives it: the keys in base64url.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewWebPush {
+    pub name: String,
+    pub endpoint: String,
+    pub p256dh: String,
+    pub auth: String,
+}
+
+/// What an operation gives.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    Done { message: String },
+    Accounts { accounts: Vec<AccountView> },
+    Account { account: Box<AccountDetail> },
+    Aliases { aliases: Vec<AliasView> },
+    Domains { domains: Vec<DomainView> },
+    Devices { devices: Vec<DeviceView> },
+    Device { device: Box<DeviceView> },
+    Tested { outcome: String, delivered: bool },
+    Status { status: Box<StatusView> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AccountView {
+    pub address: String,
+    /// RFC 3339.
+    pub created: String,
+    pub disabled: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AccountDetail {
+    #[serde(flatten)]
+    pub account: AccountView,
+    pub mailboxes: Vec<MailboxView>,
+    pub aliases: Vec<String>,
+    pub devices: Vec<DeviceView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct MailboxView {
+    pub name: String,
+    pub messages: u32,
+    pub unseen: u32,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct AliasView {
+    pub address: String,
+    pub targets: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct DomainView {
+    pub domain: String,
+    pub created: String,
+    pub accounts: u64,
+}
+
+/// A device as its owner sees it. The endpoint is a capability: only its origin is shown.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct DeviceView {
+    pub id: u32,
+    pub name: String,
+    pub kind: String,
+    /// `unverified`, `active` or `paused`.
+    pub state: String,
+    pub origin: String,
+    pub last_success: Option<String>,
+    pub last_failure: Option<String>,
+    pub last_error: Option<String>,
+    pub failures: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct StatusView {
+    pub version: String,
+    /// False where the command line opened the store itself.
+    pub running: bool,
+    pub uptime_secs: u64,
+    /// By service.
+    pub connections: std::collections::BTreeMap<String, u64>,
+    pub domains: u64,
+    pub accounts: u64,
+    pub aliases: u64,
+    pub devices: u64,
+    pub outbox: u64,
+    pub outbox_oldest_ms: u64,
+    pub log_bytes: u64,
+    pub index_bytes: u64,
+    pub disk_free_bytes: u64,
+    pub log_end: String,
+    pub replayed_frames: u64,
+    pub rebuilt: bool,
+}
+
+/// Whose fault it was; the command line makes an exit status of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// What was asked for makes no sense.
+    Usage,
+    NotFound,
+    Exists,
+    /// It may work later.
+    Temporary,
+    Failed,
+}
+
+/// Why an operation was not done: what, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+/// One line of answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Ok(Reply),
+    Error(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_travel_as_one_line() {
+        let table = [
+            (
+                Request::AccountAdd {
+                    address: "a@b.test".into(),
+                    password: Password::new("x\ny".into()),
+                },
+                r#"{"op":"account-add","address":"a@b.test","password":"x\ny"}"#,
+            ),
+            (Request::Status, r#"{"op":"status"}"#),
+        ];
+        for (request, line) in table {
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            serde_json::from_str::<Request>(line).unwrap();
+        }
+        for nonsense in ["", "{}", r#"{"op":"no"}"#, r#"{"op":"account-add"}"#] {
+            assert!(serde_json::from_str::<Request>(nonsense).is_err());
+        }
+    }
+
+    #[test]
+    fn a_password_does_not_print() {
+        let request = Request::AccountPasswd {
+            address: "a@b.test".into(),
+            password: Password::new("hunter2".into()),
+        };
+        assert!(!format!("{request:?}").contains("hunter2"));
+    }
+}

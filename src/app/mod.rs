@@ -1,0 +1,262 @@
+//! Builds the server from the configuration; reload and shutdown.
+//!
+//! May import everything but cli. Start: lock and recover the store, bind every port, then say
+//! ready. Stop: take no more connections, let what is under way end within the grace time, then
+//! close the store. A second signal ends the process at once, which is as safe as a crash, and
+//! a crash is always safe.
+
+pub mod demo;
+
+mod demo_phone;
+mod devices;
+mod log;
+mod reload;
+mod services;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+
+use crate::admin::{Operations, socket};
+use crate::auth::Auth;
+use crate::config::{Config, ConfigError};
+use crate::store::{OpenError, Options, Store};
+use crate::telemetry::{MetricError, Telemetry};
+use crate::tls::{Certificates, TlsError};
+use services::Services;
+use signals::{Signals, Told};
+
+/// Why the server did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Log(String),
+    #[error("{key}: can't listen on {addr}: {source}{}", advice(source))]
+    Listen {
+        key: String,
+        addr: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] MetricError),
+    /// Setting up the demo.
+    #[error("demo: {0}")]
+    Demo(String),
+}
+
+impl AppError {
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; is another mail server running?",
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+/// What all parts of a running server share.
+#[derive(Clone)]
+struct Core {
+    /// As it was at the start.
+    config: Arc<Config>,
+    /// As it is now, after reloads.
+    live: Arc<ArcSwap<Config>>,
+    store: Store,
+    auth: Auth,
+    certificates: Arc<Certificates>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// Steps that only the demo has.
+trait Extra {
+    /// The store is open, nothing listens.
+    async fn prepare(&mut self, _core: &Core) -> Result<(), AppError> {
+        Ok(())
+    }
+    /// All ports are open; ready comes next.
+    async fn started(&mut self, _core: &Core) -> Result<(), AppError> {
+        Ok(())
+    }
+}
+
+/// `posthorn serve` has none.
+struct Nothing;
+impl Extra for Nothing {}
+
+/// `posthorn serve`: runs until it is told to stop.
+pub fn serve(path: &Path) -> Result<(), AppError> {
+    let (config, warnings) = Config::load(path)?;
+    log::start(&config.log).map_err(AppError::Log)?;
+    for warning in warnings {
+        tracing::warn!("{}", warning.render(&path.display().to_string()));
+    }
+    run(config, Some(path.to_owned()), Nothing)
+}
+
+fn run(config: Config, file: Option<PathBuf>, extra: impl Extra) -> Result<(), AppError> {
+    raise_file_limit();
+    let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("posthorn")
+        .max_blocking_threads(64)
+        .build()
+        .map_err(AppError::io("starting the runtime"))?;
+    let result = runtime.block_on(live(config, file, extra, grace));
+    // What did not end within the grace time is dropped here; the store is closed already.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    result
+}
+
+async fn live(
+    mut config: Config,
+    file: Option<PathBuf>,
+    mut extra: impl Extra,
+    grace: Duration,
+) -> Result<(), AppError> {
+    let started = Instant::now();
+    let mut signals = Signals::new().map_err(AppError::io("signals"))?;
+    // Before recovery, so that a forgotten server is noticed in a second and not in a minute.
+    for (key, addr) in config.listeners() {
+        std::net::TcpListener::bind(addr).map_err(|source| AppError::Listen {
+            key: key.to_owned(),
+            addr,
+            source,
+        })?;
+    }
+    let telemetry = Telemetry::new()?;
+    let store = open(&config, telemetry.clone()).await?;
+    let outcome = async {
+        let certificates = Certificates::load(&config.tls, &config.hostname, &config.data_dir)?;
+        let core = Core {
+            auth: Auth::new(store.clone(), &config.auth, telemetry.clone()),
+            certificates: Arc::new(certificates),
+            config: Arc::new(config.clone()),
+            live: Arc::new(ArcSwap::from_pointee(config.clone())),
+            store: store.clone(),
+            telemetry,
+        };
+        extra.prepare(&core).await?;
+        let services = Services::start(&core).await?;
+        let operations = Operations::new(
+            core.store.clone(),
+            core.auth.clone(),
+            services.devices(),
+            core.telemetry.clone(),
+            Some(started),
+        );
+        let limits = socket::Limits {
+            connections: config.limits.admin_connections,
+            timeout: Duration::from_secs(config.limits.admin_timeout_secs),
+        };
+        let admin = socket::serve(&config.data_dir, operations, limits, services.stop_token())
+            .map_err(AppError::io(
+                socket::path(&config.data_dir).display().to_string(),
+            ))?;
+        let begun = extra.started(&core).await;
+        if begun.is_ok() {
+            services.set_ready();
+            notify(&[NotifyState::Ready]);
+            tracing::info!(
+                hostname = config.hostname,
+                "ready after {} ms",
+                started.elapsed().as_millis()
+            );
+            until_stopped(&mut signals, file.as_deref(), &mut config, &core).await;
+        }
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("stopping");
+        tokio::select! {
+            () = services.stop(grace) => {}
+            () = second(&mut signals) => {
+                tracing::warn!("told twice to stop: stopping at once");
+                std::process::exit(1);
+            }
+        }
+        let _ = admin.await;
+        begun
+    }
+    .await;
+    store.close().await;
+    outcome
+}
+
+async fn until_stopped(
+    signals: &mut Signals,
+    file: Option<&Path>,
+    config: &mut Config,
+    core: &Core,
+) {
+    while signals.next().await == Told::Reload {
+        let Some(file) = file else {
+            tracing::info!("nothing to read again: there is no configuration file");
+            continue;
+        };
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        reload::reload(file, config, &core.auth, &core.certificates);
+        core.live.store(Arc::new(config.clone()));
+        notify(&[NotifyState::Ready]);
+    }
+}
+
+async fn second(signals: &mut Signals) {
+    while signals.next().await != Told::Stop {}
+}
+
+async fn open(config: &Config, telemetry: Arc<Telemetry>) -> Result<Store, AppError> {
+    let options = Options {
+        dir: config.data_dir.clone(),
+        config: config.store.clone(),
+        subaddress_separator: config.smtp.subaddress_separator,
+    };
+    tokio::task::spawn_blocking(move || Store::open(options, telemetry))
+        .await
+        .map_err(|error| AppError::Io {
+            what: "opening the store".into(),
+            source: std::io::Error::other(error),
+        })?
+        .map_err(AppError::Store)
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "sd_notify");
+    }
+}
+
+/// A connection is a file; the usual soft limit is 1024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "could not raise the limit on open files");
+    }
+}

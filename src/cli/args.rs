@@ -1,0 +1,185 @@
+//! What can be typed.
+//!
+//! May import: nothing of ours.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// A mail server that wakes phones.
+#[derive(Debug, Parser)]
+#[command(
+    name = "posthorn",
+    version,
+    about,
+    disable_help_subcommand = true,
+    after_help = "Start with: posthorn demo"
+)]
+pub(super) struct Args {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "POSTHORN_CONFIG",
+        default_value = "config/posthorn.toml"
+    )]
+    pub config: PathBuf,
+    /// Print for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Try it: sets everything up on loopback and runs.
+    Demo(DemoArgs),
+    /// Run the server.
+    Serve,
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Accounts: people with a password and mailboxes.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Addresses that deliver to accounts.
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Mail domains of this server.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// Phones, browsers and programs that are woken.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// How the server does, on one screen.
+    Status,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct DemoArgs {
+    /// Keep the data here; a later start goes on with it. Else it is temporary.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Services listen at this plus 525, 587, 465, 143, 993, 80 and 443.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u16).range(1..=64_500))]
+    pub port_base: u16,
+    /// The mail domain.
+    #[arg(long, value_name = "NAME", default_value = "posthorn.test")]
+    pub domain: String,
+    /// One more account; NAME may be a whole address. Can be given several times.
+    #[arg(long = "account", value_name = "NAME:PASSWORD")]
+    pub account: Vec<String>,
+    /// More accounts: user0, user1 and so on.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub accounts: u32,
+    /// The password of alice, bob and the accounts of --accounts.
+    #[arg(long, default_value = "posthorn-demo")]
+    pub password: String,
+    /// Take passwords without TLS, on loopback.
+    #[arg(long)]
+    pub insecure_login: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say what is wrong with it, with line and column.
+    Check,
+}
+
+/// Where a new password comes from.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PasswordSource {
+    /// Read the password from the first line of standard input instead of asking.
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountCommand {
+    /// Make an account.
+    Add {
+        address: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Set a new password.
+    Passwd {
+        address: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Remove an account with all its mail.
+    Remove {
+        address: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List accounts.
+    List,
+    /// One account: mailboxes, aliases, devices.
+    Show { address: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AliasCommand {
+    /// Make or replace an alias.
+    Add {
+        address: String,
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
+    /// Remove an alias.
+    Remove { address: String },
+    /// List aliases.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DomainCommand {
+    /// Take mail for a domain.
+    Add { domain: String },
+    /// Stop taking mail for a domain that no account and no alias uses.
+    Remove { domain: String },
+    /// List domains.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceCommand {
+    /// List the devices of an account.
+    List { address: String },
+    /// Add a Web Push subscription.
+    Add {
+        address: String,
+        /// What its owner calls it.
+        #[arg(long)]
+        name: String,
+        /// The subscription's endpoint.
+        #[arg(long)]
+        endpoint: String,
+        /// The subscription's `p256dh` key, in base64url.
+        #[arg(long)]
+        p256dh: String,
+        /// The subscription's `auth` secret, in base64url.
+        #[arg(long)]
+        auth: String,
+    },
+    /// Remove a device.
+    Remove { address: String, id: u32 },
+    /// Send a wake-up and print what came of it.
+    Test { address: String, id: u32 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,253 @@
+//! Does what was typed.
+//!
+//! May import: admin, app, auth, config, store, telemetry. A command that needs the store asks
+//! the running server; where none runs it opens the store itself.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::*;
+use super::{CliError, show};
+use crate::admin::devices::Devices;
+use crate::admin::protocol::NewWebPush;
+use crate::admin::{Operations, Password, Reply, Request, socket};
+use crate::app;
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::store::{OpenError, Options, Store};
+use crate::telemetry::Telemetry;
+
+type Done = Result<(), CliError>;
+
+pub(super) fn run(args: Args) -> Done {
+    let Args {
+        config,
+        json,
+        command,
+    } = args;
+    let request = match command {
+        Command::Demo(demo) => return run_demo(demo, json),
+        Command::Serve => return app::serve(&config).map_err(CliError::failed),
+        Command::Config(ConfigCommand::Check) => return check(&config, json),
+        Command::Account(command) => account(command)?,
+        Command::Alias(command) => match command {
+            AliasCommand::Add { address, targets } => Request::AliasAdd { address, targets },
+            AliasCommand::Remove { address } => Request::AliasRemove { address },
+            AliasCommand::List => Request::AliasList,
+        },
+        Command::Domain(command) => match command {
+            DomainCommand::Add { domain } => Request::DomainAdd { domain },
+            DomainCommand::Remove { domain } => Request::DomainRemove { domain },
+            DomainCommand::List => Request::DomainList,
+        },
+        Command::Device(command) => match command {
+            DeviceCommand::List { address } => Request::DeviceList { address },
+            DeviceCommand::Add {
+                address,
+                name,
+                endpoint,
+                p256dh,
+                auth,
+            } => Request::DeviceAdd {
+                address,
+                device: NewWebPush {
+                    name,
+                    endpoint,
+                    p256dh,
+                    auth,
+                },
+            },
+            DeviceCommand::Remove { address, id } => Request::DeviceRemove { address, id },
+            DeviceCommand::Test { address, id } => Request::DeviceTest { address, id },
+        },
+        Command::Status => Request::Status,
+    };
+    let reply = operate(&config, request)?;
+    print(&reply, json)?;
+    match reply {
+        Reply::Tested {
+            delivered: false, ..
+        } => Err(CliError::Failed("the device was not woken".into())),
+        _ => Ok(()),
+    }
+}
+
+fn run_demo(demo: DemoArgs, json: bool) -> Done {
+    let accounts = demo
+        .account
+        .iter()
+        .map(|given| match given.rsplit_once(':') {
+            Some((name, password)) if !name.is_empty() && !password.is_empty() => {
+                Ok((name.to_owned(), password.to_owned()))
+            }
+            _ => Err(CliError::Usage(format!(
+                "--account {given}: write it as NAME:PASSWORD"
+            ))),
+        })
+        .collect::<Result<_, _>>()?;
+    app::demo::run(app::demo::Options {
+        dir: demo.dir,
+        port_base: demo.port_base,
+        domain: demo.domain,
+        accounts,
+        numbered: demo.accounts,
+        password: demo.password,
+        insecure_login: demo.insecure_login,
+        json,
+    })
+    .map_err(CliError::failed)
+}
+
+fn check(path: &Path, json: bool) -> Done {
+    let (_, warnings) = Config::load(path).map_err(CliError::failed)?;
+    let shown: Vec<String> = warnings
+        .iter()
+        .map(|warning| warning.render(&path.display().to_string()))
+        .collect();
+    if json {
+        write_line(&serde_json::json!({ "ok": true, "warnings": shown }).to_string())
+    } else {
+        for warning in &shown {
+            eprintln!("{warning}");
+        }
+        write_line(&format!("{} is good", path.display()))
+    }
+}
+
+fn account(command: AccountCommand) -> Result<Request, CliError> {
+    Ok(match command {
+        AccountCommand::Add { address, password } => {
+            let password = new_password(&address, &password)?;
+            Request::AccountAdd { address, password }
+        }
+        AccountCommand::Passwd { address, password } => {
+            let password = new_password(&address, &password)?;
+            Request::AccountPasswd { address, password }
+        }
+        AccountCommand::Remove { address, yes } => {
+            if !yes {
+                confirm(&format!("Remove {address} with all its mail?"))?;
+            }
+            Request::AccountRemove { address }
+        }
+        AccountCommand::List => Request::AccountList,
+        AccountCommand::Show { address } => Request::AccountShow { address },
+    })
+}
+
+fn new_password(address: &str, source: &PasswordSource) -> Result<Password, CliError> {
+    let password = if source.password_stdin {
+        let mut line = String::new();
+        std::io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .map_err(CliError::failed)?;
+        line.truncate(line.trim_end_matches(['\r', '\n']).len());
+        line
+    } else {
+        let ask = |prompt: String| {
+            rpassword::prompt_password(prompt).map_err(|error| {
+                CliError::Failed(format!(
+                    "could not ask for a password ({error}); use --password-stdin"
+                ))
+            })
+        };
+        let first = ask(format!("New password for {address}: "))?;
+        if first != ask("Again: ".into())? {
+            return Err(CliError::Failed("the two passwords differ".into()));
+        }
+        first
+    };
+    if password.is_empty() {
+        return Err(CliError::Usage("the password is empty".into()));
+    }
+    Ok(Password::new(password))
+}
+
+fn confirm(question: &str) -> Done {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage(
+            "say --yes to do this without a question".into(),
+        ));
+    }
+    eprint!("{question} [y/N] ");
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(CliError::failed)?;
+    if line.trim().eq_ignore_ascii_case("y") || line.trim().eq_ignore_ascii_case("yes") {
+        Ok(())
+    } else {
+        Err(CliError::Failed("nothing was done".into()))
+    }
+}
+
+/// Asks the running server, or does it here where none runs.
+fn operate(path: &Path, request: Request) -> Result<Reply, CliError> {
+    let (config, _) = Config::load(path).map_err(CliError::failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::failed)?;
+    runtime.block_on(async {
+        let socket = socket::path(&config.data_dir);
+        match socket::connect(&config.data_dir).await {
+            Ok(Some(stream)) => {
+                // The server gives up first and says why.
+                let wait = Duration::from_secs(config.limits.admin_timeout_secs + 5);
+                Ok(socket::ask(stream, &request, wait).await?)
+            }
+            Ok(None) => directly(&config, request).await,
+            Err(error) => Err(CliError::Failed(format!(
+                "{}: {error}; run this as the user that the server runs as",
+                socket.display()
+            ))),
+        }
+    })
+}
+
+async fn directly(config: &Config, request: Request) -> Result<Reply, CliError> {
+    let telemetry = Telemetry::new().map_err(CliError::failed)?;
+    let options = Options {
+        dir: config.data_dir.clone(),
+        config: config.store.clone(),
+        subaddress_separator: config.smtp.subaddress_separator,
+    };
+    let store = Store::open(options, telemetry.clone()).map_err(|error| {
+        CliError::Failed(match &error {
+            OpenError::Locked { .. } => {
+                format!("{error}, and it does not answer; it may be starting or stopping")
+            }
+            _ => error.to_string(),
+        })
+    })?;
+    let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
+    let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
+    let devices = Devices::new(store.clone(), live, None);
+    let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
+    let result = operations.run(request).await;
+    store.close().await;
+    Ok(result?)
+}
+
+fn print(reply: &Reply, json: bool) -> Done {
+    let text = if json {
+        serde_json::to_string(reply).map_err(CliError::failed)?
+    } else {
+        show::reply(reply)
+    };
+    write_line(text.trim_end())
+}
+
+/// Like `println!`, but a reader that goes away (`| head`) is no panic.
+fn write_line(text: &str) -> Done {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Replies for people.
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! May import: admin's protocol.
+
+use crate::admin::Reply;
+use crate::admin::protocol::{AccountDetail, DeviceView, StatusView};
+
+pub(super) fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Done { message } => message.clone(),
+        Reply::Accounts { accounts } => table(
+            &["ADDRESS", "CREATED", ""],
+            accounts.iter().map(|account| {
+                let state = if account.disabled { "disabled" } else { "" };
+                vec![
+                    account.address.clone(),
+                    account.created.clone(),
+                    state.into(),
+                ]
+            }),
+        ),
+        Reply::Account { account } => detail(account),
+        Reply::Aliases { aliases } => table(
+            &["ALIAS", "DELIVERS TO"],
+            aliases
+                .iter()
+                .map(|alias| vec![alias.address.clone(), alias.targets.join(", ")]),
+        ),
+        Reply::Domains { domains } => table(
+            &["DOMAIN", "ACCOUNTS", "CREATED"],
+            domains.iter().map(|domain| {
+                vec![
+                    domain.domain.clone(),
+                    domain.accounts.to_string(),
+                    domain.created.clone(),
+                ]
+            }),
+        ),
+        Reply::Devices { devices } => device_table(devices),
+        Reply::Device { device } => format!(
+            "device {} ({}) is {}: a code was pushed to it; it is woken once the code comes back",
+            device.id, device.name, device.state
+        ),
+        Reply::Tested { outcome, .. } => outcome.clone(),
+        Reply::Status { status } => status_screen(status),
+    }
+}
+
+fn detail(account: &AccountDetail) -> String {
+    let mut text = format!(
+        "{}{}\ncreated  {}\naliases  {}\n\n",
+        account.account.address,
+        if account.account.disabled {
+            " (disabled)"
+        } else {
+            ""
+        },
+        account.account.created,
+        if account.aliases.is_empty() {
+            "none".into()
+        } else {
+            account.aliases.join(", ")
+        },
+    );
+    text.push_str(&table(
+        &["MAILBOX", "MESSAGES", "UNSEEN", "SIZE"],
+        account.mailboxes.iter().map(|mailbox| {
+            vec![
+                mailbox.name.clone(),
+                mailbox.messages.to_string(),
+                mailbox.unseen.to_string(),
+                bytes(mailbox.bytes),
+            ]
+        }),
+    ));
+    text.push('\n');
+    text.push_str(&device_table(&account.devices));
+    text
+}
+
+fn device_table(devices: &[DeviceView]) -> String {
+    table(
+        &[
+            "ID",
+            "NAME",
+            "KIND",
+            "STATE",
+            "SERVICE",
+            "LAST WOKEN",
+            "FAILURES",
+        ],
+        devices.iter().map(|device| {
+            let failures = match &device.last_error {
+                Some(error) if device.failures > 0 => format!("{} ({error})", device.failures),
+                _ => device.failures.to_string(),
+            };
+            vec![
+                device.id.to_string(),
+                device.name.clone(),
+                device.kind.clone(),
+                device.state.clone(),
+                device.origin.clone(),
+                device
+                    .last_success
+                    .clone()
+                    .unwrap_or_else(|| "never".into()),
+                failures,
+            ]
+        }),
+    )
+}
+
+fn status_screen(status: &StatusView) -> String {
+    let mut rows = vec![("posthorn", status.version.clone())];
+    if status.running {
+        rows.push(("uptime", duration(status.uptime_secs)));
+        let connections: Vec<_> = status
+            .connections
+            .iter()
+            .map(|(service, count)| format!("{service} {count}"))
+            .collect();
+        rows.push(("connections", connections.join(", ")));
+    } else {
+        rows.push(("server", "not running".into()));
+    }
+    rows.push((
+        "accounts",
+        format!(
+            "{} in {} domains, {} aliases, {} devices",
+            status.accounts, status.domains, status.aliases, status.devices
+        ),
+    ));
+    rows.push((
+        "outbox",
+        match status.outbox {
+            0 => "empty".into(),
+            owed => format!(
+                "{owed} wake-ups owed, the oldest for {}",
+                duration(status.outbox_oldest_ms / 1000)
+            ),
+        },
+    ));
+    rows.push((
+        "disk",
+        format!(
+            "log {}, index {}, free {}",
+            bytes(status.log_bytes),
+            bytes(status.index_bytes),
+            bytes(status.disk_free_bytes)
+        ),
+    ));
+    let rebuilt = if status.rebuilt {
+        ", index rebuilt"
+    } else {
+        ""
+    };
+    rows.push((
+        "log",
+        format!(
+            "at {}; {} groups replayed at start{rebuilt}",
+            status.log_end, status.replayed_frames
+        ),
+    ));
+    rows.iter()
+        .map(|(name, value)| format!("{name:<12} {}\n", plain(value)))
+        .collect()
+}
+
+/// Names come from strangers: a control character must not reach the terminal.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut lines = vec![head.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows.map(|row| row.iter().map(|cell| plain(cell)).collect()));
+    let mut widths = vec![0; head.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    lines
+        .iter()
+        .map(|line| {
+            let cells: String = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}  "))
+                .collect();
+            format!("{}\n", cells.trim_end())
+        })
+        .collect()
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        format!("{count} {name}")
+    } else {
+        format!("{value:.1} {name}")
+    }
+}
+
+fn duration(secs: u64) -> String {
+    let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3600 => format!("{minutes} min {} s", secs % 60),
+        3600..86_400 => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::protocol::AliasView;
+
+    #[test]
+    fn figures_for_people() {
+        for (count, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 40, "5.0 TiB"),
+        ] {
+            assert_eq!(bytes(count), shown);
+        }
+        for (secs, shown) in [
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3_660, "1 h 1 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(duration(secs), shown);
+        }
+    }
+
+    #[test]
+    fn columns_line_up_and_controls_do_not_pass() {
+        let aliases = ["a@b.test", "long\u{1b}name@b.test"].map(|address| AliasView {
+            address: address.into(),
+            targets: vec!["c@b.test".into(), "d@b.test".into()],
+        });
+        let shown = reply(&Reply::Aliases {
+            aliases: aliases.into(),
+        });
+        assert_eq!(
+            shown,
+            "ALIAS             DELIVERS TO\n\
+             a@b.test          c@b.test, d@b.test\n\
+             long\u{fffd}name@b.test  c@b.test, d@b.test\n"
+        );
+    }
+}

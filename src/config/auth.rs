@@ -1,0 +1,48 @@
+//! `[auth]`: password hashing and guessing.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// argon2id memory in KiB.
+    pub argon2_memory_kib: u32,
+    pub argon2_iterations: u32,
+    pub argon2_parallelism: u32,
+    /// Threads that hash, apart from all others.
+    pub hash_threads: usize,
+    /// Logins that may wait for them; more are told to come back.
+    pub hash_queue: usize,
+    /// For how long a password that was right is known again without hashing; 0: never.
+    pub cache_secs: u64,
+    /// How many right passwords are remembered so.
+    pub cache_entries: usize,
+    /// Wrong passwords an address and account may give in `failure_window_secs`.
+    pub max_failures: u32,
+    /// Wrong passwords an address may give for all accounts together.
+    pub max_failures_per_ip: u32,
+    pub failure_window_secs: u64,
+    /// Pairs of address and account that are remembered; the oldest are forgotten first.
+    pub max_tracked: usize,
+    /// Allows passwords without TLS on loopback connections.
+    pub insecure_loopback_login: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            argon2_memory_kib: 19 * 1024,
+            argon2_iterations: 2,
+            argon2_parallelism: 1,
+            hash_threads: 1,
+            hash_queue: 256,
+            cache_secs: 600,
+            cache_entries: 4096,
+            max_failures: 10,
+            max_failures_per_ip: 100,
+            failure_window_secs: 300,
+            max_tracked: 65_536,
+            insecure_loopback_login: false,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `[imap]`.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImapConfig {
+    /// STARTTLS; no password before it.
+    pub listen: Vec<SocketAddr>,
+    /// TLS from the first byte.
+    pub listen_tls: Vec<SocketAddr>,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    /// A command line without its literals.
+    pub max_line_bytes: usize,
+    /// One literal, and all literals of a command, before login.
+    pub max_literal_before_login: usize,
+    /// One literal that is not a message (a mailbox name, a search string).
+    pub max_literal_bytes: usize,
+    /// A message in APPEND.
+    pub max_append_bytes: u64,
+    /// An APPEND up to this stays in memory while it comes in; a larger one goes to a file.
+    pub spool_bytes: usize,
+    /// Nesting of parentheses in a command.
+    pub max_depth: usize,
+    /// `BAD` answers in a row before `BYE`.
+    pub max_bad_commands: u32,
+    /// Logged-in connections without a command (RFC 9051, 5.4: at least 30 minutes).
+    pub idle_timeout_secs: u64,
+    pub login_timeout_secs: u64,
+    /// A client that does not read is dropped after this.
+    pub write_timeout_secs: u64,
+    /// `* OK Still here` in IDLE; 0: never.
+    pub heartbeat_secs: u64,
+}
+
+impl Default for ImapConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![],
+            listen_tls: vec![],
+            max_connections: 20_000,
+            max_connections_per_ip: 100,
+            max_line_bytes: 64 * 1024,
+            max_literal_before_login: 4096,
+            max_literal_bytes: 256 * 1024,
+            max_append_bytes: 50 * 1024 * 1024,
+            spool_bytes: 256 * 1024,
+            max_depth: 32,
+            max_bad_commands: 10,
+            idle_timeout_secs: 35 * 60,
+            login_timeout_secs: 60,
+            write_timeout_secs: 60,
+            heartbeat_secs: 240,
+        }
+    }
+}

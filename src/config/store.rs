@@ -1,0 +1,44 @@
+//! `[store]`.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// sled's cache. Resident memory can reach about twice this.
+    pub cache_bytes: u64,
+    pub segment_bytes: u64,
+    /// One commit group.
+    pub group_messages: usize,
+    pub group_bytes: usize,
+    /// Changes that may wait for the committer; more are told to come back.
+    pub queue_len: usize,
+    /// Checkpoint of the index after this much time, where something changed.
+    pub checkpoint_millis: u64,
+    /// Below this much free disk, mail is refused for a time.
+    pub reserve_bytes: u64,
+    /// Mailboxes kept in memory beyond those that are selected.
+    pub open_mailboxes: usize,
+    pub max_mailboxes_per_account: usize,
+    pub max_devices_per_account: usize,
+    /// Groups that a feed can read from memory.
+    pub feed_groups: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            segment_bytes: 128 * 1024 * 1024,
+            group_messages: 64,
+            group_bytes: 4 * 1024 * 1024,
+            queue_len: 4096,
+            checkpoint_millis: 1000,
+            reserve_bytes: 512 * 1024 * 1024,
+            open_mailboxes: 1024,
+            max_mailboxes_per_account: 10_000,
+            max_devices_per_account: 32,
+            feed_groups: 4096,
+        }
+    }
+}

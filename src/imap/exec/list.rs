@@ -1,0 +1,137 @@
+//! LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC 6154; RFC 3501, 6.3.9).
+
+use std::collections::BTreeMap;
+
+use super::{Answer, Exec, Out};
+use crate::imap::command::List;
+use crate::imap::{encode, list::matches};
+use crate::store::MailboxInfo;
+
+/// A name in the hierarchy: a mailbox, a subscribed name without one, or only a parent.
+#[derive(Default)]
+struct Name {
+    info: Option<MailboxInfo>,
+    subscribed: bool,
+    children: bool,
+    /// Something below it is subscribed.
+    subscribed_below: bool,
+}
+
+impl Exec {
+    /// INBOX first, the rest by name.
+    fn names(&self) -> Result<BTreeMap<(bool, String), Name>, crate::store::StoreError> {
+        let list = self.store.mailboxes(self.account.id)?;
+        let key = |name: &str| (name != "INBOX", name.to_owned());
+        let mut names: BTreeMap<(bool, String), Name> = BTreeMap::new();
+        for info in &list.mailboxes {
+            let name = names.entry(key(&info.name)).or_default();
+            name.subscribed = info.subscribed;
+            name.info = Some(info.clone());
+        }
+        for missing in &list.subscribed_missing {
+            names.entry(key(missing)).or_default().subscribed = true;
+        }
+        let all: Vec<(String, bool, bool)> = names
+            .iter()
+            .map(|((_, n), v)| (n.clone(), v.info.is_some(), v.subscribed))
+            .collect();
+        for (name, exists, subscribed) in all {
+            for (at, _) in name.match_indices('/') {
+                let parent = names.entry(key(&name[..at])).or_default();
+                parent.children |= exists;
+                parent.subscribed_below |= subscribed;
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) async fn list(&mut self, list: &List, out: &mut Out<'_>) -> Answer {
+        if !list.extended && list.patterns.iter().all(String::is_empty) {
+            // Only the delimiter is asked for.
+            out.line("* LIST (\\Noselect) \"/\" \"\"");
+            return Ok("Listed".into());
+        }
+        let patterns: Vec<String> = list
+            .patterns
+            .iter()
+            .map(|p| format!("{}{p}", list.reference))
+            .collect();
+        for ((_, name), entry) in &self.names()? {
+            if !patterns.iter().any(|p| matches(p, name)) {
+                continue;
+            }
+            let recursive = list.select_recursive_match && entry.subscribed_below;
+            let chosen = if list.select_subscribed {
+                entry.subscribed || recursive
+            } else {
+                entry.info.is_some() || entry.children
+            };
+            let special = entry.info.as_ref().and_then(|i| i.special_use);
+            if !chosen || (list.select_special_use && special.is_none()) {
+                continue;
+            }
+            let mut attributes: Vec<&str> = Vec::new();
+            if entry.info.is_none() {
+                // A name that can't be selected: with the extended syntax it says why.
+                attributes.push(if list.extended || self.rev2 {
+                    "\\NonExistent"
+                } else {
+                    "\\Noselect"
+                });
+            }
+            attributes.push(if entry.children {
+                "\\HasChildren"
+            } else {
+                "\\HasNoChildren"
+            });
+            if entry.subscribed && (list.select_subscribed || list.return_subscribed) {
+                attributes.push("\\Subscribed");
+            }
+            if let Some(special) = special {
+                attributes.push(special.attribute());
+            }
+            let buf = &mut out.buf;
+            buf.extend_from_slice(format!("* LIST ({}) \"/\" ", attributes.join(" ")).as_bytes());
+            encode::mailbox(buf, name, self.rev2);
+            if recursive {
+                buf.extend_from_slice(b" (CHILDINFO (\"SUBSCRIBED\"))");
+            }
+            buf.extend_from_slice(b"\r\n");
+            if let (Some(items), Some(info)) = (&list.return_status, &entry.info) {
+                // RFC 5819, 2: a mailbox whose status can't be had is left out.
+                if let Ok(status) = self.store.mailbox_status(info.key) {
+                    self.write_status(&info.name, &status, items, &mut out.buf);
+                }
+            }
+            out.piece().await?;
+        }
+        Ok("Listed".into())
+    }
+
+    pub(super) async fn lsub(
+        &mut self,
+        reference: &str,
+        pattern: &str,
+        out: &mut Out<'_>,
+    ) -> Answer {
+        let pattern = format!("{reference}{pattern}");
+        for ((_, name), entry) in &self.names()? {
+            if !matches(&pattern, name) {
+                continue;
+            }
+            // RFC 3501, 6.3.9: with %, a parent of a subscribed name is shown as \Noselect.
+            let parent = pattern.ends_with('%') && entry.subscribed_below;
+            if !entry.subscribed && !parent {
+                continue;
+            }
+            let unselectable = !entry.subscribed || entry.info.is_none();
+            let attributes = if unselectable { "\\Noselect" } else { "" };
+            out.buf
+                .extend_from_slice(format!("* LSUB ({attributes}) \"/\" ").as_bytes());
+            encode::mailbox(&mut out.buf, name, self.rev2);
+            out.line("");
+            out.piece().await?;
+        }
+        Ok("Listed".into())
+    }
+}

@@ -1,0 +1,134 @@
+//! SELECT, EXAMINE, CREATE, DELETE, STATUS, CLOSE (RFC 9051, 6.3 and 6.4).
+
+use super::sync::Selected;
+use super::{Answer, Exec, Out, Refusal};
+use crate::imap::command::{SelectParameter, StatusItem};
+use crate::imap::encode;
+use crate::store::{MailboxInfo, MailboxStatus, SpecialUse};
+
+impl Exec {
+    pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
+        let list = self.store.mailboxes(self.account.id)?;
+        let found = list.find(name).cloned();
+        found.ok_or_else(|| Refusal::No("[NONEXISTENT] No such mailbox".into()))
+    }
+
+    pub(super) fn select(
+        &mut self,
+        name: &str,
+        parameters: &[SelectParameter],
+        read_only: bool,
+        out: &mut Out<'_>,
+    ) -> Answer {
+        if !parameters.is_empty() {
+            return Err(Refusal::Bad("Unknown parameter of SELECT".into()));
+        }
+        // Also where it fails, nothing is selected afterwards (RFC 9051, 6.3.2).
+        if self.selected.take().is_some() {
+            out.line("* OK [CLOSED] The previous mailbox is closed");
+        }
+        let info = self.find(name)?;
+        let selected = Selected::open(self.store.mailbox(info.key)?, read_only);
+        let snapshot = selected.numbering.clone();
+        selected.flag_lists(&snapshot, &mut out.buf);
+        out.line(&format!("* {} EXISTS", snapshot.len()));
+        if !self.rev2 {
+            out.line(&format!("* {} RECENT", selected.recent_set().len()));
+            if let Some(seq) = snapshot.first_unseen() {
+                out.line(&format!("* OK [UNSEEN {seq}] First unseen"));
+            }
+        }
+        out.line(&format!(
+            "* OK [UIDVALIDITY {}] UIDs are valid",
+            snapshot.uid_validity()
+        ));
+        out.line(&format!(
+            "* OK [UIDNEXT {}] Predicted next UID",
+            snapshot.uid_next()
+        ));
+        if self.rev2 {
+            out.buf.extend_from_slice(b"* LIST () \"/\" ");
+            encode::mailbox(&mut out.buf, &info.name, true);
+            out.line("");
+        }
+        self.selected = Some(selected);
+        Ok(if read_only {
+            "[READ-ONLY] Examined".into()
+        } else {
+            "[READ-WRITE] Selected".into()
+        })
+    }
+
+    pub(super) async fn create(&mut self, name: &str, uses: &[String]) -> Answer {
+        let mut special = None;
+        for name in uses {
+            let all = [
+                SpecialUse::Archive,
+                SpecialUse::Drafts,
+                SpecialUse::Junk,
+                SpecialUse::Sent,
+                SpecialUse::Trash,
+            ];
+            let found = all
+                .into_iter()
+                .find(|u| u.attribute().eq_ignore_ascii_case(name));
+            // RFC 6154, 3
+            if found.is_none() || special.is_some() {
+                return Err(Refusal::No(
+                    "[USEATTR] This special use is not possible".into(),
+                ));
+            }
+            special = found;
+        }
+        self.store
+            .mailbox_create(self.account.id, name, special)
+            .await?;
+        Ok("Created".into())
+    }
+
+    pub(super) async fn delete(&mut self, name: &str) -> Answer {
+        self.store.mailbox_delete(self.account.id, name).await?;
+        Ok("Deleted".into())
+    }
+
+    pub(super) fn status(&self, name: &str, items: &[StatusItem], out: &mut Out<'_>) -> Answer {
+        let info = self.find(name)?;
+        let status = self.store.mailbox_status(info.key)?;
+        self.write_status(&info.name, &status, items, &mut out.buf);
+        Ok("Status given".into())
+    }
+
+    pub(super) fn write_status(
+        &self,
+        name: &str,
+        status: &MailboxStatus,
+        items: &[StatusItem],
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b"* STATUS ");
+        encode::mailbox(out, name, self.rev2);
+        let pair = |item: &StatusItem| match item {
+            StatusItem::Messages => format!("MESSAGES {}", status.messages),
+            StatusItem::Recent => format!("RECENT {}", status.recent),
+            StatusItem::UidNext => format!("UIDNEXT {}", status.uid_next),
+            StatusItem::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
+            StatusItem::Unseen => format!("UNSEEN {}", status.unseen),
+            StatusItem::Deleted => format!("DELETED {}", status.deleted),
+            StatusItem::Size => format!("SIZE {}", status.size),
+            StatusItem::HighestModSeq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
+        };
+        let pairs: Vec<String> = items.iter().map(pair).collect();
+        out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());
+    }
+
+    /// CLOSE removes what is \Deleted, silently; not where the mailbox was only examined.
+    pub(super) async fn close(&mut self) -> Answer {
+        let Some(selected) = self.selected.take() else {
+            return Err(Refusal::Bad("No mailbox is selected".into()));
+        };
+        if !selected.read_only {
+            self.store.expunge(selected.key, None).await?;
+        }
+        Ok("Closed".into())
+    }
+}

@@ -1,0 +1,134 @@
+//! STORE, COPY, MOVE, EXPUNGE (RFC 9051, 6.4; RFC 4315; RFC 6851).
+
+use std::io::Write as _;
+
+use super::sync::put_flags;
+use super::{Answer, Exec, Out, Refusal};
+use crate::imap::command::{SequenceSet, StoreAction};
+use crate::store::{Copied, FlagAction, MailboxInfo};
+use crate::types::{Flag, UidSet};
+
+impl Exec {
+    pub(super) async fn store_flags(
+        &mut self,
+        set: &SequenceSet,
+        uid: bool,
+        action: StoreAction,
+        silent: bool,
+        flags: Vec<Flag>,
+        out: &mut Out<'_>,
+    ) -> Answer {
+        let key = self.writable()?.key;
+        let uids = self.uids(set, uid)?;
+        let action = match action {
+            StoreAction::Replace => FlagAction::Replace,
+            StoreAction::Add => FlagAction::Add,
+            StoreAction::Remove => FlagAction::Remove,
+        };
+        let changed = self
+            .store
+            .store_flags(key, uids.clone(), action, flags, None)
+            .await?;
+        let Some(selected) = self.selected.as_mut() else {
+            return Err(Refusal::Bad("No mailbox is selected".into()));
+        };
+        // The lists first, so that new keywords are known before they are used.
+        selected.absorb(&uids, &mut out.buf);
+        let current = selected.current();
+        let mut gone = false;
+        for (seq, told) in uids.ranges().flat_map(|r| selected.numbering.range(r)) {
+            let Some(message) = current.by_uid(told.uid) else {
+                gone = true;
+                continue;
+            };
+            if silent {
+                continue;
+            }
+            let _ = write!(out.buf, "* {seq} FETCH (");
+            if uid || self.rev2 {
+                let _ = write!(out.buf, "UID {} ", message.uid);
+            }
+            out.buf.extend_from_slice(b"FLAGS ");
+            let recent = !self.rev2 && selected.is_recent(message.uid);
+            put_flags(&mut out.buf, message.flags, current.keywords(), recent);
+            out.line(")");
+            out.piece().await?;
+        }
+        if !changed.refused_keywords.is_empty() {
+            return Err(Refusal::No(
+                "[LIMIT] The mailbox has too many keywords".into(),
+            ));
+        }
+        if gone {
+            return Err(Refusal::No(
+                "[EXPUNGEISSUED] Some messages were expunged".into(),
+            ));
+        }
+        Ok("Stored".into())
+    }
+
+    /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there.
+    pub(super) fn target(&self, name: &str) -> Result<MailboxInfo, Refusal> {
+        let list = self.store.mailboxes(self.account.id)?;
+        let found = list.find(name).cloned();
+        found.ok_or_else(|| Refusal::No("[TRYCREATE] No such mailbox".into()))
+    }
+
+    pub(super) async fn copy(&mut self, set: &SequenceSet, uid: bool, to: &str) -> Answer {
+        let from = self.selected()?.key;
+        let uids = self.uids(set, uid)?;
+        let to = self.target(to)?.key;
+        let copied = self.store.copy(from, uids, to).await?;
+        Ok(match copy_uid(&copied) {
+            Some(code) => format!("[{code}] Copied"),
+            None => "No messages copied".into(),
+        })
+    }
+
+    pub(super) async fn move_messages(
+        &mut self,
+        set: &SequenceSet,
+        uid: bool,
+        to: &str,
+        out: &mut Out<'_>,
+    ) -> Answer {
+        let from = self.writable()?.key;
+        let uids = self.uids(set, uid)?;
+        let to = self.target(to)?.key;
+        let moved = self.store.move_messages(from, uids, to).await?;
+        // RFC 6851, 4.3: before the EXPUNGEs.
+        if let Some(code) = copy_uid(&moved) {
+            out.line(&format!("* OK [{code}] Moved"));
+        }
+        Ok("Moved".into())
+    }
+
+    pub(super) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Answer {
+        let key = self.writable()?.key;
+        let uids = set.map(|set| self.uids(set, true)).transpose()?;
+        // EXPUNGE itself means what the client knows of; a message that came in since, and was
+        // marked by someone else, waits for the next one.
+        let known = self.selected()?.numbering.last_uid().map_or(0, |u| u.0);
+        let uids = uids.unwrap_or_else(|| UidSet::from_ranges([(1, known)]));
+        if known > 0 && !uids.is_empty() {
+            self.store.expunge(key, Some(uids)).await?;
+        }
+        Ok("Expunged".into())
+    }
+}
+
+/// `COPYUID validity source target`; the sets run in parallel (RFC 4315, 3), so they are
+/// written as ranges in order, not sorted.
+fn copy_uid(copied: &Copied) -> Option<String> {
+    if copied.source.is_empty() {
+        return None;
+    }
+    let set = |uids: &[crate::types::Uid]| uids.iter().map(|u| u.0).collect::<UidSet>();
+    // Both rise: UIDs are given out in the order of the source.
+    Some(format!(
+        "COPYUID {} {} {}",
+        copied.uid_validity,
+        set(&copied.source),
+        set(&copied.target)
+    ))
+}

@@ -1,0 +1,296 @@
+//! Commands on the store, and their answers. One file per family.
+//!
+//! May import: store, config, mail, telemetry, types. Not a machine: it reads the store and
+//! writes to the connection, in pieces, so that a slow reader holds no more than one piece.
+//!
+//! Invariants: an answer names only sequence numbers of the session's own view; EXPUNGE is not
+//! told while FETCH, STORE or SEARCH by sequence number is answered (RFC 9051, 7.5.1).
+
+mod append;
+mod fetch;
+mod list;
+mod mailboxes;
+mod messages;
+mod search;
+pub mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use self::sync::{Selected, Telling};
+use super::command::{Command, SequenceSet, Tagged};
+use crate::net::Stream;
+use crate::store::{Account, Store, StoreError};
+use crate::telemetry::{ImapResult, Telemetry};
+use crate::types::UidSet;
+
+pub use append::Incoming;
+
+/// The client is gone, or does not read.
+#[derive(Debug)]
+pub struct Gone {
+    pub stalled: bool,
+}
+
+/// Answers on their way: collected, and written in pieces.
+pub struct Out<'a> {
+    pub buf: Vec<u8>,
+    stream: &'a mut Stream,
+    patience: Duration,
+}
+
+/// What is collected before it is written.
+const PIECE: usize = 64 * 1024;
+
+impl<'a> Out<'a> {
+    pub fn new(stream: &'a mut Stream, patience: Duration) -> Self {
+        Self {
+            buf: Vec::new(),
+            stream,
+            patience,
+        }
+    }
+
+    pub async fn flush(&mut self) -> Result<(), Gone> {
+        if self.buf.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.stream.write_all(&self.buf).await?;
+            self.stream.flush().await
+        };
+        let written = tokio::time::timeout(self.patience, write).await;
+        self.buf.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Gone { stalled: false }),
+            Err(_) => Err(Gone { stalled: true }),
+        }
+    }
+
+    /// Writes if there is much; lets others run.
+    async fn piece(&mut self) -> Result<(), Gone> {
+        if self.buf.len() >= PIECE {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, text: &str) {
+        self.buf.extend_from_slice(text.as_bytes());
+        self.buf.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The tagged answer, without its tag.
+type Answer = Result<String, Refusal>;
+
+/// NO or BAD and its text.
+enum Refusal {
+    No(String),
+    Bad(String),
+    Gone(Gone),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::No(store_error(&error))
+    }
+}
+
+impl From<Gone> for Refusal {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
+}
+
+impl From<sync::NoSuchNumber> for Refusal {
+    fn from(_: sync::NoSuchNumber) -> Self {
+        Self::Bad("No such message number".into())
+    }
+}
+
+/// The store's errors as response codes (RFC 5530; RFC 9051, 7.1).
+pub(super) fn store_error(error: &StoreError) -> String {
+    let code = match error {
+        StoreError::NoMailbox => "NONEXISTENT",
+        StoreError::Exists => "ALREADYEXISTS",
+        StoreError::Limit(_) => "LIMIT",
+        StoreError::Invalid(_) => "CANNOT",
+        StoreError::NoAccount => "UNAVAILABLE",
+        StoreError::DamagedBody => "SERVERBUG",
+        _ => "UNAVAILABLE",
+    };
+    format!("[{code}] {error}")
+}
+
+/// One logged-in session's side of the store.
+pub struct Exec {
+    pub store: Store,
+    pub telemetry: Arc<Telemetry>,
+    pub account: Arc<Account>,
+    pub selected: Option<Selected>,
+    pub rev2: bool,
+    /// Of the command that runs; ESEARCH names it.
+    pub tag: String,
+}
+
+impl Exec {
+    /// Runs a command and writes its whole answer.
+    pub async fn run(&mut self, tagged: Tagged, out: &mut Out<'_>) -> Result<(), Gone> {
+        let Tagged { tag, command } = tagged;
+        self.tag.clone_from(&tag);
+        let name = name(&command);
+        let telling = telling(&command);
+        let closes = matches!(
+            command,
+            Command::Close | Command::Unselect | Command::Select { .. }
+        );
+        let answer = Box::pin(self.command(command, out)).await;
+        if !closes {
+            self.tell(telling, out);
+        }
+        let (result, text) = match answer {
+            Ok(text) => (ImapResult::Ok, format!("OK {text}")),
+            Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
+            Err(Refusal::Bad(text)) => (ImapResult::Bad, format!("BAD {text}")),
+            Err(Refusal::Gone(gone)) => return Err(gone),
+        };
+        self.telemetry.imap.command(name, result);
+        out.line(&format!("{tag} {text}"));
+        out.flush().await
+    }
+
+    /// Tells what is new in the selected mailbox; gives the newest message announced.
+    pub fn tell(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
+        let selected = self.selected.as_mut()?;
+        if selected.mailbox.is_deleted() {
+            out.line("* OK [CLOSED] The mailbox was deleted");
+            self.selected = None;
+            return None;
+        }
+        selected.sync(telling, self.rev2, &mut out.buf)
+    }
+
+    async fn command(&mut self, command: Command, out: &mut Out<'_>) -> Answer {
+        match command {
+            Command::Noop | Command::Check => Ok("Done".into()),
+            Command::Select {
+                mailbox,
+                parameters,
+                read_only,
+            } => self.select(&mailbox, &parameters, read_only, out),
+            Command::Create {
+                mailbox,
+                special_use,
+            } => self.create(&mailbox, &special_use).await,
+            Command::Delete(mailbox) => self.delete(&mailbox).await,
+            Command::Rename { from, to } => {
+                self.store
+                    .mailbox_rename(self.account.id, &from, &to)
+                    .await?;
+                Ok("Renamed".into())
+            }
+            Command::Subscribe(mailbox) => {
+                self.store
+                    .subscribe(self.account.id, &mailbox, true)
+                    .await?;
+                Ok("Subscribed".into())
+            }
+            Command::Unsubscribe(mailbox) => {
+                self.store
+                    .subscribe(self.account.id, &mailbox, false)
+                    .await?;
+                Ok("Unsubscribed".into())
+            }
+            Command::List(list) => self.list(&list, out).await,
+            Command::Lsub { reference, pattern } => self.lsub(&reference, &pattern, out).await,
+            Command::Namespace => {
+                out.line("* NAMESPACE ((\"\" \"/\")) NIL NIL");
+                Ok("Namespace listed".into())
+            }
+            Command::Status { mailbox, items } => self.status(&mailbox, &items, out),
+            Command::Close => self.close().await,
+            Command::Unselect => {
+                self.selected = None;
+                Ok("Unselected".into())
+            }
+            Command::Expunge(set) => self.expunge(set.as_ref()).await,
+            Command::Search(search) => {
+                let answer = self.search(&search, out).await;
+                if let Err(error) = &answer {
+                    self.forget_saved(error);
+                }
+                answer
+            }
+            Command::Fetch { set, uid, items } => self.fetch(&set, uid, &items, out).await,
+            Command::Store {
+                set,
+                uid,
+                action,
+                silent,
+                flags,
+            } => {
+                self.store_flags(&set, uid, action, silent, flags, out)
+                    .await
+            }
+            Command::Copy { set, uid, mailbox } => self.copy(&set, uid, &mailbox).await,
+            Command::Move { set, uid, mailbox } => {
+                self.move_messages(&set, uid, &mailbox, out).await
+            }
+            // The session machine answers these itself.
+            _ => Err(Refusal::Bad("Not now".into())),
+        }
+    }
+
+    fn selected(&self) -> Result<&Selected, Refusal> {
+        self.selected
+            .as_ref()
+            .ok_or_else(|| Refusal::Bad("No mailbox is selected".into()))
+    }
+
+    fn writable(&self) -> Result<&Selected, Refusal> {
+        let selected = self.selected()?;
+        if selected.read_only {
+            return Err(Refusal::No("[READ-ONLY] The mailbox is read-only".into()));
+        }
+        Ok(selected)
+    }
+
+    fn uids(&self, set: &SequenceSet, uid: bool) -> Result<UidSet, Refusal> {
+        Ok(self.selected()?.uids(set, uid)?)
+    }
+}
+
+fn telling(command: &Command) -> Telling {
+    match command {
+        Command::Fetch { uid: false, .. } | Command::Store { uid: false, .. } => Telling::NoExpunge,
+        Command::Search(search) if !search.uid => Telling::NoExpunge,
+        _ => Telling::Everything,
+    }
+}
+
+/// The command's name for metrics.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Noop => "noop",
+        Command::Check => "check",
+        Command::Select { .. } => "select",
+        Command::Create { .. } => "create",
+        Command::Delete(_) => "delete",
+        Command::Rename { .. } => "rename",
+        Command::Subscribe(_) | Command::Unsubscribe(_) => "subscribe",
+        Command::List(_) | Command::Lsub { .. } => "list",
+        Command::Status { .. } => "status",
+        Command::Close | Command::Unselect => "close",
+        Command::Expunge(_) => "expunge",
+        Command::Search(_) => "search",
+        Command::Fetch { .. } => "fetch",
+        Command::Store { .. } => "store",
+        Command::Copy { .. } => "copy",
+        Command::Move { .. } => "move",
+        _ => "other",
+    }
+}

@@ -1,0 +1,324 @@
+//! The selected mailbox as its client sees it, and how the client hears of what changed.
+//!
+//! May import: store, types.
+//!
+//! `numbering` is the snapshot whose sequence numbers the client uses; `flags` is the one whose
+//! flags it was last told. They are the same unless an expunge waits to be told: EXPUNGE may not
+//! be sent during FETCH, STORE and SEARCH (RFC 9051, 7.5.1), and then nothing else may be told
+//! that would renumber. No number of any other snapshot ever reaches the client.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::imap::command::{SeqNumber, SequenceSet};
+use crate::store::{Diff, Mailbox, Message, Snapshot};
+use crate::types::{Flags, MailboxKey, SystemFlags, Uid, UidSet};
+
+/// What may be told at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    Everything,
+    /// Sequence numbers must stay as they are.
+    NoExpunge,
+}
+
+/// A number that is no message's (RFC 9051, 9, seq-number: BAD).
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoSuchNumber;
+
+/// The selected mailbox of one session.
+pub struct Selected {
+    pub key: MailboxKey,
+    pub mailbox: Arc<Mailbox>,
+    pub read_only: bool,
+    pub numbering: Arc<Snapshot>,
+    flags: Arc<Snapshot>,
+    /// Messages that are \Recent here (RFC 3501, 2.3.2).
+    recent: UidSet,
+    /// `$` (RFC 5182).
+    pub saved: UidSet,
+    changes: watch::Receiver<u64>,
+}
+
+impl Selected {
+    pub fn open(mailbox: Arc<Mailbox>, read_only: bool) -> Self {
+        let mut changes = mailbox.watch();
+        changes.borrow_and_update();
+        // Claimed before the snapshot: what comes in between is then recent in two sessions,
+        // which RFC 3501, 2.3.2 prefers to none.
+        let recent_from = mailbox.recent_from(!read_only);
+        let numbering = mailbox.snapshot();
+        let recent = numbering
+            .range(recent_from.0.max(1)..=u32::MAX)
+            .map(|(_, m)| m.uid.0)
+            .collect();
+        Self {
+            key: mailbox.key(),
+            read_only,
+            flags: Arc::clone(&numbering),
+            numbering,
+            recent,
+            saved: UidSet::new(),
+            changes,
+            mailbox,
+        }
+    }
+
+    /// Waits for a commit that touched the mailbox, or its removal. Cancel-safe.
+    pub async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            // The store is closing; the session hears that from elsewhere.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The newest state, from which all data items are answered.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.mailbox.snapshot()
+    }
+
+    pub fn is_recent(&self, uid: Uid) -> bool {
+        self.recent.contains(uid.0)
+    }
+
+    pub fn recent_set(&self) -> &UidSet {
+        &self.recent
+    }
+
+    /// The UIDs that a set means: only messages that the client knows of, in ranges that may
+    /// span gaps in the numbering.
+    pub fn uids(&self, set: &SequenceSet, uid: bool) -> Result<UidSet, NoSuchNumber> {
+        let ranges = match set {
+            SequenceSet::Saved => return Ok(self.saved.clone()),
+            SequenceSet::Ranges(ranges) => ranges,
+        };
+        let Some(last) = self.numbering.last_uid() else {
+            return if uid {
+                Ok(UidSet::new())
+            } else {
+                Err(NoSuchNumber)
+            };
+        };
+        let mut out = Vec::with_capacity(ranges.len());
+        for (a, b) in ranges {
+            if uid {
+                let value = |n: &SeqNumber| match n {
+                    SeqNumber::Number(n) => *n,
+                    SeqNumber::Star => last.0,
+                };
+                let (a, b) = (value(a), value(b));
+                let (low, high) = (a.min(b), a.max(b).min(last.0));
+                if low <= high {
+                    out.push((low, high));
+                }
+            } else {
+                let count = self.numbering.len();
+                let value = |n: &SeqNumber| match n {
+                    SeqNumber::Number(n) => *n,
+                    SeqNumber::Star => count,
+                };
+                let (a, b) = (value(a), value(b));
+                let low = self.numbering.by_seq(a.min(b)).ok_or(NoSuchNumber)?;
+                let high = self.numbering.by_seq(a.max(b)).ok_or(NoSuchNumber)?;
+                out.push((low.uid.0, high.uid.0));
+            }
+        }
+        Ok(UidSet::from_ranges(out))
+    }
+
+    /// Writes what the client has not been told yet, as far as it may be told now.
+    /// Gives the newest message that was announced.
+    pub fn sync(&mut self, telling: Telling, rev2: bool, out: &mut Vec<u8>) -> Option<Uid> {
+        self.changes.borrow_and_update();
+        let recent_from = (!rev2).then(|| self.mailbox.recent_from(!self.read_only));
+        let newest = self.mailbox.snapshot();
+        if Arc::ptr_eq(&newest, &self.numbering) && Arc::ptr_eq(&newest, &self.flags) {
+            return None;
+        }
+        let numbering = self.numbering.diff(&newest);
+        let flags = if Arc::ptr_eq(&self.flags, &self.numbering) {
+            None
+        } else {
+            Some(self.flags.diff(&newest))
+        };
+        let flags = flags.as_ref().unwrap_or(&numbering);
+        if flags.keywords_changed {
+            self.flag_lists(&newest, out);
+        }
+        if telling == Telling::NoExpunge && !numbering.expunged.is_empty() {
+            for message in &flags.changed {
+                if let Some(seq) = self.numbering.seq_of(message.uid) {
+                    self.flag_change(seq, message, &newest, out);
+                }
+            }
+            self.flags = newest;
+            return None;
+        }
+        self.tell_numbering(&numbering, &newest, recent_from, out);
+        for message in &flags.changed {
+            // One that was added since is not told of: the client knows no flags of it yet.
+            if self.numbering.by_uid(message.uid).is_some()
+                && let Some(seq) = newest.seq_of(message.uid)
+            {
+                self.flag_change(seq, message, &newest, out);
+            }
+        }
+        self.numbering = Arc::clone(&newest);
+        self.flags = newest;
+        numbering.added.last().map(|m| m.uid)
+    }
+
+    fn tell_numbering(
+        &mut self,
+        diff: &Diff,
+        newest: &Snapshot,
+        recent_from: Option<Uid>,
+        out: &mut Vec<u8>,
+    ) {
+        // Highest first: then no number that is still to come has moved.
+        for uid in diff.expunged.iter().rev() {
+            if let Some(seq) = self.numbering.seq_of(*uid) {
+                let _ = write!(out, "* {seq} EXPUNGE\r\n");
+            }
+        }
+        if !diff.expunged.is_empty() {
+            self.forget(&diff.expunged);
+        }
+        if diff.added.is_empty() {
+            return;
+        }
+        let _ = write!(out, "* {} EXISTS\r\n", newest.len());
+        if let Some(from) = recent_from {
+            for message in diff.added.iter().filter(|m| m.uid >= from) {
+                self.recent.insert(message.uid.0);
+            }
+            let _ = write!(out, "* {} RECENT\r\n", self.recent.len());
+        }
+    }
+
+    /// `\Recent` and `$` lose what is gone (RFC 5182, 2.1).
+    fn forget(&mut self, gone: &[Uid]) {
+        let gone: UidSet = gone.iter().map(|u| u.0).collect();
+        for set in [&mut self.recent, &mut self.saved] {
+            if !set.is_empty() {
+                *set = set.iter().filter(|n| !gone.contains(*n)).collect();
+            }
+        }
+    }
+
+    /// After this session's own STORE: tells what others changed and takes the rest as told.
+    /// `own` are the UIDs whose state this session knows.
+    pub fn absorb(&mut self, own: &UidSet, out: &mut Vec<u8>) {
+        let newest = self.mailbox.snapshot();
+        let diff = self.flags.diff(&newest);
+        if diff.keywords_changed {
+            self.flag_lists(&newest, out);
+        }
+        for message in diff.changed.iter().filter(|m| !own.contains(m.uid.0)) {
+            if let Some(seq) = self.numbering.seq_of(message.uid) {
+                self.flag_change(seq, message, &newest, out);
+            }
+        }
+        // Numbering stays unless nothing of it changed, so that the two can become one again.
+        let numbering = self.numbering.diff(&newest);
+        if numbering.expunged.is_empty() && numbering.added.is_empty() {
+            self.numbering = Arc::clone(&newest);
+        }
+        self.flags = newest;
+    }
+
+    fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
+        // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
+        // that mix up numbers.
+        let _ = write!(out, "* {seq} FETCH (UID {} FLAGS ", message.uid);
+        put_flags(
+            out,
+            message.flags,
+            of.keywords(),
+            self.is_recent(message.uid),
+        );
+        out.extend_from_slice(b")\r\n");
+    }
+
+    /// FLAGS and PERMANENTFLAGS.
+    pub fn flag_lists(&self, of: &Snapshot, out: &mut Vec<u8>) {
+        let all = Flags {
+            system: SystemFlags::ALL
+                .iter()
+                .fold(SystemFlags::default(), |all, (flag, _)| all.with(*flag)),
+            keywords: u64::MAX,
+        };
+        let keywords = of.keywords();
+        out.extend_from_slice(b"* FLAGS ");
+        put_flags(out, all, keywords, false);
+        out.extend_from_slice(b"\r\n* OK [PERMANENTFLAGS ");
+        if self.read_only {
+            out.extend_from_slice(b"()");
+        } else {
+            put_flags(out, all, keywords, false);
+            if keywords.len() < u64::BITS as usize {
+                out.pop();
+                out.extend_from_slice(b" \\*)");
+            }
+        }
+        out.extend_from_slice(b"] Flags\r\n");
+    }
+}
+
+/// `(\Seen Label)`.
+pub fn put_flags(out: &mut Vec<u8>, flags: Flags, keywords: &[String], recent: bool) {
+    out.push(b'(');
+    let mut first = true;
+    let mut put = |name: &str| {
+        if !std::mem::take(&mut first) {
+            out.push(b' ');
+        }
+        out.extend_from_slice(name.as_bytes());
+    };
+    for (flag, name) in SystemFlags::ALL {
+        if flags.system.contains(flag) {
+            put(name);
+        }
+    }
+    if flags.keywords != 0 {
+        for (i, name) in keywords.iter().enumerate().take(u64::BITS as usize) {
+            if flags.keywords & (1 << i) != 0 {
+                put(name);
+            }
+        }
+    }
+    if recent {
+        put("\\Recent");
+    }
+    out.push(b')');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_on_the_wire() {
+        let keywords = vec!["$Forwarded".to_owned(), "Work".to_owned()];
+        let put = |system, bits, recent| {
+            let mut out = vec![];
+            let flags = Flags {
+                system,
+                keywords: bits,
+            };
+            put_flags(&mut out, flags, &keywords, recent);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(put(SystemFlags::default(), 0, false), "()");
+        assert_eq!(
+            put(SystemFlags::SEEN.with(SystemFlags::ANSWERED), 2, false),
+            "(\\Answered \\Seen Work)"
+        );
+        assert_eq!(
+            put(SystemFlags::default(), 3, true),
+            "($Forwarded Work \\Recent)"
+        );
+    }
+}

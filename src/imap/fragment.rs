@@ -1,0 +1,721 @@
+//! Cuts the byte stream of a client into commands, before anything is parsed.
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! May import: types, `command`, `parser`. RFC 9051, 2.2.1 and 4.3; RFC 7888.
+//!
+//! Invariants: bytes of a literal, taken or refused, are never read as a command; only the
+//! current command is buffered, within `Limits`; messages of APPEND pass through in pieces;
+//! what is swallowed after an error is bounded, beyond that the connection must be closed.
+//! How the stream is split into reads changes nothing but the pieces of `AppendData`.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::imap::command::Append;
+use crate::imap::parser::{AppendHead, append_head};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A command without its literals.
+    pub max_line: usize,
+    /// One literal that is not a message.
+    pub max_literal: usize,
+    /// All literals of a command that are not a message.
+    pub max_literals_total: usize,
+    /// A message in APPEND. A non-synchronising literal much larger than this is fatal, so set 0
+    /// before login.
+    pub max_append: u64,
+}
+
+/// A literal within [`CommandBytes`]: where its announcement starts, and its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Literal {
+    pub(crate) announced: usize,
+    pub(crate) content: Range<usize>,
+}
+
+/// A command as it came, without its last CRLF: line pieces, literals and their announcements.
+///
+/// `Debug` shows only the length: there may be a password in it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct CommandBytes {
+    bytes: Vec<u8>,
+    literals: Vec<Literal>,
+}
+
+impl CommandBytes {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn literals(&self) -> &[Literal] {
+        &self.literals
+    }
+
+    /// The tag, if the line starts with one.
+    pub fn tag(&self) -> Option<String> {
+        let end = self.bytes.iter().position(|b| *b == b' ')?;
+        let tag = self.bytes.get(..end)?;
+        let valid = |b: &u8| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b);
+        if tag.is_empty() || tag.len() > 128 || !tag.iter().all(valid) {
+            return None;
+        }
+        String::from_utf8(tag.to_vec()).ok()
+    }
+
+    fn is_append(&self) -> bool {
+        let mut words = self.bytes.splitn(3, |b| *b == b' ').skip(1);
+        let name = words.next();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND")) && words.next().is_some()
+    }
+}
+
+impl fmt::Debug for CommandBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandBytes({} bytes)", self.bytes.len())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Tagged `BAD` (untagged without a tag).
+    Bad,
+    /// Tagged `NO [TOOBIG]` (RFC 7889, 4): a literal over a limit.
+    TooBig,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    NeedInput,
+    /// A synchronising literal within the limits: call `continue_literal` and write `+`. Until then `next` says `NeedInput`.
+    LiteralRequested {
+        tag: Option<String>,
+        size: u64,
+    },
+    Command(CommandBytes),
+    /// The message of APPEND is announced (within the limits). Call `accept_append` (and write
+    /// `+` where `sync`) or `refuse_append`. Until then `next` says `NeedInput`.
+    Append {
+        tag: String,
+        head: Box<Append>,
+        sync: bool,
+    },
+    /// Never empty.
+    AppendData(Vec<u8>),
+    /// The whole message and the end of its line came: now store it. An `Error` instead of this
+    /// means: throw the message away.
+    AppendEnd,
+    /// The bad command was swallowed to its end. `fatal`: answer, then close; nothing more comes.
+    Error {
+        tag: Option<String>,
+        kind: ErrorKind,
+        fatal: bool,
+        text: &'static str,
+    },
+    /// After `expect_line`: one line without its CRLF.
+    Line(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In a line, or between commands.
+    Line,
+    Literal {
+        left: u64,
+    },
+    /// The session has to decide about a literal or a message.
+    LiteralAsked {
+        size: u64,
+    },
+    AppendAsked {
+        size: u64,
+        sync: bool,
+    },
+    Message {
+        left: u64,
+    },
+    /// In the line after a message.
+    AfterMessage,
+    SkipLine,
+    SkipLiteral {
+        left: u64,
+    },
+    Dead,
+}
+
+/// Longest end of a line that can be the announcement of a literal, with CR.
+const TAIL: usize = 32;
+
+pub struct Fragmenter {
+    limits: Limits,
+    utf8: bool,
+    raw: bool,
+    state: State,
+    input: Vec<u8>,
+    pos: usize,
+    command: CommandBytes,
+    /// Where the current line piece starts in `command`.
+    piece: usize,
+    line_len: usize,
+    literals_len: u64,
+    /// What to say when a bad command was swallowed; None: it was answered.
+    pending: Option<(ErrorKind, &'static str)>,
+    skip_left: u64,
+}
+
+impl Fragmenter {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            utf8: false,
+            raw: false,
+            state: State::Line,
+            input: Vec::new(),
+            pos: 0,
+            command: CommandBytes::default(),
+            piece: 0,
+            line_len: 0,
+            literals_len: 0,
+            pending: None,
+            skip_left: 0,
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Whether APPEND's mailbox names are UTF-8 as they are (IMAP4rev2 enabled), not UTF-7.
+    pub fn set_utf8(&mut self, utf8: bool) {
+        self.utf8 = utf8;
+    }
+
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.state == State::Dead {
+            return;
+        }
+        if self.pos > 0 {
+            self.input.drain(..self.pos);
+            self.pos = 0;
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// What came next. Call until it says `NeedInput`.
+    #[allow(clippy::should_implement_trait)] // it is not an iterator: it goes on after NeedInput
+    pub fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.step() {
+                if event == Event::NeedInput && self.pos == self.input.len() {
+                    self.input = Vec::new();
+                    self.pos = 0;
+                }
+                return event;
+            }
+        }
+    }
+
+    pub fn continue_literal(&mut self) {
+        if let State::LiteralAsked { size } = self.state {
+            self.begin_literal(size);
+        }
+    }
+
+    pub fn accept_append(&mut self) {
+        if let State::AppendAsked { size, .. } = self.state {
+            self.state = State::Message { left: size };
+        }
+    }
+
+    /// Also in the middle of the message (the store failed): the rest is swallowed without
+    /// further events, as the session has answered.
+    pub fn refuse_append(&mut self) {
+        match self.state {
+            State::AppendAsked { sync: true, .. } => self.reset(),
+            State::AppendAsked { size: left, .. } | State::Message { left } => {
+                self.begin_skip(None);
+                self.skip_left = self.skip_left.saturating_add(left);
+                self.skip_literal(left);
+            }
+            State::AfterMessage => self.begin_skip(None),
+            _ => {}
+        }
+    }
+
+    /// The next line is given raw as `Event::Line` (or an `Error` without a tag if it is too
+    /// long); once for each call. For AUTHENTICATE's continuation and IDLE's DONE.
+    pub fn expect_line(&mut self) {
+        self.raw = true;
+    }
+
+    /// Gives up the bytes after the current command (to be discarded at STARTTLS).
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.command.bytes);
+        rest.extend_from_slice(self.input.get(self.pos..).unwrap_or_default());
+        self.input = Vec::new();
+        self.pos = 0;
+        if self.state != State::Dead {
+            self.reset();
+        }
+        rest
+    }
+
+    fn reset(&mut self) {
+        self.state = State::Line;
+        self.command = CommandBytes::default();
+        self.piece = 0;
+        self.line_len = 0;
+        self.literals_len = 0;
+        self.pending = None;
+    }
+
+    fn step(&mut self) -> Option<Event> {
+        match self.state {
+            State::Line | State::AfterMessage => self.step_line(),
+            State::Literal { left } => {
+                let chunk = self.take_input(left)?;
+                let Some(chunk) = chunk else {
+                    return Some(Event::NeedInput);
+                };
+                self.command
+                    .bytes
+                    .extend_from_slice(&self.input[chunk.clone()]);
+                let left = left - chunk.len() as u64;
+                self.state = State::Literal { left };
+                if left == 0 {
+                    self.end_literal();
+                }
+                None
+            }
+            State::Message { left: 0 } => {
+                self.piece = self.command.bytes.len();
+                self.state = State::AfterMessage;
+                None
+            }
+            State::Message { left } => {
+                let Some(chunk) = self.take_input(left)? else {
+                    return Some(Event::NeedInput);
+                };
+                self.state = State::Message {
+                    left: left - chunk.len() as u64,
+                };
+                // The usual read is wholly of the message: no copy then.
+                if chunk == (0..self.input.len()) {
+                    self.pos = 0;
+                    return Some(Event::AppendData(std::mem::take(&mut self.input)));
+                }
+                Some(Event::AppendData(self.input[chunk].to_vec()))
+            }
+            State::SkipLiteral { left: 0 } => {
+                self.piece = self.command.bytes.len();
+                self.state = State::SkipLine;
+                None
+            }
+            State::SkipLiteral { left } => {
+                let Some(chunk) = self.take_input(left)? else {
+                    return Some(Event::NeedInput);
+                };
+                self.state = State::SkipLiteral {
+                    left: left - chunk.len() as u64,
+                };
+                None
+            }
+            State::SkipLine => self.step_skip_line(),
+            State::LiteralAsked { .. } | State::AppendAsked { .. } | State::Dead => {
+                Some(Event::NeedInput)
+            }
+        }
+    }
+
+    /// Up to `left` bytes of the input, as a range. `Some(None)`: there is none.
+    #[allow(clippy::option_option)] // the outer one is for `?` in `step`
+    fn take_input(&mut self, left: u64) -> Option<Option<Range<usize>>> {
+        let there = self.input.len() - self.pos;
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(there);
+        if left > 0 && take == 0 {
+            return Some(None);
+        }
+        let chunk = self.pos..self.pos + take;
+        self.pos += take;
+        Some(Some(chunk))
+    }
+
+    fn bad(&mut self, kind: ErrorKind, text: &'static str) -> Event {
+        let tag = self.command.tag();
+        self.reset();
+        Event::Error {
+            tag,
+            kind,
+            fatal: false,
+            text,
+        }
+    }
+
+    fn dead(&mut self, kind: ErrorKind, text: &'static str) -> Event {
+        let tag = self.command.tag();
+        self.reset();
+        self.state = State::Dead;
+        self.input = Vec::new();
+        self.pos = 0;
+        Event::Error {
+            tag,
+            kind,
+            fatal: true,
+            text,
+        }
+    }
+
+    /// The rest of the command is swallowed, and then `what` is told.
+    fn begin_skip(&mut self, what: Option<(ErrorKind, &'static str)>) {
+        self.pending = what;
+        self.skip_left = self
+            .limits
+            .max_append
+            .max(self.limits.max_literals_total as u64)
+            * 2
+            + self.limits.max_line as u64;
+        self.piece = self.command.bytes.len();
+        self.state = State::SkipLine;
+    }
+
+    fn skip_literal(&mut self, left: u64) {
+        self.state = State::SkipLiteral { left };
+    }
+
+    fn begin_literal(&mut self, size: u64) {
+        self.literals_len += size;
+        self.command.literals.push(Literal {
+            announced: self.piece_announcement(),
+            content: self.command.bytes.len()..self.command.bytes.len(),
+        });
+        self.state = State::Literal { left: size };
+        if size == 0 {
+            self.end_literal();
+        }
+    }
+
+    /// Where `{` of the announcement stands that the current piece ends with.
+    fn piece_announcement(&self) -> usize {
+        let piece = self.command.bytes.get(self.piece..).unwrap_or_default();
+        self.piece
+            + piece
+                .iter()
+                .rposition(|b| *b == b'{')
+                .unwrap_or(piece.len())
+    }
+
+    fn end_literal(&mut self) {
+        let end = self.command.bytes.len();
+        if let Some(literal) = self.command.literals.last_mut() {
+            literal.content.end = end;
+        }
+        self.piece = end;
+        self.state = State::Line;
+    }
+
+    /// Looks for the end of the line; None: one was taken and the loop goes on.
+    fn step_line(&mut self) -> Option<Event> {
+        let rest = self.input.get(self.pos..).unwrap_or_default();
+        let Some(at) = rest.iter().position(|b| *b == b'\n') else {
+            self.line_len += rest.len();
+            self.command.bytes.extend_from_slice(rest);
+            self.pos = self.input.len();
+            if self.line_len > self.limits.max_line {
+                return self.long_line();
+            }
+            return Some(Event::NeedInput);
+        };
+        self.command.bytes.extend_from_slice(&rest[..at]);
+        self.line_len += at;
+        self.pos += at + 1;
+        if self.command.bytes.len() > self.piece && self.command.bytes.last() == Some(&b'\r') {
+            self.command.bytes.pop();
+        }
+        if self.line_len > self.limits.max_line {
+            return self.long_whole_line();
+        }
+        if std::mem::take(&mut self.raw) {
+            let line = std::mem::take(&mut self.command.bytes);
+            self.reset();
+            return Some(Event::Line(line));
+        }
+        let piece = self.command.bytes.get(self.piece..).unwrap_or_default();
+        if piece.contains(&0) {
+            return Some(self.bad(ErrorKind::Bad, "NUL byte in a command"));
+        }
+        if self.state == State::AfterMessage {
+            let clean = piece.is_empty();
+            if clean {
+                self.reset();
+                return Some(Event::AppendEnd);
+            }
+            if announcement(piece).is_some_and(|a| !a.sync) {
+                return Some(self.dead(ErrorKind::Bad, "One message at a time"));
+            }
+            return Some(self.bad(ErrorKind::Bad, "Nothing may follow the message"));
+        }
+        match announcement(piece) {
+            None => {
+                let command = std::mem::take(&mut self.command);
+                self.reset();
+                Some(Event::Command(command))
+            }
+            Some(announced) => self.literal(&announced),
+        }
+    }
+
+    fn long_line(&mut self) -> Option<Event> {
+        if std::mem::take(&mut self.raw) {
+            return Some(self.dead(ErrorKind::Bad, "Line too long"));
+        }
+        self.begin_skip(Some((ErrorKind::Bad, "Line too long")));
+        // An announcement may have begun already.
+        self.piece = self.command.bytes.len().saturating_sub(TAIL);
+        None
+    }
+
+    /// The same where the line's end is here already: it may announce a literal.
+    fn long_whole_line(&mut self) -> Option<Event> {
+        if self.raw {
+            return self.long_line();
+        }
+        let piece = self.command.bytes.get(self.piece..).unwrap_or_default();
+        let announced = announcement(piece).filter(|a| !a.sync);
+        let text = "Line too long";
+        let Some(announced) = announced else {
+            return Some(self.bad(ErrorKind::Bad, text));
+        };
+        self.begin_skip(Some((ErrorKind::Bad, text)));
+        if announced.size > self.skip_left {
+            return Some(self.dead(ErrorKind::Bad, text));
+        }
+        self.skip_left -= announced.size;
+        self.skip_literal(announced.size);
+        None
+    }
+
+    fn literal(&mut self, announced: &Announced) -> Option<Event> {
+        let (size, sync) = (announced.size, announced.sync);
+        if self.command.is_append()
+            && let AppendHead::Message { tag, head } = append_head(&self.command, size, self.utf8)
+        {
+            if size > self.limits.max_append {
+                return self.too_big(size, sync, "The message is too big");
+            }
+            self.state = State::AppendAsked { size, sync };
+            return Some(Event::Append { tag, head, sync });
+        }
+        if announced.binary {
+            return if sync {
+                Some(self.bad(ErrorKind::Bad, "Binary literals are not supported"))
+            } else {
+                self.too_big(size, sync, "Binary literals are not supported")
+            };
+        }
+        let total = self.literals_len.saturating_add(size);
+        let fits = size <= self.limits.max_literal as u64
+            && total <= self.limits.max_literals_total as u64;
+        if !fits {
+            return self.too_big(size, sync, "The literal is too big");
+        }
+        if sync {
+            self.state = State::LiteralAsked { size };
+            return Some(Event::LiteralRequested {
+                tag: self.command.tag(),
+                size,
+            });
+        }
+        self.begin_literal(size);
+        None
+    }
+
+    fn too_big(&mut self, size: u64, sync: bool, text: &'static str) -> Option<Event> {
+        if sync {
+            return Some(self.bad(ErrorKind::TooBig, text));
+        }
+        self.begin_skip(Some((ErrorKind::TooBig, text)));
+        if size > self.skip_left {
+            return Some(self.dead(ErrorKind::TooBig, text));
+        }
+        self.skip_literal(size);
+        None
+    }
+
+    /// Swallows a line of a bad command, and the literals that it announces.
+    fn step_skip_line(&mut self) -> Option<Event> {
+        let rest = self.input.get(self.pos..).unwrap_or_default();
+        let (line, whole) = match rest.iter().position(|b| *b == b'\n') {
+            Some(at) => (&rest[..at], true),
+            None => (rest, false),
+        };
+        // Only the end of the line matters: it may announce a literal.
+        let keep = line.len().min(TAIL);
+        let tail = line[line.len() - keep..].to_vec();
+        let used = line.len() + usize::from(whole);
+        self.pos += used;
+        self.command.bytes.extend_from_slice(&tail);
+        let over = (self.command.bytes.len() - self.piece).saturating_sub(TAIL);
+        self.command.bytes.drain(self.piece..self.piece + over);
+        if used as u64 > self.skip_left {
+            let (kind, text) = self
+                .pending
+                .unwrap_or((ErrorKind::Bad, "Too much to swallow"));
+            return Some(self.dead(kind, text));
+        }
+        self.skip_left -= used as u64;
+        if !whole {
+            return Some(Event::NeedInput);
+        }
+        let mut piece = self.command.bytes.split_off(self.piece);
+        piece.pop_if(|b| *b == b'\r');
+        if let Some(announced) = announcement(&piece)
+            && !announced.sync
+        {
+            if announced.size > self.skip_left {
+                let (kind, text) = self
+                    .pending
+                    .unwrap_or((ErrorKind::Bad, "Too much to swallow"));
+                return Some(self.dead(kind, text));
+            }
+            self.skip_left -= announced.size;
+            self.skip_literal(announced.size);
+            return None;
+        }
+        match self.pending.take() {
+            Some((kind, text)) => Some(self.bad(kind, text)),
+            None => {
+                self.reset();
+                None
+            }
+        }
+    }
+}
+
+/// `{n}`, `{n+}`, `{n-}`, `~{n}` at the end of a line.
+struct Announced {
+    size: u64,
+    sync: bool,
+    binary: bool,
+}
+
+fn announcement(piece: &[u8]) -> Option<Announced> {
+    let inner = piece.strip_suffix(b"}")?;
+    let open = inner.iter().rposition(|b| *b == b'{')?;
+    let digits = &inner[open + 1..];
+    let (digits, sync) = match digits.split_last() {
+        Some((b'+' | b'-', digits)) => (digits, false),
+        _ => (digits, true),
+    };
+    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let size = digits
+        .iter()
+        .fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    Some(Announced {
+        size,
+        sync,
+        binary: inner[..open].last() == Some(&b'~'),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fragmenter() -> Fragmenter {
+        Fragmenter::new(Limits {
+            max_line: 100,
+            max_literal: 20,
+            max_literals_total: 30,
+            max_append: 50,
+        })
+    }
+
+    /// All events as text, pieces of messages joined; every question is answered with yes.
+    fn events(input: &[u8], cut: usize) -> String {
+        let mut f = fragmenter();
+        let mut out = String::new();
+        for piece in input.chunks(cut) {
+            f.feed(piece);
+            loop {
+                match f.next() {
+                    Event::NeedInput => break,
+                    Event::AppendData(data) => out.push_str(&String::from_utf8_lossy(&data)),
+                    Event::Command(c) => {
+                        out.push_str(&format!("[{}]", String::from_utf8_lossy(c.bytes())))
+                    }
+                    Event::LiteralRequested { size, .. } => {
+                        out.push_str(&format!("<+{size}>"));
+                        f.continue_literal();
+                    }
+                    Event::Append { tag, sync, .. } => {
+                        out.push_str(&format!("<append {tag} {sync}>"));
+                        f.accept_append();
+                    }
+                    Event::AppendEnd => out.push_str("<end>"),
+                    Event::Error {
+                        tag, fatal, text, ..
+                    } => {
+                        out.push_str(&format!("<error {tag:?} {fatal} {text}>"));
+                    }
+                    Event::Line(line) => out.push_str(&format!("<line {line:?}>")),
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn any_split_gives_the_same() {
+        let long = [
+            b"a ".to_vec(),
+            b"x".repeat(200),
+            b" {3+}\r\nb X\r\nc NOOP\r\n".to_vec(),
+        ]
+        .concat();
+        let big = b"a LOGIN {25+}\r\nb NOOP\r\nxxxxxxxxxxxxxxxxx y\r\nc NOOP\r\n";
+        for (input, expected) in [
+            (&b"a NOOP\r\nb NOOP\n"[..], "[a NOOP][b NOOP]"),
+            (
+                b"a LOGIN {3}\r\nu\r\n {2+}\r\npw\r\nb NOOP\r\n",
+                "<+3>[a LOGIN {3}u\r\n {2+}pw][b NOOP]",
+            ),
+            (
+                b"a APPEND INBOX (\\Seen) {5+}\r\nh\r\n\r\n\r\nb NOOP\r\n",
+                "<append a false>h\r\n\r\n<end>[b NOOP]",
+            ),
+            (
+                b"a APPEND INBOX {3}\r\nabc x\r\nb NOOP\r\n",
+                "<append a true>abc<error Some(\"a\") false Nothing may follow the message>[b NOOP]",
+            ),
+            (
+                b"a NOOP\0\r\nb NOOP\r\n",
+                "<error Some(\"a\") false NUL byte in a command>[b NOOP]",
+            ),
+            (
+                big,
+                "<error Some(\"a\") false The literal is too big>[c NOOP]",
+            ),
+            (
+                b"a LOGIN {1000}\r\nb NOOP\r\n",
+                "<error Some(\"a\") false The literal is too big>[b NOOP]",
+            ),
+            (
+                b"a LOGIN {1000000000+}\r\nb NOOP\r\n",
+                "<error Some(\"a\") true The literal is too big>",
+            ),
+            (&long, "<error Some(\"a\") false Line too long>[c NOOP]"),
+        ] {
+            for cut in 1..=input.len() {
+                assert_eq!(
+                    events(input, cut),
+                    expected,
+                    "{:?} by {cut}",
+                    String::from_utf8_lossy(input)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! IMAP (RFC 3501, RFC 9051 and extensions).
+//!
+//! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `fragment`,
+//! `parser`, `session`, `encode`, `search`, `list`, `utf7`; `exec` runs commands on the store;
+//! `server` owns sockets.
+
+pub mod command;
+
+mod encode;
+mod exec;
+mod fragment;
+mod list;
+mod parser;
+mod search;
+mod server;
+mod session;
+mod utf7;
+
+#[cfg(test)]
+mod tests;
+
+pub use server::{Context, start};
+
+/// For the fuzzer: a session fed these bytes, whose work ends in all sorts of ways.
+#[doc(hidden)]
+pub fn fuzz_session(data: &[u8]) {
+    use session::{Output, Session, Settings};
+    let now = std::time::Instant::now();
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
+    let settings = Settings {
+        hostname: "imap.test".into(),
+        limits: crate::config::ImapConfig {
+            max_line_bytes: 500,
+            ..Default::default()
+        },
+        tls: first & 1 == 0,
+        clear_login: first & 2 == 0,
+    };
+    let mut session = Session::new(settings, now);
+    for piece in rest.chunks(usize::from(first >> 3) + 1) {
+        session.input(now, piece);
+        while let Some(output) = session.poll() {
+            match output {
+                Output::Login { .. } => session.done_login(now, &Ok(())),
+                Output::Execute(_) | Output::AppendEnd { .. } | Output::IdleEnd { .. } => {
+                    session.done_executing(now, true);
+                }
+                Output::AppendBegin(head) if head.size % 3 == 0 => {
+                    session.append_refused(now, "NO [TRYCREATE] No such mailbox");
+                }
+                Output::AppendBegin(_) => session.append_accepted(now),
+                Output::StartTls => session.tls_started(now),
+                Output::Write(_)
+                | Output::AppendData(_)
+                | Output::AppendAbort
+                | Output::IdleBegin
+                | Output::Close(_) => {}
+            }
+        }
+    }
+    session.tick(session.deadline());
+}
+
+/// For the fuzzer: one command line, with its literals.
+#[doc(hidden)]
+pub fn fuzz_parser(data: &[u8]) {
+    use fragment::{Event, Fragmenter, Limits};
+    let mut fragmenter = Fragmenter::new(Limits {
+        max_line: 4096,
+        max_literal: 4096,
+        max_literals_total: 8192,
+        max_append: 4096,
+    });
+    fragmenter.feed(data);
+    loop {
+        match fragmenter.next() {
+            Event::NeedInput => return,
+            Event::Command(bytes) => {
+                for utf8 in [false, true] {
+                    let _ = parser::parse(
+                        &bytes,
+                        parser::Options {
+                            max_depth: 32,
+                            utf8,
+                        },
+                    );
+                }
+            }
+            Event::LiteralRequested { .. } => fragmenter.continue_literal(),
+            Event::Append { .. } => fragmenter.accept_append(),
+            _ => {}
+        }
+    }
+}

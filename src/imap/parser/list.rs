@@ -1,0 +1,92 @@
+//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438).
+//!
+//! Machine: no IO, no clock, no randomness.
+
+use super::cursor::{Cursor, Parsed, bad};
+use crate::imap::command::{List, StatusItem};
+
+pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
+    let mut list = List::default();
+    if c.peek() == Some(b'(') {
+        list.extended = true;
+        let options = c.list(|c| Ok(c.atom()?.to_ascii_uppercase()))?;
+        for option in options {
+            match option.as_str() {
+                "SUBSCRIBED" => list.select_subscribed = true,
+                "REMOTE" => list.select_remote = true,
+                "RECURSIVEMATCH" => list.select_recursive_match = true,
+                "SPECIAL-USE" => list.select_special_use = true,
+                _ => return bad(format!("Unknown selection option {option}")),
+            }
+        }
+        // RFC 5258, 3.1: it only changes what another option means.
+        if list.select_recursive_match && !list.select_subscribed {
+            return bad("RECURSIVEMATCH needs SUBSCRIBED");
+        }
+        c.space()?;
+    }
+    list.reference = c.mailbox()?;
+    c.space()?;
+    let pattern = |c: &mut Cursor<'_>| {
+        let bytes = c.pattern()?;
+        // Patterns may cut through an encoded run: then they match nothing but are no error.
+        let text = c.text(bytes)?;
+        Ok(if c.options.utf8 {
+            text
+        } else {
+            crate::imap::utf7::decode(&text).unwrap_or(text)
+        })
+    };
+    if c.peek() == Some(b'(') {
+        list.extended = true;
+        list.patterns = c.list(pattern)?;
+    } else {
+        list.patterns = vec![pattern(c)?];
+    }
+    if c.eat(b' ') {
+        list.extended = true;
+        if !c.eat_word("RETURN") {
+            return bad("RETURN was expected");
+        }
+        c.space()?;
+        let options = c.list(|c| {
+            let name = c.atom()?.to_ascii_uppercase();
+            if name != "STATUS" {
+                return Ok((name, vec![]));
+            }
+            c.space()?;
+            Ok((name, status_items(c)?))
+        })?;
+        for (option, items) in options {
+            match option.as_str() {
+                "SUBSCRIBED" => list.return_subscribed = true,
+                "CHILDREN" => list.return_children = true,
+                "SPECIAL-USE" => list.return_special_use = true,
+                "STATUS" => list.return_status = Some(items),
+                _ => return bad(format!("Unknown return option {option}")),
+            }
+        }
+    }
+    Ok(list)
+}
+
+pub(super) fn status_items(c: &mut Cursor<'_>) -> Parsed<Vec<StatusItem>> {
+    let items = c.list(|c| {
+        let name = c.atom()?.to_ascii_uppercase();
+        Ok(match name.as_str() {
+            "MESSAGES" => StatusItem::Messages,
+            "RECENT" => StatusItem::Recent,
+            "UIDNEXT" => StatusItem::UidNext,
+            "UIDVALIDITY" => StatusItem::UidValidity,
+            "UNSEEN" => StatusItem::Unseen,
+            "DELETED" => StatusItem::Deleted,
+            "SIZE" => StatusItem::Size,
+            _ => return bad(format!("Unknown status item {name}")),
+        })
+    })?;
+    if items.is_empty() {
+        bad("STATUS needs an item")
+    } else {
+        Ok(items)
+    }
+}

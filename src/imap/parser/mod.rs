@@ -1,0 +1,412 @@
+//! Commands from bytes (RFC 9051, 9; RFC 3501, 9; RFC 2971, 3691, 4315, 4731, 5032, 5182, 5258,
+//! 5819, 6154, 6851, 7888). LL(1); errors say what is wrong.
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! Invariant: nesting is bounded, so no input makes the stack grow.
+
+mod cursor;
+mod fetch;
+mod list;
+mod search;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use self::cursor::{Cursor, Parsed, bad};
+use super::command::{
+    Append, Command, SelectParameter, SeqNumber, SequenceSet, StoreAction, Tagged,
+};
+use super::fragment::CommandBytes;
+use crate::types::{Flag, Secret};
+
+/// How to read a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Nesting of parentheses and NOT/OR.
+    pub max_depth: usize,
+    /// Mailbox names are UTF-8 (IMAP4rev2 is enabled).
+    pub utf8: bool,
+}
+
+/// Why a command was not understood; `text` says what to mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    pub tag: Option<String>,
+    pub text: String,
+    /// `NO [BADCHARSET ...]` instead of `BAD`.
+    pub bad_charset: bool,
+}
+
+impl ParseError {
+    fn new(text: impl Into<String>) -> Self {
+        Self {
+            tag: None,
+            text: text.into(),
+            bad_charset: false,
+        }
+    }
+}
+
+/// What an APPEND line is up to its message.
+pub(super) enum AppendHead {
+    Message {
+        tag: String,
+        head: Box<Append>,
+    },
+    /// The literal is something else, or the line is wrong.
+    Other,
+}
+
+/// The line so far, whose last thing is the announcement of a literal of `size` bytes.
+pub(super) fn append_head(command: &CommandBytes, size: u64, utf8: bool) -> AppendHead {
+    let mut c = Cursor::new(command, Options { max_depth: 4, utf8 });
+    match parse_append_head(&mut c, size) {
+        Ok((tag, head)) => AppendHead::Message {
+            tag,
+            head: Box::new(head),
+        },
+        Err(_) => AppendHead::Other,
+    }
+}
+
+fn parse_append_head(c: &mut Cursor<'_>, size: u64) -> Parsed<(String, Append)> {
+    let tag = tag(c)?;
+    c.space()?;
+    c.atom()?;
+    c.space()?;
+    let mailbox = c.mailbox()?;
+    c.space()?;
+    let mut flags = Vec::new();
+    if c.peek() == Some(b'(') {
+        flags = c.list(flag)?;
+        c.space()?;
+    }
+    let mut date = None;
+    if c.peek() == Some(b'"') {
+        let text = c.string()?;
+        date = Some(search::date_time(&text)?);
+        c.space()?;
+    }
+    // The announcement itself: digits to the end of the line.
+    c.expect(b'{')?;
+    c.number()?;
+    let _ = c.eat(b'+') || c.eat(b'-');
+    c.expect(b'}')?;
+    c.end()?;
+    Ok((
+        tag,
+        Append {
+            mailbox,
+            flags,
+            date,
+            size,
+        },
+    ))
+}
+
+fn tag(c: &mut Cursor<'_>) -> Parsed<String> {
+    let tag = c.take_while(|b| (cursor::atom_char(b) || b == b']') && b != b'+');
+    match std::str::from_utf8(tag) {
+        Ok(tag) if !tag.is_empty() && tag.len() <= 128 => Ok(tag.to_owned()),
+        _ => bad("A tag is missing"),
+    }
+}
+
+/// Parses one command.
+pub fn parse(bytes: &CommandBytes, options: Options) -> Result<Tagged, ParseError> {
+    let mut c = Cursor::new(bytes, options);
+    let tag = tag(&mut c)?;
+    match command(&mut c) {
+        Ok(command) => Ok(Tagged { tag, command }),
+        Err(error) => Err(ParseError {
+            tag: Some(tag),
+            ..error
+        }),
+    }
+}
+
+fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
+    c.space()?;
+    let name = c.atom()?.to_ascii_uppercase();
+    let command = match name.as_str() {
+        "CAPABILITY" => Command::Capability,
+        "NOOP" => Command::Noop,
+        "LOGOUT" => Command::Logout,
+        "STARTTLS" => Command::StartTls,
+        "NAMESPACE" => Command::Namespace,
+        "IDLE" => Command::Idle,
+        "CHECK" => Command::Check,
+        "CLOSE" => Command::Close,
+        "UNSELECT" => Command::Unselect,
+        "EXPUNGE" => Command::Expunge(None),
+        _ => {
+            if !KNOWN.contains(&name.as_str()) {
+                return bad("Unknown command");
+            }
+            c.space()?;
+            with_arguments(c, &name)?
+        }
+    };
+    c.end()?;
+    Ok(command)
+}
+
+const KNOWN: [&str; 23] = [
+    "ID",
+    "AUTHENTICATE",
+    "LOGIN",
+    "ENABLE",
+    "SELECT",
+    "EXAMINE",
+    "CREATE",
+    "DELETE",
+    "RENAME",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "LIST",
+    "LSUB",
+    "STATUS",
+    "APPEND",
+    "SEARCH",
+    "FETCH",
+    "STORE",
+    "COPY",
+    "MOVE",
+    "UID",
+    "XLIST",
+    "DONE",
+];
+
+fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
+    Ok(match name {
+        "ID" => Command::Id(id(c)?),
+        "AUTHENTICATE" => {
+            let mechanism = c.atom()?.to_ascii_uppercase();
+            let mut initial = None;
+            if c.eat(b' ') {
+                let text = c.rest();
+                // RFC 4959: `=` stands for an empty response.
+                let decoded = if text == b"=" {
+                    Ok(vec![])
+                } else {
+                    STANDARD.decode(text)
+                };
+                initial = Some(Secret::new(
+                    decoded.or_else(|_| bad("The response is not base64"))?,
+                ));
+            }
+            Command::Authenticate { mechanism, initial }
+        }
+        "LOGIN" => {
+            let user = c.astring_text()?;
+            c.space()?;
+            Command::Login {
+                user,
+                password: Secret::new(c.astring()?),
+            }
+        }
+        "ENABLE" => {
+            let mut names = vec![c.atom()?.to_ascii_uppercase()];
+            while c.eat(b' ') {
+                names.push(c.atom()?.to_ascii_uppercase());
+            }
+            Command::Enable(names)
+        }
+        "SELECT" | "EXAMINE" => {
+            let mailbox = c.mailbox()?;
+            let parameters = if c.eat(b' ') {
+                c.list(select_parameter)?
+            } else {
+                vec![]
+            };
+            Command::Select {
+                mailbox,
+                parameters,
+                read_only: name == "EXAMINE",
+            }
+        }
+        "CREATE" => {
+            let mailbox = c.mailbox()?;
+            let mut special_use = Vec::new();
+            if c.eat(b' ') {
+                c.expect(b'(')?;
+                if !c.eat_word("USE") {
+                    return bad("CREATE knows only USE");
+                }
+                c.space()?;
+                special_use = c.list(|c| {
+                    c.expect(b'\\')?;
+                    Ok(format!("\\{}", c.atom()?))
+                })?;
+                c.expect(b')')?;
+            }
+            Command::Create {
+                mailbox,
+                special_use,
+            }
+        }
+        "DELETE" => Command::Delete(c.mailbox()?),
+        "RENAME" => {
+            let from = c.mailbox()?;
+            c.space()?;
+            Command::Rename {
+                from,
+                to: c.mailbox()?,
+            }
+        }
+        "SUBSCRIBE" => Command::Subscribe(c.mailbox()?),
+        "UNSUBSCRIBE" => Command::Unsubscribe(c.mailbox()?),
+        "LIST" => Command::List(list::list(c)?),
+        "LSUB" => {
+            let reference = c.mailbox()?;
+            c.space()?;
+            let pattern = c.pattern()?;
+            Command::Lsub {
+                reference,
+                pattern: c.mailbox_name(pattern)?,
+            }
+        }
+        "STATUS" => {
+            let mailbox = c.mailbox()?;
+            c.space()?;
+            let items = list::status_items(c)?;
+            Command::Status { mailbox, items }
+        }
+        "APPEND" => return bad("APPEND mailbox [(flags)] [\"date\"] {size}"),
+        "UID" => {
+            let name = c.atom()?.to_ascii_uppercase();
+            c.space()?;
+            match name.as_str() {
+                "EXPUNGE" => Command::Expunge(Some(sequence_set(c)?)),
+                "FETCH" | "SEARCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, &name, true)?,
+                _ => return bad("UID can't be used with this command"),
+            }
+        }
+        "FETCH" | "SEARCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, name, false)?,
+        _ => return bad("Unknown command"),
+    })
+}
+
+fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
+    if name == "SEARCH" {
+        return Ok(Command::Search(search::search(c, uid)?));
+    }
+    let set = sequence_set(c)?;
+    c.space()?;
+    Ok(match name {
+        "FETCH" => Command::Fetch {
+            set,
+            uid,
+            items: fetch::items(c)?,
+        },
+        "STORE" => {
+            let action = match c.peek() {
+                Some(b'+') => StoreAction::Add,
+                Some(b'-') => StoreAction::Remove,
+                _ => StoreAction::Replace,
+            };
+            let _ = c.eat(b'+') || c.eat(b'-');
+            let item = c.atom()?.to_ascii_uppercase();
+            let silent = match item.as_str() {
+                "FLAGS" => false,
+                "FLAGS.SILENT" => true,
+                _ => return bad("STORE knows FLAGS, +FLAGS, -FLAGS and .SILENT"),
+            };
+            c.space()?;
+            let flags = if c.peek() == Some(b'(') {
+                c.list(flag)?
+            } else {
+                let mut flags = vec![flag(c)?];
+                while c.eat(b' ') {
+                    flags.push(flag(c)?);
+                }
+                flags
+            };
+            Command::Store {
+                set,
+                uid,
+                action,
+                silent,
+                flags,
+            }
+        }
+        "COPY" => Command::Copy {
+            set,
+            uid,
+            mailbox: c.mailbox()?,
+        },
+        _ => Command::Move {
+            set,
+            uid,
+            mailbox: c.mailbox()?,
+        },
+    })
+}
+
+fn select_parameter(c: &mut Cursor<'_>) -> Parsed<SelectParameter> {
+    let name = c.atom()?.to_ascii_uppercase();
+    Ok(if name == "CONDSTORE" {
+        SelectParameter::CondStore
+    } else {
+        SelectParameter::Other(name)
+    })
+}
+
+/// RFC 2971, 3.3: at most 30 pairs.
+fn id(c: &mut Cursor<'_>) -> Parsed<Vec<(String, Option<String>)>> {
+    if c.eat_word("NIL") {
+        return Ok(vec![]);
+    }
+    let pairs = c.list(|c| {
+        let field = c.string()?;
+        c.space()?;
+        let value = c.nstring()?;
+        let lossy = |b: Vec<u8>| String::from_utf8_lossy(&b).into_owned();
+        Ok((lossy(field), value.map(lossy)))
+    })?;
+    if pairs.len() > 30 {
+        bad("At most 30 fields")
+    } else {
+        Ok(pairs)
+    }
+}
+
+fn flag(c: &mut Cursor<'_>) -> Parsed<Flag> {
+    let slash = if c.eat(b'\\') { "\\" } else { "" };
+    let name = format!("{slash}{}", c.atom()?);
+    Flag::parse(&name).or_else(|error| bad(format!("{name}: {error}")))
+}
+
+fn sequence_set(c: &mut Cursor<'_>) -> Parsed<SequenceSet> {
+    if c.eat(b'$') {
+        return Ok(SequenceSet::Saved);
+    }
+    let mut ranges = Vec::new();
+    loop {
+        let from = sequence_number(c)?;
+        let to = if c.eat(b':') {
+            sequence_number(c)?
+        } else {
+            from
+        };
+        ranges.push((from, to));
+        if !c.eat(b',') {
+            return Ok(SequenceSet::Ranges(ranges));
+        }
+    }
+}
+
+fn sequence_number(c: &mut Cursor<'_>) -> Parsed<SeqNumber> {
+    if c.eat(b'*') {
+        return Ok(SeqNumber::Star);
+    }
+    match c.number32() {
+        Ok(0) => bad("0 is no message number"),
+        Ok(n) => Ok(SeqNumber::Number(n)),
+        Err(_) => bad("A message number is missing or too large"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! SEARCH keys (RFC 9051, 6.4.4; RFC 3501, 6.4.4; RFC 5032; RFC 4731) and dates.
+//!
+//! Machine: no IO, no clock, no randomness.
+
+use super::cursor::{Cursor, Parsed, bad};
+use super::{ParseError, flag, sequence_set};
+use crate::imap::command::{Search, SearchKey, SearchReturn};
+use crate::types::{Flag, SystemFlags};
+
+/// Keys in one search, however nested.
+const MAX_KEYS: usize = 1000;
+
+pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
+    let mut returns = None;
+    if c.eat_word("RETURN") {
+        c.space()?;
+        let options = c.list(|c| {
+            let name = c.atom()?.to_ascii_uppercase();
+            Ok(match name.as_str() {
+                "MIN" => SearchReturn::Min,
+                "MAX" => SearchReturn::Max,
+                "ALL" => SearchReturn::All,
+                "COUNT" => SearchReturn::Count,
+                "SAVE" => SearchReturn::Save,
+                _ => return bad(format!("Unknown result option {name}")),
+            })
+        })?;
+        returns = Some(options);
+        c.space()?;
+    }
+    let mut charset = None;
+    if c.eat_word("CHARSET") {
+        c.space()?;
+        let name = c.astring_text()?.to_ascii_uppercase();
+        if !["UTF-8", "US-ASCII", "UTF8"].contains(&name.as_str()) {
+            return Err(ParseError {
+                bad_charset: true,
+                ..ParseError::new("Only US-ASCII and UTF-8 are supported")
+            });
+        }
+        charset = Some(name);
+        c.space()?;
+    }
+    let mut left = MAX_KEYS;
+    let mut keys = vec![key(c, &mut left)?];
+    while c.eat(b' ') {
+        keys.push(key(c, &mut left)?);
+    }
+    let key = if keys.len() == 1 {
+        keys.remove(0)
+    } else {
+        SearchKey::And(keys)
+    };
+    Ok(Search {
+        uid,
+        returns,
+        charset,
+        key,
+    })
+}
+
+fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
+    if *left == 0 {
+        return bad("Too many search keys");
+    }
+    *left -= 1;
+    match c.peek() {
+        Some(b'(') => {
+            return c.nested(|c| {
+                let keys = c.list(|c| key(c, left))?;
+                if keys.is_empty() {
+                    bad("Empty parentheses")
+                } else {
+                    Ok(SearchKey::And(keys))
+                }
+            });
+        }
+        Some(b'0'..=b'9' | b'*' | b'$') => return Ok(SearchKey::Set(sequence_set(c)?)),
+        _ => {}
+    }
+    let name = c.atom()?.to_ascii_uppercase();
+    let has = |flag| Ok(SearchKey::Flag(Flag::System(flag)));
+    let not = |flag| {
+        Ok(SearchKey::Not(Box::new(SearchKey::Flag(Flag::System(
+            flag,
+        )))))
+    };
+    match name.as_str() {
+        "ALL" => return Ok(SearchKey::All),
+        "ANSWERED" => return has(SystemFlags::ANSWERED),
+        "DELETED" => return has(SystemFlags::DELETED),
+        "DRAFT" => return has(SystemFlags::DRAFT),
+        "FLAGGED" => return has(SystemFlags::FLAGGED),
+        "SEEN" => return has(SystemFlags::SEEN),
+        "UNANSWERED" => return not(SystemFlags::ANSWERED),
+        "UNDELETED" => return not(SystemFlags::DELETED),
+        "UNDRAFT" => return not(SystemFlags::DRAFT),
+        "UNFLAGGED" => return not(SystemFlags::FLAGGED),
+        "UNSEEN" => return not(SystemFlags::SEEN),
+        "NEW" => return Ok(SearchKey::New),
+        "OLD" => return Ok(SearchKey::Old),
+        "RECENT" => return Ok(SearchKey::Recent),
+        _ => {}
+    }
+    if !WITH_ARGUMENT.contains(&name.as_str()) {
+        return bad(format!("Unknown search key {name}"));
+    }
+    c.space()?;
+    Ok(match name.as_str() {
+        "NOT" => SearchKey::Not(Box::new(c.nested(|c| key(c, left))?)),
+        "OR" => {
+            let (a, b) = c.nested(|c| {
+                let a = key(c, left)?;
+                c.space()?;
+                Ok((a, key(c, left)?))
+            })?;
+            SearchKey::Or(Box::new(a), Box::new(b))
+        }
+        "UID" => SearchKey::Uid(sequence_set(c)?),
+        "KEYWORD" => SearchKey::Flag(keyword(c)?),
+        "UNKEYWORD" => SearchKey::Not(Box::new(SearchKey::Flag(keyword(c)?))),
+        "BEFORE" => SearchKey::Before(date(c)?),
+        "ON" => SearchKey::On(date(c)?),
+        "SINCE" => SearchKey::Since(date(c)?),
+        "SENTBEFORE" => SearchKey::SentBefore(date(c)?),
+        "SENTON" => SearchKey::SentOn(date(c)?),
+        "SENTSINCE" => SearchKey::SentSince(date(c)?),
+        "LARGER" => SearchKey::Larger(c.number()?),
+        "SMALLER" => SearchKey::Smaller(c.number()?),
+        "OLDER" => SearchKey::Older(interval(c)?),
+        "YOUNGER" => SearchKey::Younger(interval(c)?),
+        "FROM" => SearchKey::From(c.astring_text()?),
+        "TO" => SearchKey::To(c.astring_text()?),
+        "CC" => SearchKey::Cc(c.astring_text()?),
+        "BCC" => SearchKey::Bcc(c.astring_text()?),
+        "SUBJECT" => SearchKey::Subject(c.astring_text()?),
+        "BODY" => SearchKey::Body(c.astring_text()?),
+        "TEXT" => SearchKey::Text(c.astring_text()?),
+        _ => {
+            let field = c.astring_text()?;
+            c.space()?;
+            SearchKey::Header(field, c.astring_text()?)
+        }
+    })
+}
+
+const WITH_ARGUMENT: [&str; 23] = [
+    "NOT",
+    "OR",
+    "UID",
+    "KEYWORD",
+    "UNKEYWORD",
+    "BEFORE",
+    "ON",
+    "SINCE",
+    "SENTBEFORE",
+    "SENTON",
+    "SENTSINCE",
+    "LARGER",
+    "SMALLER",
+    "OLDER",
+    "YOUNGER",
+    "FROM",
+    "TO",
+    "CC",
+    "BCC",
+    "SUBJECT",
+    "BODY",
+    "TEXT",
+    "HEADER",
+];
+
+fn keyword(c: &mut Cursor<'_>) -> Parsed<Flag> {
+    match flag(c)? {
+        keyword @ Flag::Keyword(_) => Ok(keyword),
+        Flag::System(_) => bad("A keyword was expected"),
+    }
+}
+
+fn interval(c: &mut Cursor<'_>) -> Parsed<u32> {
+    match c.number32()? {
+        0 => bad("An interval of 0"),
+        n => Ok(n),
+    }
+}
+
+/// date = `1-Feb-1994`, quoted or not; days since 1970-01-01.
+fn date(c: &mut Cursor<'_>) -> Parsed<i32> {
+    let text = c.astring()?;
+    match std::str::from_utf8(&text).ok().and_then(day) {
+        Some(day) => Ok(day),
+        None => bad("A date looks like 1-Feb-1994"),
+    }
+}
+
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
+
+fn digits(text: &str, lengths: std::ops::RangeInclusive<usize>) -> Option<i64> {
+    let fine = lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if fine { text.parse().ok() } else { None }
+}
+
+fn day(text: &str) -> Option<i32> {
+    let mut parts = text.split('-');
+    let (d, m, y) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let month = MONTHS
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(m))?;
+    let date = jiff::civil::Date::new(
+        i16::try_from(digits(y, 4..=4)?).ok()?,
+        i8::try_from(month + 1).ok()?,
+        i8::try_from(digits(d, 1..=2)?).ok()?,
+    );
+    let epoch = jiff::civil::date(1970, 1, 1);
+    let span = date.ok()?.since((jiff::Unit::Day, epoch)).ok()?;
+    Some(span.get_days())
+}
+
+/// date-time = ` 1-Feb-1994 21:52:25 -0800`; milliseconds since 1970 and minutes east.
+pub(super) fn date_time(text: &[u8]) -> Parsed<(u64, i16)> {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    parse_date_time(text).map_or_else(
+        || bad("A date looks like \" 1-Feb-1994 21:52:25 -0800\""),
+        Ok,
+    )
+}
+
+fn parse_date_time(text: &str) -> Option<(u64, i16)> {
+    let mut parts = text.trim_start().split(' ');
+    let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let mut hms = time.split(':').map(|n| digits(n, 2..=2));
+    let (h, m, s) = (hms.next()??, hms.next()??, hms.next()??);
+    if hms.next().is_some() || h > 23 || m > 59 || s > 60 {
+        return None;
+    }
+    let (sign, zone) = match zone.split_at_checked(1)? {
+        ("+", zone) => (1, zone),
+        ("-", zone) => (-1, zone),
+        _ => return None,
+    };
+    let zone = digits(zone, 4..=4)?;
+    if zone % 100 > 59 || zone / 100 > 14 {
+        return None;
+    }
+    let minutes = sign * (zone / 100 * 60 + zone % 100);
+    let seconds = i64::from(day(date)?) * 86_400 + h * 3600 + m * 60 + s - minutes * 60;
+    Some((
+        u64::try_from(seconds).unwrap_or(0) * 1000,
+        i16::try_from(minutes).ok()?,
+    ))
+}

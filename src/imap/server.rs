@@ -1,0 +1,358 @@
+//! The shell around the session: sockets, time, and the work that the machine asks for.
+//!
+//! May import: store, auth, net, config, telemetry, types.
+//!
+//! While a connection idles it holds its session state, its TLS state and nothing else: it
+//! waits for the socket without a buffer, and output is written and let go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
+
+use super::exec::sync::Telling;
+use super::exec::{Exec, Gone, Incoming, Out};
+use super::session::{Output, Session, Settings};
+use crate::auth::{Auth, AuthError};
+use crate::config::Config;
+use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
+use crate::store::{Account, Store};
+use crate::telemetry::{ImapEnd, ImapState, Telemetry};
+use crate::types::{Address, Secret, Uid};
+
+/// What IMAP needs from the rest of the server.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Store,
+    pub auth: Auth,
+    /// Limits are those of the moment when a connection begins.
+    pub config: Arc<ArcSwap<Config>>,
+    pub tls: TlsSource,
+    pub telemetry: Arc<Telemetry>,
+    pub stop: CancellationToken,
+}
+
+/// How much is read at a time.
+const READ: usize = 16 * 1024;
+
+/// Binds all IMAP listeners of the configuration and starts accepting. The error names the
+/// address.
+pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr, std::io::Error)> {
+    let config = context.config.load();
+    let imap = &config.imap;
+    let mut listening = Vec::new();
+    for (addresses, implicit_tls) in [(&imap.listen, false), (&imap.listen_tls, true)] {
+        for address in addresses {
+            let spool = config.data_dir.join("spool");
+            std::fs::create_dir_all(&spool).map_err(|error| (*address, error))?;
+            let options = ListenOptions {
+                service: "imap",
+                implicit_tls,
+                max_connections: imap.max_connections,
+                max_per_ip: imap.max_connections_per_ip,
+                keepalive: Duration::from_secs(config.limits.keepalive_secs),
+                handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+                busy_line: b"* BYE Too many connections, try again later\r\n",
+            };
+            let own = Arc::new(context.clone());
+            let started = listen(
+                *address,
+                options,
+                context.tls.clone(),
+                context.telemetry.clone(),
+                context.stop.clone(),
+                move |stream, peer, stop| {
+                    // Boxed, so that the future of an idle connection is one small allocation.
+                    let connection = Box::new(Connection::new(own.clone(), peer, stream));
+                    async move { connection.run(stop).await }
+                },
+            );
+            listening.push(started.map_err(|error| (*address, error))?);
+        }
+    }
+    Ok(listening)
+}
+
+struct Connection {
+    context: Arc<Context>,
+    config: Arc<Config>,
+    peer: Peer,
+    stream: Option<Stream>,
+    session: Session,
+    exec: Option<Box<Exec>>,
+    incoming: Option<Box<Incoming>>,
+    state: ImapState,
+}
+
+/// What woke an idling connection.
+enum Woken {
+    Readable,
+    Changed,
+    Deadline,
+    Stop,
+    Gone,
+}
+
+impl Connection {
+    fn new(context: Arc<Context>, peer: Peer, stream: Stream) -> Self {
+        let config = context.config.load_full();
+        let loopback = peer.remote.ip().to_canonical().is_loopback();
+        let settings = Settings {
+            hostname: config.hostname.clone(),
+            limits: config.imap.clone(),
+            tls: stream.is_tls(),
+            clear_login: loopback && config.auth.insecure_loopback_login,
+        };
+        let session = Session::new(settings, Instant::now());
+        context.telemetry.imap.moved(None, Some(session.state()));
+        Self {
+            state: session.state(),
+            session,
+            context,
+            config,
+            peer,
+            stream: Some(stream),
+            exec: None,
+            incoming: None,
+        }
+    }
+
+    async fn run(mut self: Box<Self>, stop: CancellationToken) {
+        let why = loop {
+            if let Some(why) = Box::pin(self.drain()).await {
+                break why;
+            }
+            self.note_state();
+            match self.wait(&stop).await {
+                Woken::Readable => match self.read() {
+                    Ok(true) => {}
+                    Ok(false) => break ImapEnd::Gone,
+                    Err(_) => break ImapEnd::Gone,
+                },
+                Woken::Changed => {
+                    if let Err(gone) = Box::pin(self.announce()).await {
+                        break end_of(&gone);
+                    }
+                }
+                Woken::Deadline => self.session.tick(Instant::now()),
+                Woken::Stop => {
+                    self.session.shutdown();
+                    Box::pin(self.drain()).await;
+                    break ImapEnd::Shutdown;
+                }
+                Woken::Gone => break ImapEnd::Gone,
+            }
+        };
+        if let Some(stream) = &mut self.stream {
+            let _ = tokio::time::timeout(Duration::from_secs(2), stream.shutdown()).await;
+        }
+        self.context.telemetry.imap.ended(why);
+        self.context.telemetry.imap.moved(Some(self.state), None);
+    }
+
+    fn note_state(&mut self) {
+        let state = self.session.state();
+        self.context
+            .telemetry
+            .imap
+            .moved(Some(self.state), Some(state));
+        self.state = state;
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> Woken {
+        let deadline = self.session.deadline();
+        let idling = self.session.is_idling();
+        let Some(stream) = &mut self.stream else {
+            return Woken::Gone;
+        };
+        let selected = self.exec.as_mut().and_then(|e| e.selected.as_mut());
+        let changed = async {
+            match selected {
+                Some(selected) if idling => selected.changed().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            readable = stream.readable() => match readable {
+                Ok(()) => Woken::Readable,
+                Err(_) => Woken::Gone,
+            },
+            () = changed => Woken::Changed,
+            () = tokio::time::sleep_until(deadline.into()) => Woken::Deadline,
+            () = stop.cancelled() => Woken::Stop,
+        }
+    }
+
+    /// Reads what is there; false at the end of the stream.
+    fn read(&mut self) -> std::io::Result<bool> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
+        let mut buffer = [0; READ];
+        match stream.try_read(&mut buffer)? {
+            None => Ok(true),
+            Some(0) => Ok(false),
+            Some(n) => {
+                self.session.input(Instant::now(), &buffer[..n]);
+                Ok(true)
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.config.imap.write_timeout_secs)
+    }
+
+    /// Tells an idling client what is new.
+    async fn announce(&mut self) -> Result<(), Gone> {
+        let patience = self.patience();
+        let (Some(stream), Some(exec)) = (&mut self.stream, &mut self.exec) else {
+            return Ok(());
+        };
+        let mut out = Out::new(stream, patience);
+        let newest = exec.tell(Telling::Everything, &mut out);
+        out.flush().await?;
+        if let (Some(uid), Some(selected)) = (newest, &exec.selected) {
+            note_delay(exec, selected.key, uid);
+        }
+        Ok(())
+    }
+
+    /// Does what the machine wants until it waits for input; Some: it is over.
+    async fn drain(&mut self) -> Option<ImapEnd> {
+        while let Some(output) = self.session.poll() {
+            match self.act(output).await {
+                Ok(None) => {}
+                Ok(Some(why)) => return Some(why),
+                Err(gone) => return Some(end_of(&gone)),
+            }
+        }
+        None
+    }
+
+    async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
+        let patience = self.patience();
+        let Some(stream) = &mut self.stream else {
+            return Ok(Some(ImapEnd::Gone));
+        };
+        let mut out = Out::new(stream, patience);
+        match (output, &mut self.exec) {
+            (Output::Write(bytes), _) => {
+                out.buf = bytes;
+                out.flush().await?;
+            }
+            (Output::Close(why), _) => return Ok(Some(why)),
+            (
+                Output::Login {
+                    authzid,
+                    login,
+                    password,
+                },
+                _,
+            ) => {
+                let checked = self.login(&authzid, &login, &password).await;
+                self.session.done_login(Instant::now(), &checked);
+            }
+            (Output::StartTls, _) => return self.start_tls().await,
+            (Output::Execute(tagged), Some(exec)) => {
+                exec.rev2 = self.session.is_rev2();
+                exec.run(tagged, &mut out).await?;
+                let selected = exec.selected.is_some();
+                self.session.done_executing(Instant::now(), selected);
+            }
+            (Output::AppendBegin(head), Some(exec)) => match exec.refuse_append(&head) {
+                Some(answer) => self.session.append_refused(Instant::now(), &answer),
+                None => {
+                    self.incoming = Some(Box::default());
+                    self.session.append_accepted(Instant::now());
+                }
+            },
+            (Output::AppendData(bytes), _) => {
+                let dir: PathBuf = self.config.data_dir.join("spool");
+                if let Some(incoming) = &mut self.incoming {
+                    incoming.push(&bytes, self.config.imap.spool_bytes, &dir);
+                }
+            }
+            (Output::AppendAbort, _) => self.incoming = None,
+            (Output::AppendEnd { tag, head }, Some(exec)) => {
+                let message = self.incoming.take().unwrap_or_default();
+                exec.append(&tag, *head, *message, &mut out).await?;
+                let selected = exec.selected.is_some();
+                self.session.done_executing(Instant::now(), selected);
+            }
+            (Output::IdleBegin, Some(_)) => self.announce().await?,
+            (Output::IdleEnd { tag }, Some(exec)) => {
+                exec.tell(Telling::Everything, &mut out);
+                out.buf.extend_from_slice(tag.as_bytes());
+                out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
+                out.flush().await?;
+                let selected = exec.selected.is_some();
+                self.session.done_executing(Instant::now(), selected);
+            }
+            // The machine asks for these only after a login.
+            (_, None) => return Ok(Some(ImapEnd::Gone)),
+        }
+        Ok(None)
+    }
+
+    async fn login(
+        &mut self,
+        authzid: &str,
+        login: &str,
+        password: &Secret,
+    ) -> Result<(), AuthError> {
+        let ip = self.peer.remote.ip().to_canonical();
+        let account: Arc<Account> = self.context.auth.login(login, password, ip, "imap").await?;
+        let own = account.address.lookup_key();
+        let same = Address::parse(authzid).is_ok_and(|a| a.lookup_key() == own);
+        if !authzid.is_empty() && authzid != login && !same {
+            return Err(AuthError::Invalid);
+        }
+        self.exec = Some(Box::new(Exec {
+            store: self.context.store.clone(),
+            telemetry: self.context.telemetry.clone(),
+            account,
+            selected: None,
+            rev2: self.session.is_rev2(),
+            tag: String::new(),
+        }));
+        Ok(())
+    }
+
+    async fn start_tls(&mut self) -> Result<Option<ImapEnd>, Gone> {
+        let Some(stream) = self.stream.take() else {
+            return Ok(Some(ImapEnd::Gone));
+        };
+        let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
+        match stream.start_tls((self.context.tls)(), limit).await {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.session.tls_started(Instant::now());
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.remote, %error, "TLS handshake failed");
+                Ok(Some(ImapEnd::Tls))
+            }
+        }
+    }
+}
+
+fn end_of(gone: &Gone) -> ImapEnd {
+    if gone.stalled {
+        ImapEnd::Stalled
+    } else {
+        ImapEnd::Gone
+    }
+}
+
+fn note_delay(exec: &Exec, mailbox: crate::types::MailboxKey, uid: Uid) {
+    if let Ok(Some(record)) = exec.store.message(mailbox, uid) {
+        exec.telemetry
+            .imap
+            .announced(exec.store.now().since(record.saved));
+    }
+}

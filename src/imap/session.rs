@@ -1,0 +1,590 @@
+//! One IMAP session: greeting, login, the order of commands, IDLE, timers (RFC 9051, 3 and 5.4;
+//! RFC 2177; RFC 4959; RFC 5161).
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! Bytes go in by `input`, results of work by the `done_...` methods; what is to be done comes
+//! out of `poll`, in order. One command is under way at a time; what is pipelined behind it
+//! waits in the fragmenter.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::command::{Append, Command, Tagged};
+use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
+use super::parser::{Options, parse};
+use crate::auth::AuthError;
+use crate::auth::sasl::{Exchange, Step};
+use crate::config::ImapConfig;
+use crate::telemetry::{ImapEnd, ImapState};
+use crate::types::Secret;
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub hostname: String,
+    pub limits: ImapConfig,
+    pub tls: bool,
+    /// Passwords may come without TLS (a loopback peer, allowed by the configuration).
+    pub clear_login: bool,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    Write(Vec<u8>),
+    Login {
+        authzid: String,
+        login: String,
+        password: Secret,
+    },
+    /// Run it and write its answer, the tagged line included; then `done_executing`.
+    Execute(Tagged),
+    /// Is this mailbox there, may a message of this size come? Then `append_accepted` or
+    /// `append_refused`.
+    AppendBegin(Box<Append>),
+    AppendData(Vec<u8>),
+    /// Store it and write the answer; then `done_executing`.
+    AppendEnd {
+        tag: String,
+        head: Box<Append>,
+    },
+    AppendAbort,
+    StartTls,
+    /// Tell what is new, now and whenever something changes, until `IdleEnd`.
+    IdleBegin,
+    /// Tell what is new a last time, write the tagged OK; then `done_executing`.
+    IdleEnd {
+        tag: String,
+    },
+    Close(ImapEnd),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Command,
+    /// The next line belongs to AUTHENTICATE.
+    Sasl {
+        tag: String,
+        exchange: Exchange,
+    },
+    LoggingIn {
+        tag: String,
+    },
+    Executing,
+    Idle {
+        tag: String,
+    },
+    /// The message of an APPEND is asked for, or comes.
+    Appending {
+        tag: String,
+        head: Box<Append>,
+        sync: bool,
+    },
+    StartingTls,
+    Closed,
+}
+
+pub struct Session {
+    settings: Settings,
+    phase: Phase,
+    fragmenter: Fragmenter,
+    authenticated: bool,
+    selected: bool,
+    rev2: bool,
+    bad: u32,
+    output: VecDeque<Output>,
+    started: Instant,
+    last_command: Instant,
+    last_heartbeat: Instant,
+}
+
+fn fragment_limits(config: &ImapConfig, authenticated: bool) -> Limits {
+    let literal = if authenticated {
+        config.max_literal_bytes
+    } else {
+        config.max_literal_before_login
+    };
+    Limits {
+        max_line: config.max_line_bytes,
+        max_literal: literal,
+        max_literals_total: literal * if authenticated { 4 } else { 1 },
+        max_append: if authenticated {
+            config.max_append_bytes
+        } else {
+            0
+        },
+    }
+}
+
+impl Session {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let fragmenter = Fragmenter::new(fragment_limits(&settings.limits, false));
+        let mut session = Self {
+            phase: Phase::Command,
+            fragmenter,
+            authenticated: false,
+            selected: false,
+            rev2: false,
+            bad: 0,
+            output: VecDeque::new(),
+            started: now,
+            last_command: now,
+            last_heartbeat: now,
+            settings,
+        };
+        let greeting = format!(
+            "* OK [{}] {} Posthorn ready\r\n",
+            session.capabilities(),
+            session.settings.hostname
+        );
+        session.write(greeting);
+        session
+    }
+
+    /// CAPABILITY and what follows it.
+    pub fn capabilities(&self) -> String {
+        let mut all = String::from("CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE");
+        if self.authenticated {
+            all.push_str(
+                " IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE ESEARCH SEARCHRES WITHIN \
+                 SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE",
+            );
+            all.push_str(&format!(
+                " APPENDLIMIT={}",
+                self.settings.limits.max_append_bytes
+            ));
+            return all;
+        }
+        all.push_str(" IDLE");
+        if !self.settings.tls {
+            all.push_str(" STARTTLS");
+        }
+        all.push_str(if self.may_login() {
+            " AUTH=PLAIN AUTH=LOGIN"
+        } else {
+            " LOGINDISABLED"
+        });
+        all
+    }
+
+    fn may_login(&self) -> bool {
+        self.settings.tls || self.settings.clear_login
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        let output = self.output.pop_front();
+        if output.is_none() && self.output.capacity() > 8 {
+            self.output = VecDeque::new();
+        }
+        output
+    }
+
+    /// True while nothing may be read: work or a handshake is under way.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::LoggingIn { .. } | Phase::Executing | Phase::StartingTls | Phase::Closed
+        )
+    }
+
+    pub fn is_idling(&self) -> bool {
+        matches!(self.phase, Phase::Idle { .. })
+    }
+
+    pub fn is_rev2(&self) -> bool {
+        self.rev2
+    }
+
+    pub fn state(&self) -> ImapState {
+        match (&self.phase, self.authenticated, self.selected) {
+            (Phase::Idle { .. }, ..) => ImapState::Idle,
+            (_, false, _) => ImapState::NotAuthenticated,
+            (_, true, false) => ImapState::Authenticated,
+            (_, true, true) => ImapState::Selected,
+        }
+    }
+
+    /// When to call `tick`.
+    pub fn deadline(&self) -> Instant {
+        let limits = &self.settings.limits;
+        if !self.authenticated {
+            return self.started + Duration::from_secs(limits.login_timeout_secs);
+        }
+        let end = self.last_command + Duration::from_secs(limits.idle_timeout_secs);
+        if self.is_idling() {
+            let beat = Duration::from_secs(limits.heartbeat_secs);
+            // RFC 2177 lets a server log out who idles for too long; who answers is not dead:
+            // TCP keepalive and the heartbeat find the others.
+            return if limits.heartbeat_secs > 0 {
+                self.last_heartbeat + beat
+            } else {
+                self.last_heartbeat + Duration::from_secs(24 * 3600)
+            };
+        }
+        end
+    }
+
+    /// The deadline has come.
+    pub fn tick(&mut self, now: Instant) {
+        if now < self.deadline() {
+            return;
+        }
+        if self.is_idling() {
+            self.last_heartbeat = now;
+            if self.settings.limits.heartbeat_secs > 0 {
+                self.write("* OK Still here\r\n");
+            }
+            return;
+        }
+        self.bye("Autologout; idle for too long", ImapEnd::Timeout);
+    }
+
+    pub fn shutdown(&mut self) {
+        self.bye("Server shutting down", ImapEnd::Shutdown);
+    }
+
+    fn bye(&mut self, text: &str, why: ImapEnd) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.write(format!("* BYE {text}\r\n"));
+        self.phase = Phase::Closed;
+        self.output.push_back(Output::Close(why));
+    }
+
+    fn write(&mut self, text: impl Into<Vec<u8>>) {
+        let text = text.into();
+        match self.output.back_mut() {
+            Some(Output::Write(last)) => last.extend_from_slice(&text),
+            _ => self.output.push_back(Output::Write(text)),
+        }
+    }
+
+    fn tagged(&mut self, tag: &str, text: &str) {
+        self.write(format!("{tag} {text}\r\n"));
+    }
+
+    fn bad(&mut self, tag: Option<&str>, text: &str) {
+        self.tagged(tag.unwrap_or("*"), &format!("BAD {text}"));
+        self.bad += 1;
+        if self.bad >= self.settings.limits.max_bad_commands {
+            self.bye("Too many bad commands", ImapEnd::Nonsense);
+        }
+    }
+
+    /// Bytes from the client.
+    pub fn input(&mut self, now: Instant, bytes: &[u8]) {
+        self.fragmenter.feed(bytes);
+        self.advance(now);
+    }
+
+    /// Takes what waits, until work is under way.
+    fn advance(&mut self, now: Instant) {
+        while !self.is_busy() {
+            match self.fragmenter.next() {
+                Event::NeedInput => return,
+                event => self.event(now, event),
+            }
+        }
+    }
+
+    fn event(&mut self, now: Instant, event: Event) {
+        self.last_command = now;
+        match event {
+            Event::NeedInput => {}
+            Event::LiteralRequested { .. } => {
+                self.fragmenter.continue_literal();
+                self.write("+ Ready for literal\r\n");
+            }
+            Event::Line(line) => self.line(now, &line),
+            Event::Command(bytes) => {
+                let options = Options {
+                    max_depth: self.settings.limits.max_depth,
+                    utf8: self.rev2,
+                };
+                match parse(&bytes, options) {
+                    Ok(tagged) => {
+                        self.bad = 0;
+                        self.command(now, tagged);
+                    }
+                    Err(error) if error.bad_charset => {
+                        let tag = error.tag.unwrap_or_else(|| "*".into());
+                        let text = format!("NO [BADCHARSET (US-ASCII UTF-8)] {}", error.text);
+                        self.tagged(&tag, &text);
+                    }
+                    Err(error) => self.bad(error.tag.as_deref(), &error.text),
+                }
+            }
+            Event::Append { tag, head, sync } => {
+                if self.authenticated {
+                    self.output.push_back(Output::AppendBegin(head.clone()));
+                    self.phase = Phase::Appending { tag, head, sync };
+                } else {
+                    self.fragmenter.refuse_append();
+                    self.bad(Some(&tag), "Log in first");
+                }
+            }
+            Event::AppendData(data) => self.output.push_back(Output::AppendData(data)),
+            Event::AppendEnd => {
+                if let Phase::Appending { tag, head, .. } =
+                    std::mem::replace(&mut self.phase, Phase::Executing)
+                {
+                    self.output.push_back(Output::AppendEnd { tag, head });
+                }
+            }
+            Event::Error {
+                tag,
+                kind,
+                fatal,
+                text,
+            } => self.broken(tag, kind, fatal, text),
+        }
+    }
+
+    fn broken(&mut self, tag: Option<String>, kind: ErrorKind, fatal: bool, text: &str) {
+        if matches!(self.phase, Phase::Appending { .. }) {
+            self.output.push_back(Output::AppendAbort);
+        }
+        self.phase = Phase::Command;
+        match kind {
+            ErrorKind::TooBig => {
+                let tag = tag.unwrap_or_else(|| "*".into());
+                self.tagged(&tag, &format!("NO [TOOBIG] {text}"));
+            }
+            ErrorKind::Bad => self.bad(tag.as_deref(), text),
+        }
+        if fatal {
+            self.bye(text, ImapEnd::Nonsense);
+        }
+    }
+
+    /// The shell looked at the mailbox: the message may come.
+    pub fn append_accepted(&mut self, now: Instant) {
+        if let Phase::Appending { sync, .. } = self.phase {
+            self.fragmenter.accept_append();
+            if sync {
+                self.write("+ Ready for the message\r\n");
+            }
+        }
+        self.advance(now);
+    }
+
+    /// No: `answer` is what follows the tag.
+    pub fn append_refused(&mut self, now: Instant, answer: &str) {
+        if let Phase::Appending { tag, .. } = std::mem::replace(&mut self.phase, Phase::Command) {
+            self.fragmenter.refuse_append();
+            self.tagged(&tag, answer);
+        }
+        self.advance(now);
+    }
+
+    /// The command's answer was written.
+    pub fn done_executing(&mut self, now: Instant, selected: bool) {
+        self.selected = selected;
+        self.last_command = now;
+        if matches!(self.phase, Phase::Executing) {
+            self.phase = Phase::Command;
+        }
+        self.advance(now);
+    }
+
+    pub fn done_login(&mut self, now: Instant, result: &Result<(), AuthError>) {
+        let Phase::LoggingIn { tag } = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return;
+        };
+        self.last_command = now;
+        match result {
+            Ok(()) => {
+                self.authenticated = true;
+                self.fragmenter
+                    .set_limits(fragment_limits(&self.settings.limits, true));
+                let text = format!("OK [{}] Logged in", self.capabilities());
+                self.tagged(&tag, &text);
+            }
+            // RFC 5530
+            Err(AuthError::Invalid) => {
+                self.tagged(&tag, "NO [AUTHENTICATIONFAILED] Invalid credentials");
+            }
+            Err(AuthError::Throttled) => {
+                self.tagged(&tag, "NO [LIMIT] Too many failed logins, try again later");
+            }
+            Err(AuthError::Busy | AuthError::Store(_)) => {
+                self.tagged(&tag, "NO [UNAVAILABLE] Try again later");
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The handshake is done.
+    pub fn tls_started(&mut self, now: Instant) {
+        self.settings.tls = true;
+        self.last_command = now;
+        self.fragmenter.take_rest();
+        self.phase = Phase::Command;
+    }
+
+    fn line(&mut self, now: Instant, line: &[u8]) {
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Idle { tag } => {
+                self.last_command = now;
+                if line.trim_ascii().eq_ignore_ascii_case(b"DONE") {
+                    self.phase = Phase::Executing;
+                    self.output.push_back(Output::IdleEnd { tag });
+                } else {
+                    self.bad(Some(&tag), "DONE was expected");
+                }
+            }
+            Phase::Sasl { tag, mut exchange } => {
+                if line == b"*" {
+                    return self.tagged(&tag, "BAD Authentication cancelled");
+                }
+                match STANDARD.decode(line) {
+                    Ok(response) => {
+                        let step = exchange.respond(&response);
+                        self.sasl(tag, exchange, step);
+                    }
+                    Err(_) => self.bad(Some(&tag), "The response is not base64"),
+                }
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn sasl(&mut self, tag: String, exchange: Exchange, step: Step) {
+        match step {
+            Step::Challenge(text) => {
+                self.write(format!("+ {}\r\n", STANDARD.encode(text)));
+                self.fragmenter.expect_line();
+                self.phase = Phase::Sasl { tag, exchange };
+            }
+            Step::Check {
+                authzid,
+                login,
+                password,
+            } => {
+                self.phase = Phase::LoggingIn { tag };
+                self.output.push_back(Output::Login {
+                    authzid,
+                    login,
+                    password,
+                });
+            }
+            Step::Malformed => self.bad(Some(&tag), "Malformed credentials"),
+        }
+    }
+
+    fn command(&mut self, now: Instant, Tagged { tag, command }: Tagged) {
+        match command {
+            Command::Capability => {
+                let text = format!("* {}\r\n", self.capabilities());
+                self.write(text);
+                self.tagged(&tag, "OK Capabilities listed");
+            }
+            Command::Logout => {
+                self.write("* BYE Logging out\r\n");
+                self.tagged(&tag, "OK Goodbye");
+                self.phase = Phase::Closed;
+                self.output.push_back(Output::Close(ImapEnd::Logout));
+            }
+            Command::Id(_) => {
+                // RFC 2971, 3.2: no version for those who are not logged in.
+                let version = if self.authenticated {
+                    concat!(" \"version\" \"", env!("CARGO_PKG_VERSION"), "\"")
+                } else {
+                    ""
+                };
+                self.write(format!("* ID (\"name\" \"Posthorn\"{version})\r\n"));
+                self.tagged(&tag, "OK Pleased to meet you");
+            }
+            Command::Noop if !self.authenticated => self.tagged(&tag, "OK Nothing to do"),
+            Command::StartTls => self.start_tls(&tag),
+            Command::Login { user, password } => {
+                if self.may_begin_login(&tag) {
+                    self.phase = Phase::LoggingIn { tag };
+                    self.output.push_back(Output::Login {
+                        authzid: String::new(),
+                        login: user,
+                        password,
+                    });
+                }
+            }
+            Command::Authenticate { mechanism, initial } => {
+                if !self.may_begin_login(&tag) {
+                    return;
+                }
+                let Some(mut exchange) = Exchange::start(&mechanism) else {
+                    return self.tagged(&tag, "NO [CANNOT] Unknown authentication mechanism");
+                };
+                let step = exchange.begin(initial.as_ref().map(Secret::expose));
+                self.sasl(tag, exchange, step);
+            }
+            _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
+            Command::Enable(names) => {
+                let mut enabled = String::new();
+                if names.iter().any(|n| n == "IMAP4REV2") {
+                    self.rev2 = true;
+                    self.fragmenter.set_utf8(true);
+                    enabled.push_str(" IMAP4rev2");
+                }
+                self.write(format!("* ENABLED{enabled}\r\n"));
+                self.tagged(&tag, "OK Enabled");
+            }
+            Command::Idle => {
+                self.write("+ idling\r\n");
+                self.fragmenter.expect_line();
+                self.last_heartbeat = now;
+                self.phase = Phase::Idle { tag };
+                self.output.push_back(Output::IdleBegin);
+            }
+            command if needs_selected(&command) && !self.selected => {
+                self.bad(Some(&tag), "Select a mailbox first");
+            }
+            command => {
+                self.phase = Phase::Executing;
+                self.output
+                    .push_back(Output::Execute(Tagged { tag, command }));
+            }
+        }
+    }
+
+    fn start_tls(&mut self, tag: &str) {
+        if self.settings.tls || self.authenticated {
+            return self.bad(Some(tag), "TLS is not available now");
+        }
+        self.tagged(tag, "OK Begin TLS");
+        // What came in the clear behind it is never looked at (RFC 9051, 6.2.1).
+        self.fragmenter.take_rest();
+        self.phase = Phase::StartingTls;
+        self.output.push_back(Output::StartTls);
+    }
+
+    fn may_begin_login(&mut self, tag: &str) -> bool {
+        if self.authenticated {
+            self.bad(Some(tag), "Already logged in");
+            return false;
+        }
+        if !self.may_login() {
+            self.tagged(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first");
+            return false;
+        }
+        true
+    }
+}
+
+fn needs_selected(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Check
+            | Command::Close
+            | Command::Unselect
+            | Command::Expunge(_)
+            | Command::Search(_)
+            | Command::Fetch { .. }
+            | Command::Store { .. }
+            | Command::Copy { .. }
+            | Command::Move { .. }
+    )
+}

@@ -1,0 +1,59 @@
+//! Messages as data: MIME structure, IMAP forms of envelope and structure, trace headers.
+//!
+//! Machine: no IO, no clock, no randomness.
+//! May import: types. Only this layer names mail-parser, and of it only the tables of
+//! charsets and entities: its `parse` is never called on a stranger's mail (it recurses without limit).
+//! All of it is pure, iterative, and bounded in depth, parts and header size.
+
+mod address;
+mod bytes;
+mod content;
+mod date;
+mod header;
+mod html;
+mod section;
+mod structure;
+mod summary;
+mod text;
+pub mod trace;
+mod transfer;
+mod wire;
+mod words;
+
+pub use address::{AddressItem, parse_addresses};
+pub use content::{ContentType, Disposition, Param};
+pub use date::{MailDate, parse_date, sent_date};
+pub use header::{Field, Fields, field, fields, header_len, unfold};
+pub use section::{SectionRef, header_section};
+pub use structure::{Kind, Node, Structure};
+pub use summary::{Summary, Traits, summarize};
+pub use text::{SearchScope, fold, header_contains, search_text};
+pub use wire::{body_structure_wire, body_wire, envelope_wire};
+pub use words::decode_words;
+
+/// Everything that a stranger's bytes can reach, for the fuzzer; panics on a broken promise.
+#[doc(hidden)]
+pub fn fuzz_walk(data: &[u8]) {
+    let structure = Structure::parse(data);
+    structure.check(data);
+    let _ = summarize(data);
+    let _ = body_wire(data);
+    let _ = sent_date(data);
+    for part in [&[][..], &[1], &[1, 1], &[2], &[1, 2, 1]] {
+        for text in [
+            SectionRef::Whole,
+            SectionRef::Header,
+            SectionRef::Text,
+            SectionRef::Mime,
+            SectionRef::HeaderFields(vec!["Subject".to_owned()]),
+            SectionRef::HeaderFieldsNot(vec!["Subject".to_owned()]),
+        ] {
+            let _ = structure.section(data, part, &text);
+        }
+    }
+    let _ = search_text(data, SearchScope::Text, "needle");
+    let _ = header_contains(data, "From", "x");
+}
+
+#[cfg(test)]
+mod tests;

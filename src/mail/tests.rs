@@ -1,0 +1,7 @@
+//! Tests of the whole area: bytes in, bytes out.
+
+mod grammar;
+mod hostile;
+mod messages;
+mod oracle;
+mod words;

@@ -1,0 +1,187 @@
+//! SEARCH in text (RFC 9051, 6.4.4): transfer encodings and charsets undone, case ignored.
+//!
+//! Machine: no IO, no clock, no randomness.
+//! May import: nothing of ours outside `mail`.
+//! Invariant: memory is bounded by the windows, whatever the size of the message.
+
+use super::bytes::line;
+use super::header::fields_within_limit;
+use super::html::Visible;
+use super::structure::{Kind, Node, Structure};
+use super::transfer::{Base64, quoted_printable_line};
+use super::words::{decode_charset, decode_words};
+
+/// Decoded bytes looked at together.
+const WINDOW: usize = 64 * 1024;
+/// Charsets whose text can't be cut at line breaks are read up to here in one piece.
+const WHOLE: usize = 4 * 1024 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchScope {
+    /// Text parts; of messages inside, their headers too.
+    Body,
+    /// The header as well.
+    Text,
+}
+
+/// The form in which texts are compared: Unicode lower case.
+pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        text.to_ascii_lowercase()
+    } else {
+        text.chars().flat_map(char::to_lowercase).collect()
+    }
+}
+
+/// Does the message contain the (folded) text? The empty text is everywhere.
+pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
+    if needle.is_empty() || scope == SearchScope::Text && in_header(raw, needle) {
+        return true;
+    }
+    let structure = Structure::parse(raw);
+    structure.nodes().iter().any(|node| match node.kind {
+        Kind::Message => in_header(&raw[node.body.clone()], needle),
+        Kind::Leaf if node.content_type.main == "text" => in_part(raw, node, needle),
+        _ => false,
+    })
+}
+
+/// Is there a field of that name whose decoded value contains the (folded) text?
+pub fn header_contains(raw: &[u8], name: &str, needle: &str) -> bool {
+    fields_within_limit(raw)
+        .filter(|field| field.is(name))
+        .any(|field| needle.is_empty() || fold(&decode_words(field.value)).contains(needle))
+}
+
+fn in_header(raw: &[u8], needle: &str) -> bool {
+    fields_within_limit(raw).any(|field| {
+        let mut text = String::from_utf8_lossy(field.name).into_owned();
+        text.push_str(": ");
+        text.push_str(&decode_words(field.value));
+        fold(&text).contains(needle)
+    })
+}
+
+fn in_part(raw: &[u8], node: &Node, needle: &str) -> bool {
+    let body = &raw[node.body.clone()];
+    let charset = node.content_type.param("charset").unwrap_or_default();
+    let lower = charset.to_ascii_lowercase();
+    let in_pieces = !lower.starts_with(b"utf-16") && !lower.starts_with(b"utf-7");
+    let mut search = Search {
+        charset,
+        window: if in_pieces { WINDOW } else { WHOLE },
+        in_pieces,
+        needle,
+        bytes: Vec::new(),
+        text: Tail::default(),
+        visible: (node.content_type.sub == "html").then(Default::default),
+    };
+    match node.encoding.as_deref() {
+        Some("base64") => {
+            let mut decoder = Base64::default();
+            body.chunks(WINDOW).any(|chunk| {
+                decoder.feed(chunk, &mut search.bytes);
+                search.full()
+            }) || search.finish()
+        }
+        Some("quoted-printable") => {
+            let mut pos = 0;
+            while pos < body.len() {
+                let (_, next) = line(body, pos);
+                // A line of many megabytes is no quoted-printable; any cut will do.
+                let next = next.min(pos + WINDOW);
+                quoted_printable_line(&body[pos..next], &mut search.bytes);
+                if search.full() {
+                    return true;
+                }
+                pos = next;
+            }
+            search.finish()
+        }
+        _ => {
+            body.chunks(WINDOW).any(|chunk| {
+                search.bytes.extend_from_slice(chunk);
+                search.full()
+            }) || search.finish()
+        }
+    }
+}
+
+struct Search<'a> {
+    charset: &'a [u8],
+    window: usize,
+    in_pieces: bool,
+    needle: &'a str,
+    /// Decoded from the transfer encoding, not yet looked at.
+    bytes: Vec<u8>,
+    text: Tail,
+    /// HTML is searched as it is and as a reader sees it.
+    visible: Option<(Visible, Tail)>,
+}
+
+impl Search<'_> {
+    /// Looks at the bytes if there are enough of them, up to their last line break.
+    fn full(&mut self) -> bool {
+        if self.bytes.len() < self.window {
+            return false;
+        }
+        if !self.in_pieces {
+            // Only the beginning of such a part is searched.
+            self.bytes.truncate(WHOLE);
+            return false;
+        }
+        let cut = match self.bytes.iter().rposition(|b| *b == b'\n') {
+            Some(lf) => lf + 1,
+            None => char_boundary(&self.bytes),
+        };
+        let rest = self.bytes.split_off(cut);
+        let found = self.finish();
+        self.bytes = rest;
+        found
+    }
+
+    fn finish(&mut self) -> bool {
+        let text = decode_charset(self.charset, &self.bytes);
+        self.bytes.clear();
+        if let Some((visible, tail)) = &mut self.visible {
+            let mut seen = String::with_capacity(text.len());
+            visible.feed(&text, &mut seen);
+            if tail.then(&seen, self.needle) {
+                return true;
+            }
+        }
+        self.text.then(&text, self.needle)
+    }
+}
+
+/// The end of what was looked at: the text may lie across the cut.
+#[derive(Default)]
+struct Tail(String);
+
+impl Tail {
+    fn then(&mut self, text: &str, needle: &str) -> bool {
+        self.0.push_str(&fold(text));
+        if self.0.contains(needle) {
+            return true;
+        }
+        let mut keep = self.0.len() - self.0.len().min(needle.len());
+        while !self.0.is_char_boundary(keep) {
+            keep -= 1;
+        }
+        self.0.drain(..keep);
+        false
+    }
+}
+
+/// Without an unfinished UTF-8 character at the end.
+fn char_boundary(bytes: &[u8]) -> usize {
+    let mut cut = bytes.len();
+    while cut > 1 && bytes.len() - cut < 3 && bytes[cut - 1] & 0xc0 == 0x80 {
+        cut -= 1;
+    }
+    if bytes[cut - 1] >= 0xc0 {
+        cut - 1
+    } else {
+        bytes.len()
+    }
+}

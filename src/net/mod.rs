@@ -1,0 +1,13 @@
+//! Sockets: listeners with limits, streams that may become TLS, orderly stop.
+//!
+//! May import: telemetry, types. Knows no mail and no protocol.
+
+pub mod guard;
+mod listener;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use listener::{ListenOptions, Listening, Peer, TlsSource, listen};
+pub use stream::Stream;

@@ -1,0 +1,206 @@
+//! HTTP clients for URLs that users gave: every address is checked after it is resolved, and
+//! the connection goes to just that address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+
+use crate::config::{Config, PushConfig};
+use crate::net::guard::{Guard, Refusal, literal};
+
+/// Ports differ only where the allow list has some, so this is rarely above one.
+const MAX_CLIENTS: usize = 64;
+
+/// One client per scheme and port, because the check of a resolved address needs both.
+pub(crate) struct Clients {
+    config: Arc<ArcSwap<Config>>,
+    built: Mutex<Built>,
+}
+
+#[derive(Default)]
+struct Built {
+    /// What the clients were built from; a reload throws them away.
+    from: Option<Arc<Config>>,
+    guard: Guard,
+    clients: HashMap<(bool, u16), reqwest::Client>,
+}
+
+impl Clients {
+    pub(crate) fn new(config: Arc<ArcSwap<Config>>) -> Self {
+        Self {
+            config,
+            built: Mutex::default(),
+        }
+    }
+
+    /// The client that may speak to `endpoint`; Err: a class for the device list.
+    pub(crate) fn for_endpoint(
+        &self,
+        endpoint: &str,
+    ) -> Result<(reqwest::Client, Url), &'static str> {
+        let config = self.config.load_full();
+        let mut built = self.built.lock();
+        if built
+            .from
+            .as_ref()
+            .is_none_or(|old| !Arc::ptr_eq(old, &config))
+        {
+            *built = Built {
+                guard: Guard::new(&config.push.allow_private, config.push.allow_http)
+                    .map_err(|_| "configuration")?,
+                from: Some(config.clone()),
+                clients: HashMap::new(),
+            };
+        }
+        // The resolver is not asked where the host is an address, so this is not only for speed.
+        let url = built
+            .guard
+            .url(endpoint)
+            .map_err(|_| "address-not-allowed")?;
+        let plain = url.scheme() == "http";
+        let port = url.port_or_known_default().unwrap_or(443);
+        if let Some(ip) = url.host_str().and_then(literal)
+            && !built.guard.allows(ip, port)
+            && is_own(ip)
+        {
+            return Err("address-not-allowed");
+        }
+        if let Some(client) = built.clients.get(&(plain, port)) {
+            return Ok((client.clone(), url));
+        }
+        let resolver = GuardedResolver {
+            guard: built.guard.clone(),
+            port,
+            plain,
+        };
+        let client = build(&config.push, resolver).map_err(|error| {
+            tracing::error!(%error, "no HTTP client for push services");
+            "client"
+        })?;
+        if built.clients.len() >= MAX_CLIENTS {
+            built.clients.clear();
+        }
+        built.clients.insert((plain, port), client.clone());
+        Ok((client, url))
+    }
+}
+
+fn build(push: &PushConfig, resolver: GuardedResolver) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .dns_resolver(Arc::new(resolver))
+        .redirect(Policy::none())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(Duration::from_secs(push.connect_timeout_secs))
+        .timeout(Duration::from_secs(push.request_timeout_secs))
+        .pool_max_idle_per_host(push.max_in_flight_per_origin)
+        .pool_idle_timeout(Duration::from_secs(90))
+        .tcp_nodelay(true)
+        .user_agent(concat!("posthorn/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Resolves by the system and lets only allowed addresses through.
+struct GuardedResolver {
+    guard: Guard,
+    port: u16,
+    plain: bool,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (guard, port, plain) = (self.guard.clone(), self.port, self.plain);
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), port)).await?;
+            let mut allowed = Vec::new();
+            let mut refusal = None;
+            for address in found {
+                let ip = address.ip();
+                let checked = guard.address(ip, port, plain).and_then(|()| {
+                    if !guard.allows(ip, port) && is_own(ip) {
+                        return Err(Refusal::Address);
+                    }
+                    Ok(())
+                });
+                match checked {
+                    Ok(()) => allowed.push(address),
+                    Err(why) => refusal = Some(why),
+                }
+            }
+            match (allowed.is_empty(), refusal) {
+                (true, Some(why)) => Err(why.into()),
+                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+/// True for an address of this machine, public ones included: only those can be bound.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok()
+}
+
+/// True where the guard stopped the connection.
+pub(crate) fn was_refused(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<Refusal>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(allow: &[&str], http: bool) -> Clients {
+        let mut config: Config =
+            toml::from_str("hostname = 'mail.x.test'\ndata_dir = '/nowhere'").expect("valid");
+        config.push.allow_private = allow.iter().map(|s| (*s).to_owned()).collect();
+        config.push.allow_http = http;
+        config.push.connect_timeout_secs = 2;
+        Clients::new(Arc::new(ArcSwap::from_pointee(config)))
+    }
+
+    #[test]
+    fn literal_addresses_are_checked_before_connecting() {
+        for endpoint in [
+            "https://127.0.0.1/x",
+            "https://[::1]/x",
+            "http://127.0.0.1:80/x",
+        ] {
+            let found = clients(&[], true).for_endpoint(endpoint);
+            assert_eq!(found.err(), Some("address-not-allowed"), "{endpoint}");
+        }
+        assert!(
+            clients(&["127.0.0.1/32:*"], true)
+                .for_endpoint("http://127.0.0.1:8/x")
+                .is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_for_an_internal_address_is_refused() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("address").port();
+        // The port is opened by the list for another address, so that the URL itself passes.
+        let clients = clients(&[&format!("192.0.2.1/32:{port}")], true);
+        let (client, url) = clients
+            .for_endpoint(&format!("http://localhost:{port}/x"))
+            .expect("URL is fine");
+        let error = client.post(url).send().await.expect_err("refused");
+        assert!(was_refused(&error), "{error:?}");
+        listener.set_nonblocking(true).expect("set");
+        assert!(listener.accept().is_err(), "a connection was made");
+    }
+}

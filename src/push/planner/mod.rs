@@ -1,0 +1,489 @@
+//! Who is woken, when, and how often.
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! Arrivals, answers and the time go in; attempts to make, and changes for the store, come out.
+//! Invariants: one pending entry per slot; one attempt in flight per device; what is in `edits`
+//! brings the store to what is here; an entry leaves only when it was delivered, rejected, read
+//! meanwhile, expired, or its device is gone or paused.
+
+mod places;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use self::run::{DAY, DeviceRun, HOUR, OriginRun, ServiceRun, THROTTLE_HOLD, back_off};
+use super::outcome::{Answer, Outcome, Rejection};
+use crate::store::{Device, DeviceState, OutboxEntry, OutboxKey, Source, WakeSlot};
+use crate::types::{
+    AccountId, DeviceId, Flags, MailboxId, MailboxKey, SystemFlags, Uid, UnixMillis,
+};
+
+/// A device in the whole store.
+pub(crate) type Target = (AccountId, DeviceId);
+
+/// Tests of one device in a minute.
+const TESTS_PER_MINUTE: usize = 5;
+/// Between two looks for state that is no longer needed.
+const SWEEP_EVERY: u64 = HOUR / 6;
+
+/// The configuration's part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) coalesce: u64,
+    pub(crate) per_hour: u32,
+    pub(crate) ttl: u64,
+    pub(crate) in_flight_per_origin: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) max_rejections: u32,
+}
+
+/// What the store has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Edit {
+    Put(OutboxEntry),
+    Remove(OutboxKey),
+    Device(Target, DeviceChange),
+    RemoveDevice(Target),
+}
+
+/// What happened to a device; applied to its newest record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceChange {
+    Success(UnixMillis),
+    Failure {
+        at: UnixMillis,
+        class: String,
+    },
+    Pause {
+        at: UnixMillis,
+        class: String,
+        reason: &'static str,
+    },
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Make this attempt and report with [`Planner::done`] or [`Planner::cancel`].
+    Send(OutboxEntry),
+    /// Its time to live is over; nothing to do but count.
+    Expired(OutboxKey),
+}
+
+/// What became of the wish for a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TestStart {
+    Begun(OutboxKey),
+    /// Something else is in flight; ask again when that has ended.
+    Busy,
+    TooOften,
+}
+
+/// Something an operator should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    OriginRefuses,
+    TransportStopped,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: OutboxEntry,
+    origin: Arc<str>,
+    /// Where it is in `queue`.
+    at: Option<UnixMillis>,
+    /// When the first message after those in flight came.
+    later_caused: Option<UnixMillis>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    origin: Arc<str>,
+    started: UnixMillis,
+    suspect: bool,
+    /// How much of the entry it carries.
+    uids: usize,
+    count: u32,
+}
+
+pub(crate) struct Planner {
+    limits: Limits,
+    pending: BTreeMap<OutboxKey, Pending>,
+    queue: BTreeSet<(UnixMillis, OutboxKey)>,
+    flights: HashMap<OutboxKey, Flight>,
+    suspects: usize,
+    devices: HashMap<Target, DeviceRun>,
+    origins: HashMap<Arc<str>, OriginRun>,
+    service: ServiceRun,
+    /// Wait for any place at all: those of trusted origins, those of suspect ones.
+    parked: [VecDeque<OutboxKey>; 2],
+    edits: Vec<Edit>,
+    alarms: Vec<Alarm>,
+    swept: UnixMillis,
+}
+
+/// Does an arrival concern phones at all?
+pub(crate) fn is_news(mailbox_is_inbox: bool, source: Source, flags: Flags) -> bool {
+    mailbox_is_inbox && source == Source::Delivery && !flags.system.contains(SystemFlags::SEEN)
+}
+
+/// Is this device woken for what happened `at`?
+pub(crate) fn is_woken(device: &Device, at: UnixMillis) -> bool {
+    // Whole seconds, because a device may be added in the moment of a delivery.
+    device.state == DeviceState::Active && device.created.secs() <= at.secs()
+}
+
+fn target(key: OutboxKey) -> Target {
+    (key.account, key.device)
+}
+
+impl Planner {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            pending: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            flights: HashMap::new(),
+            suspects: 0,
+            devices: HashMap::new(),
+            origins: HashMap::new(),
+            service: ServiceRun::default(),
+            parked: Default::default(),
+            edits: Vec::new(),
+            alarms: Vec::new(),
+            swept: UnixMillis(0),
+        }
+    }
+
+    /// After a reload.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Takes up an entry that the store holds already.
+    pub(crate) fn restore(&mut self, entry: OutboxEntry, origin: &str) {
+        if entry.attempts > 0 {
+            let device = self.devices.entry(target(entry.key)).or_default();
+            let since = device.failing_since.get_or_insert(entry.caused);
+            *since = (*since).min(entry.caused);
+        }
+        self.insert(entry, origin);
+    }
+
+    /// A new message for a device that is to be woken.
+    pub(crate) fn arrived(
+        &mut self,
+        now: UnixMillis,
+        to: Target,
+        origin: &str,
+        mailbox: MailboxId,
+        uid: Uid,
+        caused: UnixMillis,
+    ) {
+        self.sweep(now);
+        let expires = caused.plus(self.limits.ttl);
+        if expires <= now {
+            return;
+        }
+        let key = OutboxKey {
+            account: to.0,
+            device: to.1,
+            slot: WakeSlot::Mail(mailbox),
+        };
+        let Some(pending) = self.pending.get_mut(&key) else {
+            let entry = OutboxEntry {
+                key,
+                uids: vec![uid],
+                count: 1,
+                caused,
+                due: now,
+                expires,
+                attempts: 0,
+            };
+            self.edits.push(Edit::Put(entry.clone()));
+            return self.insert(entry, origin);
+        };
+        let entry = &mut pending.entry;
+        // After a crash changes are read again that an entry stands for already.
+        if entry.uids.contains(&uid) {
+            return;
+        }
+        entry.uids.push(uid);
+        entry.count = entry.count.saturating_add(1);
+        entry.expires = expires;
+        let flight = self.flights.get_mut(&key);
+        if flight.is_some() {
+            pending.later_caused.get_or_insert(caused);
+        }
+        if entry.uids.len() > OutboxEntry::MAX_UIDS {
+            entry.uids.remove(0);
+            if let Some(flight) = flight {
+                flight.uids = flight.uids.saturating_sub(1);
+            }
+        }
+        self.edits.push(Edit::Put(entry.clone()));
+    }
+
+    /// A wake-up that is in the store already, such as that of a new device's code.
+    fn insert(&mut self, entry: OutboxEntry, origin: &str) {
+        let key = entry.key;
+        let origin = match self.origins.get_key_value(origin) {
+            Some((known, _)) => known.clone(),
+            None => {
+                let origin: Arc<str> = origin.into();
+                self.origins.insert(origin.clone(), OriginRun::default());
+                origin
+            }
+        };
+        self.unqueue(key);
+        let due = entry.due;
+        self.pending.insert(
+            key,
+            Pending {
+                entry,
+                origin,
+                at: None,
+                later_caused: None,
+            },
+        );
+        self.queue_at(key, due);
+    }
+
+    /// A message was read or removed: nobody need be woken for it.
+    pub(crate) fn settled(&mut self, mailbox: MailboxKey, uid: Uid) {
+        let slot = WakeSlot::Mail(mailbox.mailbox);
+        let key = |device| OutboxKey {
+            account: mailbox.account,
+            device: DeviceId(device),
+            slot: WakeSlot::Mail(MailboxId(0)),
+        };
+        let concerned: Vec<_> = self
+            .pending
+            .range(key(0)..)
+            .take_while(|(key, _)| key.account == mailbox.account)
+            .filter(|(key, pending)| key.slot == slot && pending.entry.uids.contains(&uid))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in concerned {
+            self.settle_one(key, uid);
+        }
+    }
+
+    fn settle_one(&mut self, key: OutboxKey, uid: Uid) {
+        let Some(pending) = self.pending.get_mut(&key) else {
+            return;
+        };
+        let entry = &mut pending.entry;
+        let Some(place) = entry.uids.iter().position(|u| *u == uid) else {
+            return;
+        };
+        entry.uids.remove(place);
+        entry.count = entry.count.saturating_sub(1);
+        if let Some(flight) = self.flights.get_mut(&key) {
+            if place < flight.uids {
+                flight.uids -= 1;
+                flight.count = flight.count.saturating_sub(1);
+            }
+        } else if entry.count == 0 {
+            return self.remove(key);
+        }
+        // One that is in flight is decided upon when the answer comes.
+        let entry = entry.clone();
+        self.edits.push(Edit::Put(entry));
+    }
+
+    /// The next thing to do at `now`; ask until there is none.
+    pub(crate) fn poll(&mut self, now: UnixMillis) -> Option<Step> {
+        loop {
+            if let Some(step) = self.next_due(now) {
+                return Some(step);
+            }
+            if !self.refill(now) {
+                return None;
+            }
+        }
+    }
+
+    /// When to poll again, if nothing else happens before.
+    pub(crate) fn deadline(&self) -> Option<UnixMillis> {
+        self.queue.first().map(|(at, _)| *at)
+    }
+
+    /// A test that the device's owner wants. Once it is begun it is in flight: report with
+    /// [`Planner::done`].
+    pub(crate) fn begin_test(&mut self, now: UnixMillis, to: Target, origin: &str) -> TestStart {
+        let key = OutboxKey {
+            account: to.0,
+            device: to.1,
+            slot: WakeSlot::Test,
+        };
+        if !self
+            .devices
+            .entry(to)
+            .or_default()
+            .may_test(now, TESTS_PER_MINUTE)
+        {
+            return TestStart::TooOften;
+        }
+        let origin: Arc<str> = origin.into();
+        let run = self.origins.entry(origin.clone()).or_default();
+        let suspect = run.is_suspect();
+        let full = run.in_flight >= run.places(self.limits.in_flight_per_origin);
+        let held = run.not_before().max(self.service.hold) > now;
+        let device = self.devices.entry(to).or_default();
+        if device.in_flight || full || held || !self.has_place(suspect) {
+            return TestStart::Busy;
+        }
+        self.devices.entry(to).or_default().tests.push_back(now);
+        self.take_off(now, key, origin, suspect, 0, 0);
+        TestStart::Begun(key)
+    }
+
+    /// An attempt ended. `jitter` is in thousandths, from -200 to 200; `own_key`: the device's
+    /// registration was made for the credentials that we use.
+    pub(crate) fn done(
+        &mut self,
+        now: UnixMillis,
+        key: OutboxKey,
+        answer: &Answer,
+        jitter: i32,
+        own_key: bool,
+    ) {
+        let Some(flight) = self.land(now, key) else {
+            return;
+        };
+        let to = target(key);
+        let origin = self.origins.entry(flight.origin.clone()).or_default();
+        let device = self.devices.entry(to).or_default();
+        let verifying = key.slot == WakeSlot::Verify;
+        let mut failure = Some(DeviceChange::Failure {
+            at: now,
+            class: answer.describe(),
+        });
+        let pause = |reason| DeviceChange::Pause {
+            at: now,
+            class: answer.describe(),
+            reason,
+        };
+        match answer.outcome {
+            Outcome::Delivered => {
+                origin.delivered(now);
+                self.service.delivered();
+                let mail = matches!(key.slot, WakeSlot::Mail(_));
+                device.delivered(flight.started, mail, self.limits.per_hour);
+                failure = Some(DeviceChange::Success(now));
+                self.finish(now, key, &flight);
+            }
+            Outcome::Gone => {
+                origin.answered();
+                failure = None;
+                self.forget(to);
+                self.edits.push(Edit::RemoveDevice(to));
+            }
+            Outcome::Rejected(how) => {
+                origin.answered();
+                let redirect = how == Rejection::Redirect;
+                if device.rejected(redirect, self.limits.max_rejections) {
+                    failure = Some(pause(if redirect {
+                        "its push service redirects"
+                    } else {
+                        "its push service rejects wake-ups"
+                    }));
+                }
+                self.finish(now, key, &flight);
+            }
+            // Others of this service are served: it is this registration, made for another key.
+            Outcome::Auth
+                if !own_key && origin.last_delivered.is_some_and(|at| now.since(at) < DAY) =>
+            {
+                failure = None;
+                self.forget(to);
+                self.edits.push(Edit::RemoveDevice(to));
+            }
+            Outcome::Auth => {
+                origin.answered();
+                device.hold = now.plus(run::AUTH_HOLD);
+                // Anybody can register a device that was made for another key; only verified
+                // ones say something about us.
+                if !verifying && origin.auth_failed(now, to) {
+                    self.alarms.push(Alarm::OriginRefuses);
+                    if self.service.origin_refuses(now, &flight.origin) {
+                        self.alarms.push(Alarm::TransportStopped);
+                    }
+                }
+                self.retry(key, now.plus(run::AUTH_HOLD));
+            }
+            Outcome::Throttled { wait } => {
+                origin.answered();
+                let wait = wait.unwrap_or(THROTTLE_HOLD).max(1000);
+                device.hold = now.plus(wait);
+                origin.throttled(now, to, wait);
+                self.retry(key, now.plus(wait));
+            }
+            Outcome::Transient { wait } => {
+                origin.failed();
+                if device.failed(now) {
+                    failure = Some(pause("it could not be reached for a day"));
+                }
+                let attempts = self.pending.get(&key).map_or(1, |p| p.entry.attempts);
+                let wait = back_off(attempts, jitter).max(wait.unwrap_or(0));
+                self.retry(key, now.plus(wait));
+            }
+        }
+        // A new device's record belongs to the one who verifies it.
+        if let Some(change) = failure.filter(|_| !verifying) {
+            if matches!(change, DeviceChange::Pause { .. }) {
+                self.drop_entries(to);
+            }
+            self.edits.push(Edit::Device(to, change));
+        }
+    }
+
+    /// The attempt was not made after all: nothing is left that it could say.
+    pub(crate) fn cancel(&mut self, now: UnixMillis, key: OutboxKey) {
+        if self.land(now, key).is_some() {
+            self.remove(key);
+        }
+    }
+
+    /// The device is gone, and with it, in the store, its entries.
+    pub(crate) fn forget(&mut self, to: Target) {
+        for key in self.keys_of(to) {
+            self.unqueue(key);
+            self.pending.remove(&key);
+        }
+        if self.devices.get(&to).is_some_and(|d| !d.in_flight) {
+            self.devices.remove(&to);
+        }
+    }
+
+    /// Removes all that waits for a device that is not to be woken now.
+    pub(crate) fn drop_entries(&mut self, to: Target) {
+        for key in self.keys_of(to) {
+            self.remove(key);
+        }
+    }
+
+    /// The owner wants it woken again: old sins are forgiven.
+    pub(crate) fn resumed(&mut self, to: Target) {
+        if let Some(device) = self.devices.get_mut(&to) {
+            device.failing_since = None;
+            device.rejections = 0;
+            device.hold = UnixMillis(0);
+        }
+    }
+
+    /// Changes for the store since the last call, in order.
+    pub(crate) fn take_edits(&mut self) -> Vec<Edit> {
+        std::mem::take(&mut self.edits)
+    }
+
+    pub(crate) fn take_alarms(&mut self) -> Vec<Alarm> {
+        std::mem::take(&mut self.alarms)
+    }
+}

@@ -1,0 +1,162 @@
+//! What a wake-up says: reads the messages that it stands for, at the moment it is sent.
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::payload::{self, Mail, Notice};
+use super::service::WakeUp;
+use crate::mail::{Summary, Traits, summarize};
+use crate::store::{
+    ContentLevel, Device, DeviceState, MessageRecord, OutboxEntry, OutboxKey, Store, StoreError,
+    WakeSlot,
+};
+use crate::types::{MailboxId, MailboxKey, Uid, UidValidity, UnixMillis};
+
+/// Of a message whose summary is not in the index: headers are within.
+const HEAD: u64 = 64 * 1024;
+
+/// Makes topics that mean nothing to a push service.
+pub(super) struct TopicKey(hmac::Key);
+
+impl TopicKey {
+    pub(super) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// 16 characters of base64url (RFC 8030, 5.4 allows 32).
+    pub(super) fn topic(&self, key: OutboxKey) -> String {
+        let slot = match key.slot {
+            WakeSlot::Mail(mailbox) => mailbox.0,
+            WakeSlot::Verify | WakeSlot::Test => u32::MAX,
+        };
+        let text = format!("topic {} {} {slot}", key.account, key.device);
+        let mac = hmac::sign(&self.0, text.as_bytes());
+        URL_SAFE_NO_PAD.encode(&mac.as_ref()[..12])
+    }
+}
+
+/// What an attempt is made from.
+pub(super) struct Prepared {
+    pub(super) device: Device,
+    account: String,
+    mailbox: &'static str,
+    uid_validity: UidValidity,
+    newest: Option<(Uid, MessageRecord)>,
+}
+
+/// The newest message of the entry that exists; Err: there is none, nor any unread other.
+pub(super) fn newest(
+    store: &Store,
+    entry: &OutboxEntry,
+    mailbox: MailboxId,
+) -> Result<Option<(Uid, MessageRecord)>, ()> {
+    let mailbox = MailboxKey {
+        account: entry.key.account,
+        mailbox,
+    };
+    for uid in entry.uids.iter().rev() {
+        // One that can't be read just now is better announced than forgotten.
+        match store.message(mailbox, *uid) {
+            Ok(Some(record)) => return Ok(Some((*uid, record))),
+            Ok(None) => {}
+            Err(StoreError::NoMailbox | StoreError::NoAccount) => return Err(()),
+            Err(_) => return Ok(None),
+        }
+    }
+    // More came than an entry lists.
+    if (entry.uids.len() as u64) < u64::from(entry.count) {
+        let status = store.mailbox_status(mailbox);
+        if status.is_ok_and(|status| status.unseen > 0) {
+            return Ok(None);
+        }
+    }
+    Err(())
+}
+
+pub(super) fn prepared(
+    store: &Store,
+    device: Device,
+    newest: Option<(Uid, MessageRecord)>,
+) -> Prepared {
+    let directory = store.directory();
+    let account = directory.account(device.account);
+    let inbox = store.mailboxes(device.account).ok();
+    let inbox = inbox.as_ref().and_then(|list| list.find("INBOX"));
+    Prepared {
+        account: account.map_or_else(String::new, |a| a.address.to_string()),
+        mailbox: "INBOX",
+        uid_validity: inbox.map_or(UidValidity(0), |info| info.uid_validity),
+        device,
+        newest,
+    }
+}
+
+/// Makes it, with and without content.
+pub(super) async fn wake_up(
+    store: &Store,
+    entry: &OutboxEntry,
+    prepared: &Prepared,
+    topic: String,
+    at: UnixMillis,
+) -> WakeUp {
+    let mut id = [0; 12];
+    // Without randomness it has the same id as others, which nothing depends upon.
+    let _ = aws_lc_rs::rand::fill(&mut id);
+    let id = format!("w_{}", URL_SAFE_NO_PAD.encode(id));
+    let show = prepared.device.show;
+    let summary = match &prepared.newest {
+        Some((_, record)) => summary(store, record).await,
+        None => None,
+    };
+    let notice = match (entry.key.slot, &prepared.device.state) {
+        (WakeSlot::Mail(_), _) => Notice::Mail(Mail {
+            account: &prepared.account,
+            mailbox: prepared.mailbox,
+            count: entry.count,
+            uid: prepared.newest.as_ref().map(|(uid, _)| *uid),
+            uid_validity: prepared.uid_validity,
+            from: summary.as_ref().map_or("", |s| &s.from),
+            subject: summary.as_ref().map_or("", |s| &s.subject),
+        }),
+        (WakeSlot::Verify, DeviceState::Unverified { code, .. }) => Notice::Verify { code },
+        _ => Notice::Test,
+    };
+    WakeUp {
+        full: payload::encode(&notice, show, &id, entry.caused),
+        small: payload::encode(&notice, ContentLevel::WakeUpOnly, &id, entry.caused),
+        ttl_secs: entry.expires.since(at) / 1000,
+        urgency: match (&notice, &summary) {
+            (Notice::Mail(_), Some(summary)) => urgency(summary.traits),
+            (Notice::Mail(_), None) => "normal",
+            _ => "high",
+        },
+        topic: matches!(notice, Notice::Mail(_)).then_some(topic),
+    }
+}
+
+/// People are urgent, machines and lists are not (RFC 8030, 5.3).
+fn urgency(traits: Traits) -> &'static str {
+    let is = |bits| traits.0 & bits != 0;
+    if is(Traits::IMPORTANT) {
+        "high"
+    } else if is(Traits::LIST | Traits::BULK | Traits::AUTOMATIC) {
+        "low"
+    } else {
+        "high"
+    }
+}
+
+async fn summary(store: &Store, record: &MessageRecord) -> Option<Summary> {
+    if let Some(summary) = &record.summary {
+        return Some((**summary).clone());
+    }
+    let (store, blob) = (store.clone(), record.blob);
+    let read = tokio::task::spawn_blocking(move || {
+        store
+            .body_range(blob, 0..HEAD)
+            .ok()
+            .map(|head| summarize(&head))
+    });
+    read.await.ok().flatten()
+}

@@ -1,0 +1,381 @@
+//! The shell around the session: sockets, time, and the work that the machine asks for.
+//!
+//! May import: store, auth, net, config, mail, telemetry, types.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use super::parser::{Target, safe_name};
+use super::reply::{Reply, store_error};
+use super::session::{Answer, Envelope, Output, Role, Session, Settings, Work};
+use super::spool::Spool;
+use crate::auth::{Auth, AuthError};
+use crate::config::Config;
+use crate::mail::trace;
+use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
+use crate::store::{Recipient, Resolution, Store};
+use crate::telemetry::Telemetry;
+use crate::types::{AccountId, Address};
+
+/// What SMTP needs from the rest of the server.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Store,
+    pub auth: Auth,
+    /// Limits are those of the moment when a connection begins.
+    pub config: Arc<ArcSwap<Config>>,
+    pub tls: TlsSource,
+    pub telemetry: Arc<Telemetry>,
+    pub stop: CancellationToken,
+}
+
+/// How much is read at a time.
+const READ: usize = 16 * 1024;
+/// A peer that does not take a reply in this time is dropped.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Binds all SMTP listeners of the configuration and starts accepting. The error names the
+/// address.
+pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr, std::io::Error)> {
+    let config = context.config.load();
+    let spool = config.data_dir.join("spool");
+    let smtp = &config.smtp;
+    let kinds = [
+        (&smtp.listen, Role::Mx, false),
+        (&smtp.listen_submission, Role::Submission, false),
+        (&smtp.listen_submission_tls, Role::Submission, true),
+    ];
+    let mut listening = Vec::new();
+    for (addresses, role, implicit_tls) in kinds {
+        for address in addresses {
+            std::fs::create_dir_all(&spool).map_err(|error| (*address, error))?;
+            let options = ListenOptions {
+                service: if role == Role::Mx {
+                    "smtp"
+                } else {
+                    "submission"
+                },
+                implicit_tls,
+                max_connections: smtp.max_connections,
+                max_per_ip: smtp.max_connections_per_ip,
+                keepalive: Duration::from_secs(config.limits.keepalive_secs),
+                handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+                busy_line: b"421 4.7.0 Too many connections, try again later\r\n",
+            };
+            let (own, spool) = (context.clone(), spool.clone());
+            let started = listen(
+                *address,
+                options,
+                context.tls.clone(),
+                context.telemetry.clone(),
+                context.stop.clone(),
+                move |stream, peer, stop| {
+                    Box::pin(
+                        Connection::new(own.clone(), role, peer, spool.clone(), stream, stop).run(),
+                    )
+                },
+            );
+            listening.push(started.map_err(|error| (*address, error))?);
+        }
+    }
+    Ok(listening)
+}
+
+struct Connection {
+    context: Context,
+    config: Arc<Config>,
+    role: Role,
+    peer: Peer,
+    stream: Option<Stream>,
+    session: Session,
+    spool: Spool,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    fn new(
+        context: Context,
+        role: Role,
+        peer: Peer,
+        spool: PathBuf,
+        stream: Stream,
+        stop: CancellationToken,
+    ) -> Self {
+        let config = context.config.load_full();
+        let loopback = peer.remote.ip().to_canonical().is_loopback();
+        let settings = Settings {
+            role,
+            hostname: config.hostname.clone(),
+            limits: config.smtp.clone(),
+            tls: stream.is_tls(),
+            can_start_tls: true,
+            clear_login: loopback && config.auth.insecure_loopback_login,
+        };
+        Self {
+            session: Session::new(settings, Instant::now()),
+            spool: Spool::new(spool, config.smtp.spool_bytes),
+            context,
+            config,
+            role,
+            peer,
+            stream: Some(stream),
+            stop,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut buffer = vec![0; READ];
+        let mut told = false;
+        loop {
+            if !self.drain().await {
+                return;
+            }
+            let Some(stream) = &mut self.stream else {
+                return;
+            };
+            let deadline = self.session.deadline();
+            tokio::select! {
+                read = stream.read(&mut buffer) => match read {
+                    Ok(n @ 1..) => self.session.input(Instant::now(), &buffer[..n]),
+                    // The peer is gone; what it did not finish is nobody's.
+                    Ok(_) | Err(_) => return,
+                },
+                () = tokio::time::sleep_until(deadline.into()) => self.session.timeout(),
+                () = self.stop.cancelled(), if !told => {
+                    told = true;
+                    self.session.shutdown();
+                }
+            }
+        }
+    }
+
+    /// Does what the machine wants until it waits for input; false at the end.
+    async fn drain(&mut self) -> bool {
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Write(bytes) => {
+                    let Some(stream) = &mut self.stream else {
+                        return false;
+                    };
+                    let written = async {
+                        stream.write_all(&bytes).await?;
+                        stream.flush().await
+                    };
+                    if !matches!(
+                        tokio::time::timeout(WRITE_PATIENCE, written).await,
+                        Ok(Ok(()))
+                    ) {
+                        return false;
+                    }
+                }
+                Output::Message(bytes) => self.spool.push(&bytes),
+                Output::Discard => self.spool.clear(),
+                Output::Work(work) => {
+                    let answer = self.work(work).await;
+                    self.session.answer(Instant::now(), answer);
+                }
+                Output::StartTls => {
+                    let Some(stream) = self.stream.take() else {
+                        return false;
+                    };
+                    let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
+                    let started = stream.start_tls((self.context.tls)(), limit).await;
+                    match started {
+                        Ok(stream) => self.stream = Some(stream),
+                        Err(error) => {
+                            tracing::debug!(peer = %self.peer.remote, %error, "TLS handshake failed");
+                            return false;
+                        }
+                    }
+                    self.session.tls_started(Instant::now());
+                }
+                Output::Close => {
+                    if let Some(stream) = &mut self.stream {
+                        let _ = tokio::time::timeout(WRITE_PATIENCE, stream.shutdown()).await;
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn ip(&self) -> IpAddr {
+        self.peer.remote.ip().to_canonical()
+    }
+
+    async fn work(&mut self, work: Work) -> Answer {
+        match work {
+            Work::Resolve(Target::Address(address)) => {
+                Answer::Resolved(self.context.store.resolve(&address))
+            }
+            Work::Resolve(Target::Postmaster) => Answer::Resolved(self.postmaster()),
+            Work::Login {
+                authzid,
+                login,
+                password,
+            } => {
+                let checked = self
+                    .context
+                    .auth
+                    .login(&login, &password, self.ip(), "submission")
+                    .await;
+                Answer::LoggedIn(checked.and_then(|account| {
+                    let same = Address::parse(&authzid)
+                        .is_ok_and(|a| a.lookup_key() == account.address.lookup_key());
+                    if authzid.is_empty() || same || authzid == login {
+                        Ok(account.id)
+                    } else {
+                        Err(AuthError::Invalid)
+                    }
+                }))
+            }
+            Work::MaySend { account, from } => {
+                Answer::MaySend(match self.context.store.resolve(&from) {
+                    Resolution::Accounts(accounts) => accounts.contains(&account),
+                    _ => false,
+                })
+            }
+            Work::Deliver(envelope) => {
+                let started = Instant::now();
+                let (size, recipients) = (envelope.size, envelope.recipients.len());
+                let result = self.deliver(envelope).await;
+                self.spool.clear();
+                let role = if self.role == Role::Mx {
+                    "mx"
+                } else {
+                    "submission"
+                };
+                let metrics = &self.context.telemetry.smtp;
+                Answer::Delivered(match result {
+                    Ok(id) => {
+                        metrics.accepted(role, self.ip(), size, recipients, &id, started.elapsed());
+                        Ok(format!("Stored as {id}"))
+                    }
+                    Err(reply) => {
+                        metrics.not_accepted(role, self.ip(), reply.class(), reply.code);
+                        Err(reply)
+                    }
+                })
+            }
+        }
+    }
+
+    /// `<Postmaster>` without a domain: of the domain that this server is named in, else of any.
+    fn postmaster(&self) -> Resolution {
+        let store = &self.context.store;
+        let directory = store.directory();
+        let mut domains: Vec<_> = directory.domains().map(|d| d.domain.clone()).collect();
+        domains.sort_by_key(|d| (!self.config.hostname.ends_with(d.as_str()), d.clone()));
+        for domain in domains {
+            if let Ok(address) = Address::from_parts("postmaster".into(), domain)
+                && let found @ Resolution::Accounts(_) = store.resolve(&address)
+            {
+                return found;
+            }
+        }
+        Resolution::NoUser
+    }
+
+    async fn deliver(&mut self, envelope: Envelope) -> Result<String, Reply> {
+        let store = self.context.store.clone();
+        let now = store.now();
+        // Hops are counted in what is in memory; the header of a larger message is there too.
+        if trace::hops(self.spool.head()) > self.config.smtp.max_hops {
+            return Err(Reply::new(
+                554,
+                "5.4.6",
+                "Too many hops, this message is in a loop",
+            ));
+        }
+        let id = format!(
+            "{:x}{:04x}",
+            now.0,
+            NEXT_ID.fetch_add(1, Ordering::Relaxed) & 0xffff
+        );
+        let mut lines = self.received_line(&envelope, &id, now.0);
+        if self.role == Role::Submission {
+            let missing =
+                trace::missing_lines(self.spool.head(), now.0, &id, &self.config.hostname);
+            lines.extend_from_slice(&missing);
+        }
+        let message = self
+            .spool
+            .finish(lines)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let return_path = envelope
+            .from
+            .as_ref()
+            .map(Address::to_string)
+            .unwrap_or_default();
+        let mut recipients: Vec<Recipient> = Vec::new();
+        let mut seen: Vec<AccountId> = Vec::new();
+        for accepted in &envelope.recipients {
+            for account in &accepted.accounts {
+                if !seen.contains(account) {
+                    seen.push(*account);
+                    recipients.push(Recipient {
+                        account: *account,
+                        mailbox: None,
+                        flags: vec![],
+                        prefix: trace::recipient_prefix(&return_path, &accepted.given),
+                    });
+                }
+            }
+        }
+        store
+            .deliver(message, now, recipients)
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(id)
+    }
+
+    fn received_line(&self, envelope: &Envelope, id: &str, at: u64) -> Vec<u8> {
+        // RFC 3848; RFC 6531, 4.3
+        let base = match (envelope.smtp_utf8, envelope.esmtp) {
+            (true, _) => "UTF8SMTP",
+            (_, true) => "ESMTP",
+            _ => "SMTP",
+        };
+        let s = if envelope.tls { "S" } else { "" };
+        let a = if envelope.account.is_some() { "A" } else { "" };
+        let with = if base == "SMTP" {
+            base.to_owned()
+        } else {
+            format!("{base}{s}{a}")
+        };
+        let tls = self.stream.as_ref().and_then(|stream| {
+            let cipher = stream.cipher().unwrap_or_default();
+            stream
+                .protocol()
+                .map(|version| format!("{version} {cipher}"))
+        });
+        let one = match &envelope.recipients[..] {
+            [one] => Some(one.given.as_str()),
+            _ => None,
+        };
+        let mut line = Vec::new();
+        trace::Received {
+            helo: &safe_name(&envelope.helo),
+            client: self.ip(),
+            by: &self.config.hostname,
+            with: &with,
+            tls: tls.as_deref(),
+            id,
+            recipient: one,
+            at,
+        }
+        .write(&mut line);
+        line
+    }
+}

@@ -1,0 +1,835 @@
+//! One SMTP session, MX or submission (RFC 5321, 6409, 2920, 1870, 3030, 3207, 4954, 6531).
+//!
+//! Machine: no IO, no clock, no randomness.
+//!
+//! Bytes go in by `input`, the results of work by `answer`; what is to be done comes out of
+//! `poll`, in order. While work is under way nothing more is parsed. Replies to pipelined
+//! commands leave in one piece.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::data::{ChunkReader, DataReader, Faults};
+use super::parser::{Command, MailParameters, Target, parse};
+use super::reply::{Reply, auth_error};
+use crate::auth::AuthError;
+use crate::auth::sasl::{Exchange, Step};
+use crate::config::{BareLineEndings, SmtpConfig};
+use crate::store::Resolution;
+use crate::types::{AccountId, Address, Secret};
+
+/// Longest line of a SASL exchange (RFC 4954, 4).
+const MAX_SASL_LINE: usize = 12_288;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Mx,
+    Submission,
+}
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub role: Role,
+    pub hostname: String,
+    pub limits: SmtpConfig,
+    pub tls: bool,
+    pub can_start_tls: bool,
+    /// Passwords may come without TLS (a loopback peer, allowed by the configuration).
+    pub clear_login: bool,
+}
+
+/// Work that the machine can't do itself; it waits for the answer.
+#[derive(Debug)]
+pub enum Work {
+    Resolve(Target),
+    Login {
+        authzid: String,
+        login: String,
+        password: Secret,
+    },
+    /// May this account send as this address?
+    MaySend {
+        account: AccountId,
+        from: Address,
+    },
+    Deliver(Envelope),
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Resolved(Resolution),
+    LoggedIn(Result<AccountId, AuthError>),
+    MaySend(bool),
+    /// Ok: the text after `250 2.0.0`. Only when it is on disk.
+    Delivered(Result<String, Reply>),
+}
+
+/// A recipient as given, and the accounts that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub given: String,
+    pub accounts: Vec<AccountId>,
+}
+
+/// A whole transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    pub from: Option<Address>,
+    pub recipients: Vec<Accepted>,
+    pub helo: String,
+    pub esmtp: bool,
+    pub tls: bool,
+    pub smtp_utf8: bool,
+    pub account: Option<AccountId>,
+    pub size: u64,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    Write(Vec<u8>),
+    /// Bytes of the message, to be kept.
+    Message(Vec<u8>),
+    /// What was kept of the message is not wanted.
+    Discard,
+    Work(Work),
+    StartTls,
+    Close,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    from: Option<Address>,
+    parameters: MailParameters,
+    recipients: Vec<Accepted>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Command,
+    /// Waits for the next line of a login.
+    Sasl(Exchange),
+    Data(Box<DataReader>),
+    /// Bytes left of a chunk. `refused`: they are swallowed, and this is the answer.
+    Chunk {
+        left: u64,
+        last: bool,
+        refused: Option<Reply>,
+    },
+    /// Work is under way.
+    Waiting(Waiting),
+    StartingTls,
+    Closed,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Rcpt(String),
+    Login,
+    Mail(Box<Transaction>),
+    Delivery,
+}
+
+/// The message that comes in.
+#[derive(Debug)]
+struct Incoming {
+    size: u64,
+    over: bool,
+    chunks: Option<Box<ChunkReader>>,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    phase: Phase,
+    input: Vec<u8>,
+    /// The line that comes in was too long and is swallowed.
+    swallowing: bool,
+    replies: Vec<u8>,
+    output: VecDeque<Output>,
+    helo: Option<(String, bool)>,
+    account: Option<AccountId>,
+    transaction: Option<Transaction>,
+    incoming: Option<Incoming>,
+    errors: u32,
+    transactions: u32,
+    started: Instant,
+    last_input: Instant,
+    stopping: bool,
+}
+
+impl Session {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let mut session = Self {
+            phase: Phase::Command,
+            input: Vec::new(),
+            swallowing: false,
+            replies: Vec::new(),
+            output: VecDeque::new(),
+            helo: None,
+            account: None,
+            transaction: None,
+            incoming: None,
+            errors: 0,
+            transactions: 0,
+            started: now,
+            last_input: now,
+            stopping: false,
+            settings,
+        };
+        let greeting = format!("{} ESMTP Posthorn", session.settings.hostname);
+        session.reply(&Reply::new(220, "", greeting));
+        session.flush();
+        session
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// True while nothing may be read: work or a handshake is under way.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Waiting(_) | Phase::StartingTls | Phase::Closed
+        )
+    }
+
+    /// When to call `timeout`.
+    pub fn deadline(&self) -> Instant {
+        let limits = &self.settings.limits;
+        let wait = match self.phase {
+            Phase::Data(_) | Phase::Chunk { .. } => limits.data_timeout_secs,
+            _ => limits.command_timeout_secs,
+        };
+        let session = self.started + Duration::from_secs(limits.session_timeout_secs);
+        session.min(self.last_input + Duration::from_secs(wait))
+    }
+
+    pub fn timeout(&mut self) {
+        self.end(&Reply::new(421, "4.4.2", "Timeout, closing connection"));
+    }
+
+    /// The server stops: a message that is coming in may still end, nothing else begins.
+    pub fn shutdown(&mut self) {
+        self.stopping = true;
+        let receiving = self.incoming.is_some()
+            || matches!(
+                self.phase,
+                Phase::Data(_) | Phase::Chunk { .. } | Phase::Waiting(_)
+            );
+        if !receiving {
+            self.stop_now();
+        }
+    }
+
+    fn stop_now(&mut self) {
+        self.end(&Reply::new(421, "4.3.2", "Service shutting down"));
+    }
+
+    fn end(&mut self, reply: &Reply) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.reply(reply);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.input = Vec::new();
+        self.flush();
+        self.output.push_back(Output::Close);
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.write(&mut self.replies);
+    }
+
+    /// A reply that counts as an error of the peer.
+    fn refuse(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.errors += 1;
+        if self.errors >= self.settings.limits.max_errors {
+            self.end(&Reply::new(421, "4.7.0", "Too many errors"));
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.replies.is_empty() {
+            self.output
+                .push_back(Output::Write(std::mem::take(&mut self.replies)));
+        }
+    }
+
+    fn work(&mut self, work: Work, waiting: Waiting) {
+        self.phase = Phase::Waiting(waiting);
+        self.output.push_back(Output::Work(work));
+    }
+
+    /// Bytes from the peer. Only when not busy.
+    pub fn input(&mut self, now: Instant, bytes: &[u8]) {
+        self.last_input = now;
+        self.input.extend_from_slice(bytes);
+        self.advance();
+    }
+
+    /// The handshake is done: everything before it is forgotten (RFC 3207, 4.2).
+    pub fn tls_started(&mut self, now: Instant) {
+        self.settings.tls = true;
+        self.last_input = now;
+        self.input.clear();
+        self.helo = None;
+        self.account = None;
+        self.transaction = None;
+        self.phase = Phase::Command;
+    }
+
+    pub fn answer(&mut self, now: Instant, answer: Answer) {
+        self.last_input = now;
+        let Phase::Waiting(waiting) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return;
+        };
+        match (waiting, answer) {
+            (Waiting::Rcpt(given), Answer::Resolved(resolution)) => {
+                self.resolved(given, resolution)
+            }
+            (Waiting::Login, Answer::LoggedIn(Ok(account))) => {
+                self.account = Some(account);
+                self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
+            }
+            (Waiting::Login, Answer::LoggedIn(Err(error))) => self.refuse(&auth_error(&error)),
+            (Waiting::Mail(transaction), Answer::MaySend(true)) => self.begin(*transaction),
+            (Waiting::Mail(_), Answer::MaySend(false)) => {
+                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+            }
+            (Waiting::Delivery, Answer::Delivered(result)) => {
+                match result {
+                    Ok(text) => self.reply(&Reply::new(250, "2.0.0", text)),
+                    Err(reply) => self.reply(&reply),
+                }
+                self.reset();
+            }
+            // An answer to another question: a fault of the shell, the peer tries again.
+            _ => self.end(&Reply::new(421, "4.3.0", "Internal error")),
+        }
+        if self.stopping && !self.is_busy() {
+            self.stop_now();
+        }
+        self.advance();
+    }
+
+    fn reset(&mut self) {
+        self.transaction = None;
+        self.incoming = None;
+    }
+
+    fn advance(&mut self) {
+        while self.step() {}
+        self.flush_before_work();
+        if self.input.is_empty() && self.input.capacity() > 4096 {
+            self.input = Vec::new();
+        }
+    }
+
+    /// Replies leave before the work that comes after them.
+    fn flush_before_work(&mut self) {
+        if self.replies.is_empty() {
+            return;
+        }
+        let write = Output::Write(std::mem::take(&mut self.replies));
+        match self.output.back() {
+            Some(Output::Work(_) | Output::StartTls) => {
+                let at = self.output.len() - 1;
+                self.output.insert(at, write);
+            }
+            _ => self.output.push_back(write),
+        }
+    }
+
+    /// Takes one thing from the input; false where more is needed.
+    fn step(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Waiting(_) | Phase::StartingTls | Phase::Closed => false,
+            Phase::Command | Phase::Sasl(_) => self.line(),
+            Phase::Data(reader) => {
+                if self.input.is_empty() {
+                    return false;
+                }
+                let mut text = Vec::new();
+                let end = reader.feed(&self.input, &mut text);
+                let faults = reader.faults();
+                match end {
+                    Some(used) => drop(self.input.drain(..used)),
+                    None => self.input.clear(),
+                }
+                self.keep(text);
+                if end.is_some() {
+                    self.received(faults);
+                }
+                end.is_some()
+            }
+            Phase::Chunk {
+                left,
+                last,
+                refused,
+            } => {
+                if self.input.is_empty() && *left > 0 {
+                    return false;
+                }
+                let take = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(self.input.len());
+                *left -= take as u64;
+                let (done, last, refused) = (
+                    *left == 0,
+                    *last,
+                    if *left == 0 { refused.take() } else { None },
+                );
+                let swallow = matches!(
+                    &self.phase,
+                    Phase::Chunk {
+                        refused: Some(_),
+                        ..
+                    }
+                ) || refused.is_some();
+                let piece: Vec<u8> = self.input.drain(..take).collect();
+                if !swallow {
+                    self.chunk(&piece);
+                }
+                if done {
+                    self.phase = Phase::Command;
+                    match refused {
+                        Some(reply) => self.refuse(&reply),
+                        None => self.chunk_ends(last),
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    fn line(&mut self) -> bool {
+        let sasl = matches!(self.phase, Phase::Sasl(_));
+        let most = if sasl {
+            MAX_SASL_LINE
+        } else {
+            self.settings.limits.max_line_bytes
+        };
+        let Some(end) = self.input.iter().position(|b| *b == b'\n') else {
+            if self.input.len() > most {
+                self.swallowing = true;
+            }
+            if self.swallowing {
+                // Keep a CR: it may belong to the end of the line.
+                self.input.clear();
+            }
+            return false;
+        };
+        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        line.pop();
+        let whole = line.pop_if(|b| *b == b'\r').is_some();
+        if std::mem::take(&mut self.swallowing) || line.len() > most {
+            self.phase = Phase::Command;
+            self.refuse(&Reply::new(500, "5.5.2", "Line too long"));
+        } else if !whole {
+            self.phase = Phase::Command;
+            self.refuse(&Reply::new(500, "5.5.2", "Lines end in CR LF"));
+        } else if sasl {
+            self.sasl(&line);
+        } else {
+            match parse(&line) {
+                Ok(command) => self.command(command),
+                Err(reply) => self.refuse(&reply),
+            }
+        }
+        true
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Ehlo(name) => self.hello(name, true),
+            Command::Helo(name) => self.hello(name, false),
+            Command::Mail { from, parameters } => self.mail(from, parameters),
+            Command::Rcpt(target) => self.rcpt(target),
+            Command::Data => self.data(),
+            Command::Bdat { size, last } => self.bdat(size, last),
+            Command::Rset => {
+                self.discard();
+                self.reset();
+                self.reply(&Reply::new(250, "2.0.0", "Reset"));
+            }
+            Command::Noop => self.reply(&Reply::new(250, "2.0.0", "OK")),
+            Command::Quit => self.end(&Reply::new(221, "2.0.0", "Goodbye")),
+            // RFC 5321, 7.3: nobody is told who is here.
+            Command::Vrfy => {
+                self.reply(&Reply::new(252, "2.5.2", "Send mail, it will be tried"));
+            }
+            Command::Expn => self.refuse(&Reply::new(502, "5.5.1", "EXPN is not implemented")),
+            Command::Help => self.reply(&Reply::new(214, "2.0.0", "See RFC 5321")),
+            Command::StartTls => self.start_tls(),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial),
+        }
+    }
+
+    fn may_login(&self) -> bool {
+        self.settings.role == Role::Submission && (self.settings.tls || self.settings.clear_login)
+    }
+
+    fn hello(&mut self, name: String, esmtp: bool) {
+        self.discard();
+        self.reset();
+        self.helo = Some((name, esmtp));
+        let hostname = self.settings.hostname.clone();
+        if !esmtp {
+            return self.reply(&Reply::new(250, "", hostname));
+        }
+        let mut lines = vec![
+            hostname,
+            "PIPELINING".into(),
+            format!("SIZE {}", self.settings.limits.max_message_bytes),
+            "8BITMIME".into(),
+            "SMTPUTF8".into(),
+            "ENHANCEDSTATUSCODES".into(),
+            "CHUNKING".into(),
+        ];
+        if self.settings.can_start_tls && !self.settings.tls {
+            lines.push("STARTTLS".into());
+        }
+        if self.may_login() {
+            lines.push("AUTH PLAIN LOGIN".into());
+        }
+        let last = lines.len() - 1;
+        for (n, line) in lines.iter().enumerate() {
+            let dash = if n == last { ' ' } else { '-' };
+            self.replies
+                .extend_from_slice(format!("250{dash}{line}\r\n").as_bytes());
+        }
+    }
+
+    fn start_tls(&mut self) {
+        if self.settings.tls || !self.settings.can_start_tls {
+            return self.refuse(&Reply::new(503, "5.5.1", "TLS is not available now"));
+        }
+        self.reply(&Reply::new(220, "2.0.0", "Ready to start TLS"));
+        self.phase = Phase::StartingTls;
+        // What came in the clear behind it is never looked at.
+        self.input.clear();
+        self.output.push_back(Output::StartTls);
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<String>) {
+        if self.settings.role == Role::Mx {
+            return self.refuse(&Reply::new(502, "5.5.1", "Logins are for submission"));
+        }
+        if !self.may_login() {
+            return self.refuse(&Reply::new(
+                538,
+                "5.7.11",
+                "Encryption required: use STARTTLS",
+            ));
+        }
+        if self.account.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "Already authenticated"));
+        }
+        if self.helo.is_none() || self.transaction.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "Not now"));
+        }
+        let Some(mut exchange) = Exchange::start(mechanism) else {
+            return self.refuse(&Reply::new(
+                504,
+                "5.5.4",
+                "Unknown authentication mechanism",
+            ));
+        };
+        let initial = match initial.as_deref() {
+            None => None,
+            Some("=") => Some(Vec::new()),
+            Some(text) => match STANDARD.decode(text) {
+                Ok(bytes) => Some(bytes),
+                Err(_) => return self.refuse(&Reply::new(501, "5.5.2", "Not base64")),
+            },
+        };
+        let step = exchange.begin(initial.as_deref());
+        self.sasl_step(exchange, step);
+    }
+
+    fn sasl(&mut self, line: &[u8]) {
+        let Phase::Sasl(mut exchange) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return;
+        };
+        if line == b"*" {
+            return self.refuse(&Reply::new(501, "5.7.0", "Authentication cancelled"));
+        }
+        match STANDARD.decode(line) {
+            Ok(bytes) => {
+                let step = exchange.respond(&bytes);
+                self.sasl_step(exchange, step);
+            }
+            Err(_) => self.refuse(&Reply::new(501, "5.5.2", "Not base64")),
+        }
+    }
+
+    fn sasl_step(&mut self, exchange: Exchange, step: Step) {
+        match step {
+            Step::Challenge(text) => {
+                self.replies.extend_from_slice(b"334 ");
+                self.replies
+                    .extend_from_slice(STANDARD.encode(text).as_bytes());
+                self.replies.extend_from_slice(b"\r\n");
+                self.phase = Phase::Sasl(exchange);
+            }
+            Step::Check {
+                authzid,
+                login,
+                password,
+            } => {
+                self.work(
+                    Work::Login {
+                        authzid,
+                        login,
+                        password,
+                    },
+                    Waiting::Login,
+                );
+            }
+            Step::Malformed => self.refuse(&Reply::new(501, "5.5.2", "Malformed credentials")),
+        }
+    }
+
+    fn mail(&mut self, from: Option<Address>, parameters: MailParameters) {
+        let limits = &self.settings.limits;
+        if self.helo.is_none() {
+            return self.refuse(&Reply::new(503, "5.5.1", "EHLO first"));
+        }
+        if self.settings.role == Role::Submission && self.account.is_none() {
+            return self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
+        }
+        if self.transaction.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "Nested MAIL command"));
+        }
+        if parameters
+            .size
+            .is_some_and(|size| size > limits.max_message_bytes)
+        {
+            return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
+        }
+        if self.transactions >= limits.max_transactions {
+            return self.end(&Reply::new(
+                421,
+                "4.7.0",
+                "Too many messages in one session",
+            ));
+        }
+        let transaction = Transaction {
+            from,
+            parameters,
+            recipients: Vec::new(),
+        };
+        match (&transaction.from, self.account) {
+            (Some(from), Some(account)) => {
+                let from = from.clone();
+                let waiting = Waiting::Mail(Box::new(transaction));
+                self.work(Work::MaySend { account, from }, waiting);
+            }
+            _ => self.begin(transaction),
+        }
+    }
+
+    fn begin(&mut self, transaction: Transaction) {
+        self.transaction = Some(transaction);
+        self.transactions += 1;
+        self.reply(&Reply::new(250, "2.1.0", "Sender OK"));
+    }
+
+    fn rcpt(&mut self, target: Target) {
+        let Some(transaction) = &self.transaction else {
+            return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
+        };
+        if self.incoming.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "The message is coming already"));
+        }
+        if transaction.recipients.len() >= self.settings.limits.max_recipients {
+            return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
+        }
+        let given = match &target {
+            Target::Address(address) => {
+                if !address.is_ascii() && !transaction.parameters.smtp_utf8 {
+                    return self.refuse(&Reply::new(550, "5.6.7", "The address needs SMTPUTF8"));
+                }
+                address.to_string()
+            }
+            Target::Postmaster => "postmaster".to_owned(),
+        };
+        self.work(Work::Resolve(target), Waiting::Rcpt(given));
+    }
+
+    fn resolved(&mut self, given: String, resolution: Resolution) {
+        match (resolution, &mut self.transaction) {
+            (Resolution::Accounts(accounts), Some(transaction)) => {
+                transaction.recipients.push(Accepted { given, accounts });
+                self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
+            }
+            (Resolution::NoUser, _) => {
+                self.refuse(&Reply::new(550, "5.1.1", "No such user here"));
+            }
+            _ if self.account.is_some() => self.refuse(&Reply::new(
+                550,
+                "5.7.1",
+                "Delivery to other domains is not available on this server",
+            )),
+            _ => self.refuse(&Reply::new(550, "5.7.1", "Relaying denied")),
+        }
+    }
+
+    fn has_recipients(&self) -> bool {
+        self.transaction
+            .as_ref()
+            .is_some_and(|t| !t.recipients.is_empty())
+    }
+
+    fn repair(&self) -> bool {
+        self.settings.role == Role::Submission
+            || self.settings.limits.bare_line_endings == BareLineEndings::Repair
+    }
+
+    fn data(&mut self) {
+        if !self.has_recipients() || self.incoming.is_some() {
+            return self.refuse(&Reply::new(
+                503,
+                "5.5.1",
+                "No valid recipients, or BDAT began",
+            ));
+        }
+        self.incoming = Some(Incoming {
+            size: 0,
+            over: false,
+            chunks: None,
+        });
+        let reader = DataReader::new(self.settings.limits.max_data_line_bytes, self.repair());
+        self.phase = Phase::Data(Box::new(reader));
+        self.reply(&Reply::new(
+            354,
+            "",
+            "Send the message, end with <CRLF>.<CRLF>",
+        ));
+    }
+
+    fn bdat(&mut self, size: u64, last: bool) {
+        let refused = if self.has_recipients() {
+            None
+        } else {
+            Some(Reply::new(503, "5.5.1", "No valid recipients"))
+        };
+        // A chunk far over the limit is not worth reading to its end.
+        let most = self.settings.limits.max_message_bytes;
+        if size > most.saturating_mul(2) {
+            return self.end(&Reply::new(
+                421,
+                "4.3.4",
+                "Chunk too large, closing connection",
+            ));
+        }
+        if refused.is_none() && self.incoming.is_none() {
+            let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
+            self.incoming = Some(Incoming {
+                size: 0,
+                over: false,
+                chunks: Some(Box::new(reader)),
+            });
+        }
+        self.phase = Phase::Chunk {
+            left: size,
+            last,
+            refused,
+        };
+    }
+
+    fn chunk(&mut self, piece: &[u8]) {
+        let mut text = Vec::new();
+        if let Some(reader) = self.incoming.as_mut().and_then(|i| i.chunks.as_mut()) {
+            reader.feed(piece, &mut text);
+        }
+        self.keep(text);
+    }
+
+    fn chunk_ends(&mut self, last: bool) {
+        if !last {
+            if self.incoming.as_ref().is_some_and(|i| i.over) {
+                self.reset();
+                return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
+            }
+            return self.reply(&Reply::new(250, "2.0.0", "Chunk received"));
+        }
+        let mut text = Vec::new();
+        let reader = self.incoming.as_mut().and_then(|i| i.chunks.as_mut());
+        let faults = reader.map_or_else(Faults::default, |reader| reader.finish(&mut text));
+        self.keep(text);
+        self.received(faults);
+    }
+
+    fn keep(&mut self, text: Vec<u8>) {
+        let most = self.settings.limits.max_message_bytes;
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        incoming.size += text.len() as u64;
+        if incoming.size <= most {
+            if !text.is_empty() {
+                self.output.push_back(Output::Message(text));
+            }
+        } else if !std::mem::replace(&mut incoming.over, true) {
+            self.output.push_back(Output::Discard);
+        }
+    }
+
+    fn discard(&mut self) {
+        if self.incoming.is_some() {
+            self.output.push_back(Output::Discard);
+        }
+    }
+
+    /// The whole message is here.
+    fn received(&mut self, faults: Faults) {
+        self.phase = Phase::Command;
+        let (Some(incoming), Some(transaction)) = (self.incoming.take(), self.transaction.take())
+        else {
+            return self.refuse(&Reply::new(503, "5.5.1", "No message was expected"));
+        };
+        let refused = if incoming.over {
+            Some(Reply::new(552, "5.3.4", "Message too large"))
+        } else if faults.bare && !self.repair() {
+            Some(Reply::new(550, "5.6.11", "Bare CR or LF in the message"))
+        } else if faults.nul {
+            Some(Reply::new(550, "5.6.0", "NUL byte in the message"))
+        } else if faults.long_line {
+            Some(Reply::new(
+                550,
+                "5.6.0",
+                "A line of the message is too long",
+            ))
+        } else {
+            None
+        };
+        if let Some(reply) = refused {
+            self.output.push_back(Output::Discard);
+            return self.refuse(&reply);
+        }
+        let (helo, esmtp) = self.helo.clone().unwrap_or_default();
+        let envelope = Envelope {
+            from: transaction.from,
+            recipients: transaction.recipients,
+            helo,
+            esmtp,
+            tls: self.settings.tls,
+            smtp_utf8: transaction.parameters.smtp_utf8,
+            account: self.account,
+            size: incoming.size,
+        };
+        self.work(Work::Deliver(envelope), Waiting::Delivery);
+    }
+}

@@ -1,0 +1,439 @@
+//! What each fact does to the working copies. Live commits and replay both come through here.
+//!
+//! May import: types.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::keys::{self, AccountMarks, BlobRecord, NameRecord};
+use super::model::{MailboxInfo, MailboxList, MessageRecord};
+use super::ops::{Entry, Op};
+use super::shared::sort;
+use super::snapshot::Snapshot;
+use super::state::{Tx, Work};
+use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
+
+/// UID ranges in one record of expunged messages, so that it stays small.
+const RANGES_PER_RECORD: usize = 300;
+
+impl Tx {
+    pub(super) fn apply(&mut self, op: &Op) -> Result<(), StoreError> {
+        match op {
+            Op::Arrive {
+                large,
+                record,
+                entries,
+                ..
+            } => {
+                if let Some(place) = large {
+                    self.refs.entry(record.blob).or_default().place = Some(*place);
+                }
+                for entry in entries {
+                    self.arrive(record, entry)?;
+                }
+                Ok(())
+            }
+            Op::SetFlags {
+                mailbox,
+                modseq,
+                changes,
+            } => self.set_flags(*mailbox, *modseq, changes),
+            Op::Expunge {
+                mailbox,
+                modseq,
+                uids,
+            } => self.expunge(*mailbox, *modseq, uids),
+            Op::Copy {
+                from,
+                to,
+                modseq,
+                saved,
+                entries,
+            } => self.copy(*from, *to, *modseq, *saved, entries),
+            Op::Keyword { mailbox, bit, name } => {
+                let work = self.mailbox(*mailbox)?;
+                work.snapshot.add_keyword(*bit, name.clone());
+                work.changed = true;
+                self.put(keys::in_mailbox(b'K', *mailbox, u32::from(*bit)), name)
+            }
+            Op::MailboxCreate {
+                mailbox,
+                name,
+                uid_validity,
+                special_use,
+                subscribed,
+            } => {
+                let info = MailboxInfo {
+                    key: *mailbox,
+                    name: name.clone(),
+                    uid_validity: *uid_validity,
+                    special_use: *special_use,
+                    subscribed: *subscribed,
+                };
+                self.create(info)
+            }
+            Op::MailboxRename { mailbox, name } => self.rename(*mailbox, name),
+            Op::MailboxDelete { mailbox } => self.delete(*mailbox),
+            Op::MailboxUse {
+                mailbox,
+                special_use,
+            } => self.change_info(*mailbox, |info| info.special_use = *special_use),
+            Op::Subscribe { account, name, on } => self.subscribe(*account, name, *on),
+            Op::AccountPut(account) => {
+                let mut marks = self.global_marks()?;
+                marks.next_account = marks.next_account.max(account.id.0.saturating_add(1));
+                self.put(b"g".to_vec(), &marks)?;
+                Arc::make_mut(&mut self.directory).put_account(account.clone());
+                self.gone.remove(&account.id);
+                self.put(keys::account(b'A', account.id), account)
+            }
+            Op::AccountRemove(id) => self.remove_account(*id),
+            Op::AliasPut(alias) => {
+                Arc::make_mut(&mut self.directory).put_alias(alias.clone());
+                self.put(
+                    keys::named(b'L', alias.address.lookup_key().as_bytes()),
+                    alias,
+                )
+            }
+            Op::AliasRemove(address) => {
+                Arc::make_mut(&mut self.directory)
+                    .aliases
+                    .remove(&address.lookup_key());
+                self.remove(keys::named(b'L', address.lookup_key().as_bytes()));
+                Ok(())
+            }
+            Op::DomainPut(domain) => {
+                let directory = Arc::make_mut(&mut self.directory);
+                directory
+                    .domains
+                    .insert(domain.domain.clone(), domain.clone());
+                self.put(keys::named(b'D', domain.domain.as_str().as_bytes()), domain)
+            }
+            Op::DomainRemove(domain) => {
+                Arc::make_mut(&mut self.directory).domains.remove(domain);
+                self.remove(keys::named(b'D', domain.as_str().as_bytes()));
+                Ok(())
+            }
+            Op::DevicePut(device) => {
+                let mut marks = self.account_marks(device.account)?;
+                marks.next_device = marks.next_device.max(device.id.0.saturating_add(1));
+                self.put(keys::account(b'U', device.account), &marks)?;
+                self.touched.insert(device.account);
+                self.put(keys::device(device.account, device.id), device)
+            }
+            Op::DeviceRemove(account, device) => {
+                self.remove(keys::device(*account, *device));
+                self.touched.insert(*account);
+                self.remove_all(&keys::outbox_of(*account, *device))
+            }
+            Op::OutboxPut(entry) => self.put(keys::outbox(&entry.key)?, entry),
+            Op::OutboxRemove(key) => {
+                self.remove(keys::outbox(key)?);
+                Ok(())
+            }
+            Op::Cursor(worker, at) => self.put(keys::named(b'c', &[*worker as u8]), at),
+            Op::SettingPut(name, value) => self.put(keys::named(b't', name.as_bytes()), value),
+            Op::QueuePut { id, due, value } => self.put(queue_key(*id, *due), value),
+            Op::QueueRemove { id, due } => {
+                self.remove(queue_key(*id, *due));
+                Ok(())
+            }
+            Op::BlobMoved { blob, from, to } => {
+                let key = keys::blob(*blob);
+                match self.get::<BlobRecord>(&key)? {
+                    Some(record) if record.place == *from => self.put(
+                        key,
+                        &BlobRecord {
+                            place: *to,
+                            ..record
+                        },
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Op::RecordPut { kind, key, value } => self.put(record_key(*kind, key), value),
+            Op::RecordRemove { kind, key } => {
+                self.remove(record_key(*kind, key));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn account_marks(&self, account: AccountId) -> Result<AccountMarks, StoreError> {
+        Ok(self
+            .get(&keys::account(b'U', account))?
+            .unwrap_or(AccountMarks {
+                next_mailbox: 1,
+                next_device: 1,
+                uid_validity: 0,
+            }))
+    }
+
+    fn arrive(&mut self, shared: &MessageRecord, entry: &Entry) -> Result<(), StoreError> {
+        let record = MessageRecord {
+            prefix: entry.prefix.clone(),
+            size: shared.size + entry.prefix.len() as u64,
+            ..shared.clone()
+        };
+        self.insert(entry.mailbox, entry.uid, entry.flags, entry.modseq, record)
+    }
+
+    fn insert(
+        &mut self,
+        mailbox: MailboxKey,
+        uid: Uid,
+        flags: Flags,
+        modseq: ModSeq,
+        mut record: MessageRecord,
+    ) -> Result<(), StoreError> {
+        let work = self.mailbox(mailbox)?;
+        let base = work.snapshot.add(uid, flags, modseq, record.size);
+        work.dirty.insert(base);
+        work.changed = true;
+        self.refer(record.blob, 1);
+        let mut value = keys::encode(&record)?;
+        if value.len() > keys::MAX_VALUE {
+            record.summary = None;
+            value = keys::encode(&record)?;
+        }
+        self.overlay
+            .insert(keys::message(mailbox, uid), Some(value));
+        Ok(())
+    }
+
+    fn set_flags(
+        &mut self,
+        mailbox: MailboxKey,
+        modseq: ModSeq,
+        changes: &[(Uid, Flags)],
+    ) -> Result<(), StoreError> {
+        let work = self.mailbox(mailbox)?;
+        for (uid, flags) in changes {
+            if let Some(base) = work.snapshot.set(*uid, *flags, modseq) {
+                work.dirty.insert(base);
+            }
+        }
+        work.changed = true;
+        Ok(())
+    }
+
+    fn expunge(
+        &mut self,
+        mailbox: MailboxKey,
+        modseq: ModSeq,
+        uids: &UidSet,
+    ) -> Result<(), StoreError> {
+        let present: Vec<Uid> = {
+            let snapshot = &self.mailbox(mailbox)?.snapshot;
+            uids.ranges()
+                .flat_map(|r| snapshot.range(r).map(|(_, m)| m.uid))
+                .collect()
+        };
+        let mut gone = Vec::with_capacity(present.len());
+        for uid in present {
+            let key = keys::message(mailbox, uid);
+            let size = match self.get::<MessageRecord>(&key)? {
+                Some(record) => {
+                    self.refer(record.blob, -1);
+                    record.size
+                }
+                None => 0,
+            };
+            self.remove(key);
+            gone.push((uid, size));
+        }
+        let work = self.mailbox(mailbox)?;
+        let bases = work.snapshot.remove(&gone, modseq);
+        work.dirty.extend(bases);
+        work.changed = true;
+        let ranges: Vec<(u32, u32)> = uids.ranges().map(|r| (*r.start(), *r.end())).collect();
+        for (part, ranges) in (0u16..).zip(ranges.chunks(RANGES_PER_RECORD)) {
+            let mut key = keys::vanished(mailbox, modseq);
+            key.extend_from_slice(&part.to_be_bytes());
+            self.put(key, &UidSet::from_ranges(ranges.iter().copied()))?;
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        from: MailboxKey,
+        to: MailboxKey,
+        modseq: ModSeq,
+        saved: UnixMillis,
+        entries: &[(Uid, Uid, Flags)],
+    ) -> Result<(), StoreError> {
+        for (source, target, flags) in entries {
+            // The source is gone only where the log was damaged.
+            if let Some(record) = self.get::<MessageRecord>(&keys::message(from, *source))? {
+                let record = MessageRecord { saved, ..record };
+                self.insert(to, *target, *flags, modseq, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change_list(
+        &mut self,
+        account: AccountId,
+        change: impl FnOnce(&mut MailboxList),
+    ) -> Result<(), StoreError> {
+        let mut list = self.list(account)?;
+        change(Arc::make_mut(&mut list));
+        self.lists.insert(account, list);
+        self.touched.insert(account);
+        Ok(())
+    }
+
+    fn put_name(&mut self, info: &MailboxInfo) -> Result<(), StoreError> {
+        let record = NameRecord {
+            name: info.name.clone(),
+            uid_validity: info.uid_validity,
+            special_use: info.special_use,
+        };
+        self.put(keys::mailbox(b'N', info.key), &record)
+    }
+
+    fn create(&mut self, info: MailboxInfo) -> Result<(), StoreError> {
+        let (key, account) = (info.key, info.key.account);
+        let mut marks = self.account_marks(account)?;
+        marks.next_mailbox = marks.next_mailbox.max(key.mailbox.0.saturating_add(1));
+        marks.uid_validity = marks.uid_validity.max(info.uid_validity.0);
+        self.put(keys::account(b'U', account), &marks)?;
+        self.put_name(&info)?;
+        if info.subscribed {
+            self.put(keys::subscription(account, &info.name), &())?;
+        }
+        let snapshot = Snapshot::empty(info.uid_validity);
+        let work = Work {
+            snapshot,
+            dirty: BTreeSet::new(),
+            changed: true,
+        };
+        self.mailboxes.insert(key, work);
+        self.change_list(account, |list| {
+            list.subscribed_missing.retain(|name| *name != info.name);
+            list.mailboxes.push(info);
+            sort(list);
+        })
+    }
+
+    fn change_info(
+        &mut self,
+        mailbox: MailboxKey,
+        change: impl FnOnce(&mut MailboxInfo),
+    ) -> Result<(), StoreError> {
+        let mut changed = None;
+        self.change_list(mailbox.account, |list| {
+            if let Some(info) = list.mailboxes.iter_mut().find(|m| m.key == mailbox) {
+                change(info);
+                changed = Some(info.clone());
+            }
+            sort(list);
+        })?;
+        self.put_name(&changed.ok_or(StoreError::NoMailbox)?)
+    }
+
+    /// Subscriptions are to names (RFC 9051, 6.3.7): the old name stays subscribed, if it was,
+    /// only as a name; the new one is subscribed as the mailbox was, which is what people expect.
+    fn rename(&mut self, mailbox: MailboxKey, name: &str) -> Result<(), StoreError> {
+        let list = self.list(mailbox.account)?;
+        let info = list
+            .mailboxes
+            .iter()
+            .find(|m| m.key == mailbox)
+            .ok_or(StoreError::NoMailbox)?;
+        if info.subscribed {
+            self.remove(keys::subscription(mailbox.account, &info.name));
+            self.put(keys::subscription(mailbox.account, name), &())?;
+        }
+        let was_missing = list.subscribed_missing.iter().any(|n| n == name);
+        self.change_list(mailbox.account, |list| {
+            list.subscribed_missing.retain(|n| n != name);
+        })?;
+        self.change_info(mailbox, |info| {
+            info.name = name.to_owned();
+            info.subscribed |= was_missing;
+        })
+    }
+
+    fn drop_messages(&mut self, mailbox: MailboxKey) -> Result<(), StoreError> {
+        let mut blobs = HashMap::new();
+        self.scan(&keys::mailbox(b'm', mailbox), &mut |_, value| {
+            let record: MessageRecord = keys::decode(value)?;
+            *blobs.entry(record.blob).or_insert(0) -= 1;
+            Ok(())
+        })?;
+        for (blob, by) in blobs {
+            self.refer(blob, by);
+        }
+        for kind in *b"MNKfmv" {
+            self.remove_all(&keys::mailbox(kind, mailbox))?;
+        }
+        self.mailboxes.remove(&mailbox);
+        self.deleted.insert(mailbox);
+        Ok(())
+    }
+
+    /// The subscription stays (RFC 9051, 6.3.9).
+    fn delete(&mut self, mailbox: MailboxKey) -> Result<(), StoreError> {
+        self.drop_messages(mailbox)?;
+        self.change_list(mailbox.account, |list| {
+            if let Some(at) = list.mailboxes.iter().position(|m| m.key == mailbox) {
+                let info = list.mailboxes.remove(at);
+                if info.subscribed {
+                    list.subscribed_missing.push(info.name);
+                    list.subscribed_missing.sort();
+                }
+            }
+        })
+    }
+
+    fn subscribe(&mut self, account: AccountId, name: &str, on: bool) -> Result<(), StoreError> {
+        let key = keys::subscription(account, name);
+        if on {
+            self.put(key, &())?;
+        } else {
+            self.remove(key);
+        }
+        self.change_list(account, |list| {
+            match list.mailboxes.iter_mut().find(|m| m.name == name) {
+                Some(info) => info.subscribed = on,
+                None => {
+                    list.subscribed_missing.retain(|n| n != name);
+                    if on {
+                        list.subscribed_missing.push(name.to_owned());
+                        list.subscribed_missing.sort();
+                    }
+                }
+            }
+        })
+    }
+
+    fn remove_account(&mut self, id: AccountId) -> Result<(), StoreError> {
+        let list = self.list(id)?;
+        for info in &list.mailboxes {
+            self.drop_messages(info.key)?;
+        }
+        for kind in *b"AUSpo" {
+            self.remove_all(&keys::account(kind, id))?;
+        }
+        Arc::make_mut(&mut self.directory).remove_account(id);
+        self.lists.remove(&id);
+        self.gone.insert(id);
+        Ok(())
+    }
+}
+
+fn queue_key(id: u64, due: UnixMillis) -> Vec<u8> {
+    let mut key = keys::named(b'q', &due.0.to_be_bytes());
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+fn record_key(kind: u16, name: &[u8]) -> Vec<u8> {
+    let mut key = keys::named(b'r', &kind.to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}

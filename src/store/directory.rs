@@ -1,0 +1,201 @@
+//! Who is local: accounts, aliases and domains, all in memory, as an immutable snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::model::{Account, Alias, LocalDomain};
+use crate::types::{AccountId, Address, Domain};
+
+/// What an address means here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Deliver to these, each once. Never empty.
+    Accounts(Vec<AccountId>),
+    /// The domain is ours, the user is not.
+    NoUser,
+    /// Not our domain.
+    NotLocal,
+}
+
+/// A snapshot of everything that is needed to answer RCPT and LOGIN without IO.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    pub(super) accounts: HashMap<AccountId, Arc<Account>>,
+    /// By [`Address::lookup_key`].
+    pub(super) by_address: HashMap<String, AccountId>,
+    pub(super) aliases: HashMap<String, Arc<Alias>>,
+    pub(super) domains: HashMap<Domain, LocalDomain>,
+}
+
+impl Directory {
+    /// How many aliases may lead to aliases.
+    const MAX_DEPTH: usize = 10;
+    /// Accounts that one address may stand for.
+    const MAX_TARGETS: usize = 1000;
+
+    pub(super) fn put_account(&mut self, account: Account) {
+        self.by_address
+            .insert(account.address.lookup_key(), account.id);
+        self.accounts.insert(account.id, Arc::new(account));
+    }
+
+    pub(super) fn remove_account(&mut self, id: AccountId) {
+        if let Some(account) = self.accounts.remove(&id) {
+            self.by_address.remove(&account.address.lookup_key());
+        }
+    }
+
+    pub(super) fn put_alias(&mut self, alias: Alias) {
+        self.aliases
+            .insert(alias.address.lookup_key(), Arc::new(alias));
+    }
+
+    pub fn account(&self, id: AccountId) -> Option<&Arc<Account>> {
+        self.accounts.get(&id)
+    }
+
+    /// By exact address, case aside.
+    pub fn account_by_address(&self, address: &Address) -> Option<&Arc<Account>> {
+        self.accounts
+            .get(self.by_address.get(&address.lookup_key())?)
+    }
+
+    /// In no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values()
+    }
+
+    /// In no order.
+    pub fn aliases(&self) -> impl Iterator<Item = &Arc<Alias>> {
+        self.aliases.values()
+    }
+
+    /// In no order.
+    pub fn domains(&self) -> impl Iterator<Item = &LocalDomain> {
+        self.domains.values()
+    }
+
+    pub fn alias(&self, address: &Address) -> Option<&Arc<Alias>> {
+        self.aliases.get(&address.lookup_key())
+    }
+
+    pub fn is_local(&self, domain: &Domain) -> bool {
+        self.domains.contains_key(domain)
+    }
+
+    /// See [`super::Store::resolve`].
+    pub(super) fn resolve(&self, address: &Address, separator: char) -> Resolution {
+        if !self.is_local(address.domain()) {
+            return Resolution::NotLocal;
+        }
+        let mut found = Vec::new();
+        self.collect(address, separator, 0, &mut found);
+        if found.is_empty() && address.local().eq_ignore_ascii_case("postmaster") {
+            found.extend(self.postmaster(address.domain()));
+        }
+        if found.is_empty() {
+            Resolution::NoUser
+        } else {
+            Resolution::Accounts(found)
+        }
+    }
+
+    fn collect(
+        &self,
+        address: &Address,
+        separator: char,
+        depth: usize,
+        found: &mut Vec<AccountId>,
+    ) {
+        if depth > Self::MAX_DEPTH || found.len() >= Self::MAX_TARGETS {
+            return;
+        }
+        let plain = address.without_detail(separator);
+        for address in [Some(address), plain.as_ref()].into_iter().flatten() {
+            if let Some(account) = self.account_by_address(address).filter(|a| !a.disabled) {
+                if !found.contains(&account.id) {
+                    found.push(account.id);
+                }
+                return;
+            }
+            if let Some(alias) = self.alias(address) {
+                for target in &alias.targets {
+                    self.collect(target, separator, depth + 1, found);
+                }
+                return;
+            }
+        }
+    }
+
+    /// RFC 5321, 4.5.1: postmaster is always accepted. The oldest account answers for it.
+    fn postmaster(&self, domain: &Domain) -> Option<AccountId> {
+        let enabled = || self.accounts.values().filter(|a| !a.disabled);
+        let here = enabled()
+            .filter(|a| a.address.domain() == domain)
+            .map(|a| a.id)
+            .min();
+        here.or_else(|| enabled().map(|a| a.id).min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::UnixMillis;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).expect(text)
+    }
+
+    fn directory() -> Directory {
+        let mut directory = Directory::default();
+        let domain = Domain::parse("x.test").expect("domain");
+        let created = UnixMillis(0);
+        directory
+            .domains
+            .insert(domain.clone(), LocalDomain { domain, created });
+        for (id, name) in [(1, "alice@x.test"), (2, "bob@x.test")] {
+            directory.put_account(Account {
+                id: AccountId(id),
+                address: address(name),
+                password_hash: String::new(),
+                created,
+                disabled: false,
+            });
+        }
+        for (from, to) in [
+            (
+                "all@x.test",
+                vec!["alice@x.test", "bob@x.test", "team@x.test"],
+            ),
+            ("team@x.test", vec!["bob@x.test", "all@x.test"]),
+            ("away@x.test", vec!["gone@x.test"]),
+        ] {
+            let targets = to.into_iter().map(address).collect();
+            directory.put_alias(Alias {
+                address: address(from),
+                targets,
+            });
+        }
+        directory
+    }
+
+    #[test]
+    fn resolves() {
+        let directory = directory();
+        let resolve = |text| directory.resolve(&address(text), '+');
+        let accounts =
+            |ids: &[u32]| Resolution::Accounts(ids.iter().map(|n| AccountId(*n)).collect());
+        assert_eq!(resolve("Alice@X.test"), accounts(&[1]));
+        assert_eq!(resolve("alice+x+y@x.test"), accounts(&[1]));
+        assert_eq!(
+            resolve("all@x.test"),
+            accounts(&[1, 2]),
+            "once each, the loop cut"
+        );
+        assert_eq!(resolve("postmaster@x.test"), accounts(&[1]));
+        assert_eq!(resolve("away@x.test"), Resolution::NoUser);
+        assert_eq!(resolve("carol@x.test"), Resolution::NoUser);
+        assert_eq!(resolve("alice@y.test"), Resolution::NotLocal);
+    }
+}

@@ -1,0 +1,199 @@
+//! One suite for both engines, and what only sled has: files that get damaged.
+
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+
+const CACHE: u64 = 8 * 1024 * 1024;
+
+fn at(offset: u64) -> LogPos {
+    LogPos { segment: 3, offset }
+}
+
+fn put(key: &str, value: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+    (key.into(), Some(value.into()))
+}
+
+fn keys(index: &dyn Index, prefix: &str, from: Option<&str>) -> Vec<String> {
+    let mut found = Vec::new();
+    index
+        .scan(
+            prefix.as_bytes(),
+            from.map(str::as_bytes),
+            &mut |key, value| {
+                let [key, value] = [key, value].map(|b| String::from_utf8(b.to_vec()).unwrap());
+                found.push(format!("{key}={value}"));
+                found.len() < 3
+            },
+        )
+        .unwrap();
+    found
+}
+
+fn engines() -> Vec<(Arc<dyn Index>, Option<tempfile::TempDir>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let sled = open_sled(dir.path(), CACHE).unwrap();
+    vec![(Arc::new(MemoryIndex::default()), None), (sled, Some(dir))]
+}
+
+#[test]
+fn batches_gets_and_scans() {
+    for (index, _dir) in engines() {
+        assert_eq!(index.applied().unwrap(), None);
+        let batch = vec![
+            put("ma", "1"),
+            put("mb", "2"),
+            put("mc", "3"),
+            put("n", "4"),
+        ];
+        index.apply(batch, at(100), 7).unwrap();
+        assert_eq!(index.applied().unwrap(), Some((at(100), 7)));
+        index
+            .apply(vec![(b"mb".to_vec(), None), put("ma", "9")], at(200), 8)
+            .unwrap();
+        assert_eq!(index.applied().unwrap(), Some((at(200), 8)));
+        assert_eq!(index.get(b"ma").unwrap(), Some(b"9".to_vec()));
+        assert_eq!(index.get(b"mb").unwrap(), None);
+        assert_eq!(keys(&*index, "m", None), ["ma=9", "mc=3"]);
+        assert_eq!(keys(&*index, "m", Some("mb")), ["mc=3"]);
+        assert_eq!(keys(&*index, "m", Some("mc")), ["mc=3"]);
+        assert_eq!(keys(&*index, "m", Some("a")), ["ma=9", "mc=3"]);
+        assert_eq!(keys(&*index, "m", Some("z")), [""; 0]);
+        assert_eq!(keys(&*index, "x", None), [""; 0]);
+        index
+            .apply(vec![put("md", ""), put("me", "")], at(300), 9)
+            .unwrap();
+        assert_eq!(keys(&*index, "m", None), ["ma=9", "mc=3", "md="], "stopped");
+        index.checkpoint().unwrap();
+    }
+}
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    for (index, _dir) in engines() {
+        index.apply(vec![put("a", "1")], at(1), 1).unwrap();
+        let large = vec![put("b", "2"), (b"c".to_vec(), Some(vec![0; MAX_VALUE + 1]))];
+        let refused = index.apply(large, at(2), 2);
+        assert!(matches!(refused, Err(IndexError::ValueTooLarge(6145))));
+        assert!(index.apply(vec![put("ka", "x")], at(2), 2).is_err());
+        assert_eq!(index.get(b"b").unwrap(), None);
+        assert_eq!(index.applied().unwrap(), Some((at(1), 1)));
+        index
+            .apply(vec![(b"c".to_vec(), Some(vec![0; MAX_VALUE]))], at(2), 2)
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_index_of_another_schema_is_told() {
+    let mut value = encode_applied(at(5), 6);
+    assert_eq!(decode_applied(&value).unwrap(), (at(5), 6));
+    assert!(decode_applied(&value[..25]).is_err());
+    value[1] = 9;
+    let found = decode_applied(&value);
+    assert!(matches!(
+        found,
+        Err(IndexError::Schema { found: 9, known: 1 })
+    ));
+}
+
+#[test]
+fn it_is_private_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open_sled(dir.path(), CACHE).unwrap();
+    index.apply(vec![put("a", "1")], at(1), 1).unwrap();
+    index.checkpoint().unwrap();
+    assert!(index.size_on_disk() > 0);
+    drop(index);
+    let mode = std::fs::metadata(dir.path().join("index"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o700);
+    let index = open_sled(dir.path(), CACHE).unwrap();
+    assert_eq!(index.get(b"a").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(index.applied().unwrap(), Some((at(1), 1)));
+}
+
+/// Makes an index with enough in it that damage hits something.
+fn filled(dir: &Path) {
+    let index = open_sled(dir, CACHE).unwrap();
+    for n in 0..2000_u64 {
+        let key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let batch = vec![([b"m", &key[..]].concat(), Some(vec![b'v'; 300]))];
+        index.apply(batch, at(n), n + 1).unwrap();
+    }
+    index.checkpoint().unwrap();
+}
+
+#[test]
+fn a_left_over_snapshot_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    for name in ["snap.00000000000000FF.generating", "snap.00000000000000FF"] {
+        std::fs::write(dir.path().join("index").join(name), b"not a snapshot").unwrap();
+    }
+    let index = open_sled(dir.path(), CACHE).unwrap();
+    assert_eq!(index.applied().unwrap(), Some((at(1999), 2000)));
+}
+
+/// sled may notice damage, or panic over it, or not see it: never a panic of ours, and a fresh
+/// index can always take the place of the damaged one in the same process.
+#[test]
+fn damage_is_no_panic_and_a_fresh_one_takes_its_place() {
+    for quarter in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let db = dir.path().join("index/db");
+        let file = std::fs::OpenOptions::new().write(true).open(db).unwrap();
+        let offset = file.metadata().unwrap().len() / 4 * quarter;
+        file.write_all_at(&[0xff; 16], offset).unwrap();
+        drop(file);
+        if let Ok(index) = open_sled(dir.path(), CACHE) {
+            let _ = index.applied();
+            let _ = index.scan(b"", None, &mut |_, _| true);
+        }
+
+        let index = open_fresh_sled(dir.path(), CACHE).unwrap();
+        assert_eq!(index.applied().unwrap(), None);
+        index.apply(vec![put("a", "fresh")], at(5), 5).unwrap();
+        index.checkpoint().unwrap();
+        assert!(dir.path().join("index.bad-0/db").exists());
+        assert!(!dir.path().join("index").exists());
+        drop(index);
+        let index = open_sled(dir.path(), CACHE).unwrap();
+        assert_eq!(index.get(b"a").unwrap(), Some(b"fresh".to_vec()));
+    }
+}
+
+#[test]
+fn a_broken_configuration_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    std::fs::write(dir.path().join("index/conf"), [0xff; 40]).unwrap();
+    assert!(open_sled(dir.path(), CACHE).is_err());
+    assert!(open_fresh_sled(dir.path(), CACHE).is_ok());
+}
+
+#[test]
+fn two_bad_ones_are_kept_and_no_path_is_used_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..4 {
+        let index = open_fresh_sled(dir.path(), CACHE).unwrap();
+        // The one before is still open in the first rounds, as after a failed check.
+        index.apply(vec![put("a", "x")], at(round), round).unwrap();
+        let mut names: Vec<String> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let want: &[&str] = match round {
+            0 => &["index"],
+            1 => &["index-1", "index.bad-0"],
+            2 => &["index-2", "index.bad-0", "index.bad-1"],
+            _ => &["index-3", "index.bad-1", "index.bad-2"],
+        };
+        assert_eq!(names, want);
+    }
+}

@@ -1,0 +1,71 @@
+//! The store's errors, by whose fault it is.
+
+use std::path::PathBuf;
+
+/// Why an operation on the open store failed. Protocols map it to replies in one place each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    // The resource's fault: temporary, the peer should try again.
+    #[error("too much is waiting to be written")]
+    Busy,
+    #[error("the disk is nearly full")]
+    DiskFull,
+    #[error("the store could not write: {0}")]
+    Write(String),
+    #[error("the store is shutting down")]
+    Closed,
+    // The asker's fault.
+    #[error("no such account")]
+    NoAccount,
+    #[error("no such mailbox")]
+    NoMailbox,
+    #[error("no such domain")]
+    NoDomain,
+    #[error("no such device")]
+    NoDevice,
+    #[error("no such alias")]
+    NoAlias,
+    #[error("it exists already")]
+    Exists,
+    #[error("not possible: {0}")]
+    Invalid(&'static str),
+    #[error("limit reached: {0}")]
+    Limit(&'static str),
+    // Damage: an operator should look.
+    #[error("the message's body is damaged or missing")]
+    DamagedBody,
+    #[error("the index could not be read: {0}")]
+    Index(String),
+}
+
+impl StoreError {
+    /// True where the same request may well succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy | Self::DiskFull | Self::Write(_) | Self::Closed | Self::Index(_)
+        )
+    }
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is in use by another posthorn (pid {pid})")]
+    Locked { path: PathBuf, pid: u32 },
+    #[error("{path} was written by a newer posthorn (format {found}, this one knows {known})")]
+    Newer {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    #[error("{path} is not a Posthorn store: {reason}")]
+    Foreign { path: PathBuf, reason: String },
+    #[error("the index could not be built: {0}")]
+    Index(String),
+}

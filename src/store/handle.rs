@@ -1,0 +1,539 @@
+//! The store's face: what everything above it calls. Mailboxes are in `mailboxes`, messages in
+//! `messages`.
+//!
+//! Every `async` change returns after it is durable and applied. Reads are synchronous, touch
+//! memory or the index (microseconds, warm), and say so where they may read the disk.
+//!
+//! May import: config, telemetry, types.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{mpsc, oneshot};
+
+use super::committer::{Committer, Job, Message, Room, free_bytes, now};
+use super::directory::{Directory, Resolution};
+use super::error::{OpenError, StoreError};
+use super::feed::Feed;
+use super::keys;
+use super::model::*;
+use super::ops::Op;
+use super::recovery;
+use super::shared::Shared;
+use super::state::Tx;
+use crate::telemetry::Telemetry;
+use crate::types::{
+    AccountId, Address, DeviceId, Domain, LogPos, MailboxId, MailboxKey, UidValidity,
+};
+
+/// How to open a store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub dir: PathBuf,
+    pub config: crate::config::StoreConfig,
+    /// `alice+x@` delivers to `alice@` where this is `+`.
+    pub subaddress_separator: char,
+}
+
+/// Figures for `status` and metrics.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct StoreStatus {
+    pub accounts: u64,
+    pub domains: u64,
+    pub aliases: u64,
+    pub devices: u64,
+    pub outbox: u64,
+    /// Age of the oldest outbox entry, milliseconds.
+    pub outbox_oldest_ms: u64,
+    pub log_bytes: u64,
+    pub index_bytes: u64,
+    pub disk_free_bytes: u64,
+    pub log_end: String,
+    /// Frames replayed at start, and whether the index was rebuilt.
+    pub replayed_frames: u64,
+    pub rebuilt: bool,
+}
+
+/// How long a change may wait for a place in the committer's queue.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(20);
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Message>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stopped: Arc<AtomicBool>,
+    wake: Arc<(Mutex<bool>, Condvar)>,
+    lock: Mutex<Option<std::fs::File>>,
+    replayed: u64,
+    rebuilt: bool,
+    log_bytes_at_start: u64,
+}
+
+/// A handle; clones share one open store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Opens, locks and recovers. Blocking; seconds where there is much to replay.
+    pub fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, OpenError> {
+        let queue_len = options.config.queue_len.max(1);
+        let dir = options.dir.clone();
+        let recovered = recovery::open(options, telemetry)?;
+        let (queue, receiver) = mpsc::channel(queue_len);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let committer = Committer {
+            shared: recovered.shared.clone(),
+            log: recovered.log,
+            queue: receiver,
+            next_seq: recovered.next_seq,
+            broken: false,
+            room: Room::default(),
+            stopped: stopped.clone(),
+        };
+        let failed = |source| OpenError::Io {
+            path: dir.clone(),
+            source,
+        };
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let commits = thread("committer")
+            .spawn(move || committer.run())
+            .map_err(failed)?;
+        let wake = Arc::new((Mutex::new(false), Condvar::new()));
+        let (shared, told) = (recovered.shared.clone(), wake.clone());
+        let checkpoints = thread("checkpoint")
+            .spawn(move || checkpoints(&shared, &told))
+            .map_err(failed)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared: recovered.shared,
+                queue,
+                threads: Mutex::new(vec![commits, checkpoints]),
+                stopped,
+                wake,
+                lock: Mutex::new(Some(recovered.lock)),
+                replayed: recovered.replayed,
+                rebuilt: recovered.rebuilt,
+                log_bytes_at_start: recovered.log_bytes,
+            }),
+        })
+    }
+
+    /// Stops taking changes, commits what waits, checkpoints, lets go of the lock.
+    pub async fn close(&self) {
+        let _ = self.inner.queue.send(Message::Stop).await;
+        let inner = self.inner.clone();
+        let joined = tokio::task::spawn_blocking(move || {
+            let mut threads = std::mem::take(&mut *inner.threads.lock());
+            let checkpoints = threads.pop();
+            for thread in threads {
+                let _ = thread.join();
+            }
+            *inner.wake.0.lock() = true;
+            inner.wake.1.notify_all();
+            if let Some(thread) = checkpoints {
+                let _ = thread.join();
+            }
+            inner.lock.lock().take();
+        });
+        let _ = joined.await;
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Has `find` look for its facts in the committer, and waits until they are durable.
+    pub(super) async fn commit<R: Send + 'static>(
+        &self,
+        weight: usize,
+        find: impl FnOnce(&mut Tx) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let run = Box::new(move |tx: &mut Tx| {
+            let found = find(tx);
+            let reply: super::committer::Reply =
+                Box::new(move |durable: Result<(), StoreError>| {
+                    let _ = answer.send(found.and_then(|found| durable.map(|()| found)));
+                });
+            reply
+        });
+        if self.inner.stopped.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        let sent = self
+            .inner
+            .queue
+            .send_timeout(Message::Job(Job { weight, run }), QUEUE_PATIENCE);
+        sent.await.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => StoreError::Busy,
+            mpsc::error::SendTimeoutError::Closed(_) => StoreError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Figures of the moment. Reads the index.
+    pub fn status(&self) -> StoreStatus {
+        let shared = self.shared();
+        let directory = self.directory();
+        let mut devices = 0;
+        let counted = shared.scan(b"p", &mut |_, _| {
+            devices += 1;
+            Ok(())
+        });
+        let outbox = self.outbox().unwrap_or_default();
+        let oldest = outbox.iter().map(|e| e.caused).min();
+        if let Err(error) = counted {
+            tracing::warn!(%error, "devices could not be counted");
+        }
+        let logged = std::fs::read_dir(shared.options.dir.join("log")).map_or(0, |entries| {
+            entries
+                .flatten()
+                .filter_map(|e| e.metadata().ok())
+                .map(|m| m.len())
+                .sum()
+        });
+        StoreStatus {
+            accounts: directory.accounts.len() as u64,
+            domains: directory.domains.len() as u64,
+            aliases: directory.aliases.len() as u64,
+            devices,
+            outbox: outbox.len() as u64,
+            outbox_oldest_ms: oldest.map_or(0, |at| now().since(at)),
+            log_bytes: logged.max(self.inner.log_bytes_at_start),
+            index_bytes: shared.index.size_on_disk(),
+            disk_free_bytes: free_bytes(&shared.options.dir).unwrap_or(0),
+            log_end: shared.ring.end().to_string(),
+            replayed_frames: self.inner.replayed,
+            rebuilt: self.inner.rebuilt,
+        }
+    }
+
+    // ---- who is local (memory only) ----
+
+    pub fn directory(&self) -> Arc<Directory> {
+        self.shared().directory.load_full()
+    }
+
+    /// Exact address, then without `+detail`, aliases (followed to depth 10, loops cut),
+    /// postmaster (alias, else the oldest account of the domain, else the oldest of all).
+    pub fn resolve(&self, address: &Address) -> Resolution {
+        let shared = self.shared();
+        shared
+            .directory
+            .load()
+            .resolve(address, shared.options.subaddress_separator)
+    }
+
+    pub async fn domain_add(&self, domain: Domain) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            if domain.is_literal() {
+                return Err(StoreError::Invalid("an address literal is no domain"));
+            }
+            if tx.directory.is_local(&domain) {
+                return Err(StoreError::Exists);
+            }
+            tx.fact(Op::DomainPut(LocalDomain {
+                domain,
+                created: tx.now,
+            }))
+        })
+        .await
+    }
+
+    /// Refused while accounts or aliases use it.
+    pub async fn domain_remove(&self, domain: Domain) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            if !tx.directory.is_local(&domain) {
+                return Err(StoreError::NoDomain);
+            }
+            let accounts = tx
+                .directory
+                .accounts()
+                .any(|a| *a.address.domain() == domain);
+            let aliases = tx
+                .directory
+                .aliases()
+                .any(|a| *a.address.domain() == domain);
+            if accounts || aliases {
+                return Err(StoreError::Invalid(
+                    "accounts or aliases still use the domain",
+                ));
+            }
+            tx.fact(Op::DomainRemove(domain))
+        })
+        .await
+    }
+
+    /// Makes the account with INBOX, Drafts, Sent, Junk, Trash and Archive, all subscribed.
+    pub async fn account_add(
+        &self,
+        address: Address,
+        password_hash: String,
+    ) -> Result<AccountId, StoreError> {
+        self.commit(1024, move |tx| {
+            if !tx.directory.is_local(address.domain()) {
+                return Err(StoreError::NoDomain);
+            }
+            if tx.directory.account_by_address(&address).is_some()
+                || tx.directory.alias(&address).is_some()
+            {
+                return Err(StoreError::Exists);
+            }
+            let id = AccountId(tx.global_marks()?.next_account);
+            let account = Account {
+                id,
+                address,
+                password_hash,
+                created: tx.now,
+                disabled: false,
+            };
+            tx.fact(Op::AccountPut(account))?;
+            // Its list is made here, not read: the account is not committed yet.
+            tx.lists.insert(id, Arc::default());
+            let uses = [
+                ("INBOX", None),
+                ("Drafts", Some(SpecialUse::Drafts)),
+                ("Sent", Some(SpecialUse::Sent)),
+                ("Junk", Some(SpecialUse::Junk)),
+                ("Trash", Some(SpecialUse::Trash)),
+                ("Archive", Some(SpecialUse::Archive)),
+            ];
+            let validity = u32::try_from(tx.now.secs()).unwrap_or(u32::MAX);
+            for (n, (name, special_use)) in (1..).zip(uses) {
+                tx.fact(Op::MailboxCreate {
+                    mailbox: MailboxKey {
+                        account: id,
+                        mailbox: MailboxId(n),
+                    },
+                    name: name.into(),
+                    uid_validity: UidValidity(validity.saturating_add(n)),
+                    special_use,
+                    subscribed: true,
+                })?;
+            }
+            Ok(id)
+        })
+        .await
+    }
+
+    pub async fn account_set_password(
+        &self,
+        id: AccountId,
+        hash: String,
+    ) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            let account = tx.directory.account(id).ok_or(StoreError::NoAccount)?;
+            let account = Account {
+                password_hash: hash,
+                ..(**account).clone()
+            };
+            tx.fact(Op::AccountPut(account))
+        })
+        .await
+    }
+
+    /// Removes account, mailboxes, messages, devices, outbox; aliases to it alone as well.
+    pub async fn account_remove(&self, id: AccountId) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            let account = tx
+                .directory
+                .account(id)
+                .ok_or(StoreError::NoAccount)?
+                .clone();
+            let aliases: Vec<_> = tx.directory.aliases().cloned().collect();
+            for alias in aliases {
+                let mut targets = alias.targets.clone();
+                targets.retain(|t| t.lookup_key() != account.address.lookup_key());
+                if targets.is_empty() {
+                    tx.fact(Op::AliasRemove(alias.address.clone()))?;
+                } else if targets.len() < alias.targets.len() {
+                    tx.fact(Op::AliasPut(Alias {
+                        targets,
+                        address: alias.address.clone(),
+                    }))?;
+                }
+            }
+            tx.fact(Op::AccountRemove(id))
+        })
+        .await
+    }
+
+    /// Adds or replaces. Refused where an account has the address, or the domain is not local.
+    pub async fn alias_put(&self, alias: Alias) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            if !tx.directory.is_local(alias.address.domain()) {
+                return Err(StoreError::NoDomain);
+            }
+            if tx.directory.account_by_address(&alias.address).is_some() {
+                return Err(StoreError::Exists);
+            }
+            if alias.targets.is_empty() {
+                return Err(StoreError::Invalid("an alias needs a target"));
+            }
+            if alias
+                .targets
+                .iter()
+                .any(|t| !tx.directory.is_local(t.domain()))
+            {
+                return Err(StoreError::Invalid("every target must be local"));
+            }
+            if alias.targets.len() > 50 {
+                return Err(StoreError::Limit("50 targets of an alias"));
+            }
+            tx.fact(Op::AliasPut(alias))
+        })
+        .await
+    }
+
+    pub async fn alias_remove(&self, address: Address) -> Result<(), StoreError> {
+        self.commit(0, move |tx| {
+            tx.directory.alias(&address).ok_or(StoreError::NoAlias)?;
+            tx.fact(Op::AliasRemove(address))
+        })
+        .await
+    }
+
+    // ---- devices, outbox, workers ----
+
+    pub fn devices(&self, account: AccountId) -> Result<Vec<Device>, StoreError> {
+        let mut devices = Vec::new();
+        self.shared()
+            .scan(&keys::account(b'p', account), &mut |_, value| {
+                devices.push(keys::decode(value)?);
+                Ok(())
+            })?;
+        Ok(devices)
+    }
+
+    pub fn device(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Result<Option<Device>, StoreError> {
+        self.shared().get(&keys::device(account, device))
+    }
+
+    /// The id in `device` is ignored; the new one is returned. Refuses more than the limit.
+    pub async fn device_add(&self, mut device: Device) -> Result<DeviceId, StoreError> {
+        let most = self.shared().options.config.max_devices_per_account;
+        self.commit(1024, move |tx| {
+            tx.directory
+                .account(device.account)
+                .ok_or(StoreError::NoAccount)?;
+            let mut count = 0;
+            tx.scan(&keys::account(b'p', device.account), &mut |_, _| {
+                count += 1;
+                Ok(())
+            })?;
+            if count >= most {
+                return Err(StoreError::Limit("devices of an account"));
+            }
+            device.id = DeviceId(tx.account_marks(device.account)?.next_device);
+            let id = device.id;
+            tx.fact(Op::DevicePut(device))?;
+            Ok(id)
+        })
+        .await
+    }
+
+    /// All outbox entries, for a worker's start. Bounded by devices × mailboxes that are owed.
+    pub fn outbox(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        let mut entries = Vec::new();
+        self.shared().scan(b"o", &mut |_, value| {
+            entries.push(keys::decode(value)?);
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// One atomic commit.
+    pub async fn update(&self, updates: Vec<Update>) -> Result<(), StoreError> {
+        self.commit(256 * updates.len(), move |tx| {
+            let there = |tx: &Tx, account, device| {
+                tx.get::<Device>(&keys::device(account, device))
+                    .map(|d| d.is_some())
+            };
+            // All are checked before the first is applied: all or none.
+            for update in &updates {
+                let (account, device) = match update {
+                    Update::DevicePut(device) => (device.account, device.id),
+                    Update::DeviceRemove(account, device) => (*account, *device),
+                    Update::SettingPut(name, value) if name.len() + value.len() > 4000 => {
+                        return Err(StoreError::Limit("a setting is at most 4 KiB"));
+                    }
+                    _ => continue,
+                };
+                if !there(tx, account, device)? {
+                    return Err(StoreError::NoDevice);
+                }
+            }
+            for update in updates {
+                match update {
+                    Update::DevicePut(device) => tx.fact(Op::DevicePut(*device))?,
+                    Update::DeviceRemove(account, device) => {
+                        tx.fact(Op::DeviceRemove(account, device))?;
+                    }
+                    Update::OutboxPut(entry) => {
+                        if there(tx, entry.key.account, entry.key.device)? {
+                            tx.fact(Op::OutboxPut(entry))?;
+                        }
+                    }
+                    Update::OutboxRemove(key) => tx.fact(Op::OutboxRemove(key))?,
+                    Update::Cursor(worker, at) => tx.fact(Op::Cursor(worker, at))?,
+                    Update::SettingPut(name, value) => tx.fact(Op::SettingPut(name, value))?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Where the worker's cursor stands; None before its first update.
+    pub fn cursor(&self, worker: Worker) -> Result<Option<LogPos>, StoreError> {
+        self.shared().get(&keys::named(b'c', &[worker as u8]))
+    }
+
+    /// Changes after `from` (None: from now on).
+    pub fn feed(&self, from: Option<LogPos>) -> Feed {
+        Feed::new(self.shared().clone(), from)
+    }
+
+    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared().get(&keys::named(b't', name.as_bytes()))
+    }
+}
+
+/// Bounds the replay at the next start; correctness does not need it.
+fn checkpoints(shared: &Shared, wake: &(Mutex<bool>, Condvar)) {
+    let config = &shared.options.config;
+    let every = Duration::from_millis(config.checkpoint_millis.max(10));
+    let mut done = LogPos::default();
+    loop {
+        let mut stop = wake.0.lock();
+        if !*stop {
+            wake.1.wait_for(&mut stop, every);
+        }
+        let last = *stop;
+        drop(stop);
+        let end = shared.ring.end();
+        if end != done {
+            let started = std::time::Instant::now();
+            match shared.index.checkpoint() {
+                Ok(()) => {
+                    done = end;
+                    shared.telemetry.store.checkpointed(started.elapsed());
+                }
+                Err(error) => tracing::error!(%error, "the index could not be checkpointed"),
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Keys and small records of the index. The first byte is the kind; integers are big-endian, so
+//! that they sort; no value is over 4 KiB.
+//!
+//! May import: model, types. Machine: no IO, no clock, no randomness.
+//!
+//! | key | value |
+//! |---|---|
+//! | `A` account | account |
+//! | `L` address | alias |
+//! | `D` domain | local domain |
+//! | `U` account | marks: next mailbox and device, highest UIDVALIDITY |
+//! | `N` account mailbox | name, UIDVALIDITY, special use |
+//! | `S` account name | subscribed |
+//! | `M` account mailbox | state of the mailbox |
+//! | `K` account mailbox bit | keyword |
+//! | `f` account mailbox uid/64 | chunk of flags and modseqs |
+//! | `m` account mailbox uid | message record |
+//! | `v` account mailbox modseq | expunged UIDs |
+//! | `b` blob | place and number of references |
+//! | `p` account device | device |
+//! | `o` account device slot | outbox entry |
+//! | `c` worker | cursor |
+//! | `t` name | setting |
+//! | `q` due id | queue entry |
+//! | `r` kind key | record |
+//! | `g` | global marks: next account |
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
+use super::log::BlobPlace;
+use super::model::{OutboxKey, SpecialUse};
+use crate::types::{AccountId, BlobId, DeviceId, MailboxKey, ModSeq, Uid, UidValidity};
+
+/// Values above this are not put into the index.
+pub(super) const MAX_VALUE: usize = 4096;
+
+pub(super) fn account(kind: u8, account: AccountId) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(&account.0.to_be_bytes());
+    key
+}
+
+pub(super) fn mailbox(kind: u8, mailbox: MailboxKey) -> Vec<u8> {
+    let mut key = account(kind, mailbox.account);
+    key.extend_from_slice(&mailbox.mailbox.0.to_be_bytes());
+    key
+}
+
+pub(super) fn in_mailbox(kind: u8, key: MailboxKey, number: u32) -> Vec<u8> {
+    let mut key = mailbox(kind, key);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(super) fn message(key: MailboxKey, uid: Uid) -> Vec<u8> {
+    in_mailbox(b'm', key, uid.0)
+}
+
+pub(super) fn vanished(key: MailboxKey, modseq: ModSeq) -> Vec<u8> {
+    let mut key = mailbox(b'v', key);
+    key.extend_from_slice(&modseq.0.to_be_bytes());
+    key
+}
+
+pub(super) fn blob(id: BlobId) -> Vec<u8> {
+    named(b'b', &id.0)
+}
+
+pub(super) fn named(kind: u8, name: &[u8]) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(name);
+    key
+}
+
+pub(super) fn device(account_id: AccountId, device: DeviceId) -> Vec<u8> {
+    let mut key = account(b'p', account_id);
+    key.extend_from_slice(&device.0.to_be_bytes());
+    key
+}
+
+pub(super) fn outbox_of(account_id: AccountId, device: DeviceId) -> Vec<u8> {
+    let mut key = account(b'o', account_id);
+    key.extend_from_slice(&device.0.to_be_bytes());
+    key
+}
+
+pub(super) fn outbox(entry: &OutboxKey) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(&entry.slot, outbox_of(entry.account, entry.device)).map_err(broken)
+}
+
+pub(super) fn subscription(account_id: AccountId, name: &str) -> Vec<u8> {
+    let mut key = account(b'S', account_id);
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+/// The last four bytes as a number: the UID of `m`, the chunk of `f`, the mailbox of `N`.
+pub(super) fn tail(key: &[u8]) -> u32 {
+    key.last_chunk().map_or(0, |raw| u32::from_be_bytes(*raw))
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GlobalMarks {
+    pub next_account: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccountMarks {
+    pub next_mailbox: u32,
+    pub next_device: u32,
+    pub uid_validity: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NameRecord {
+    pub name: String,
+    pub uid_validity: UidValidity,
+    pub special_use: Option<SpecialUse>,
+}
+
+/// Beside what STATUS tells: `uid_sum`, by which the chunks are checked before first use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MailboxRecord {
+    pub uid_validity: UidValidity,
+    pub uid_next: Uid,
+    pub highest_modseq: ModSeq,
+    pub exists: u32,
+    pub unseen: u32,
+    pub deleted: u32,
+    pub bytes: u64,
+    pub uid_sum: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BlobRecord {
+    pub place: BlobPlace,
+    pub references: u32,
+}
+
+/// Index records carry a version in front, so that a newer one is told apart.
+const RECORD_VERSION: u8 = 1;
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![RECORD_VERSION]).map_err(broken)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(broken),
+        _ => Err(StoreError::Index("a record of an unknown version".into())),
+    }
+}
+
+fn broken(error: postcard::Error) -> StoreError {
+    StoreError::Index(format!("a record makes no sense: {error}"))
+}

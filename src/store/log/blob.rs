@@ -1,0 +1,192 @@
+//! Bodies: read from any file of the log, large ones written to files of their own.
+//!
+//! May import: `files`, `frame`, `record` and the parent's types.
+
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::files::{self, Shared, failed};
+use super::frame::{FILE_HEADER, FileKind};
+use super::record::{self, CHUNK, ChunkEntry, RecordHeader};
+use super::{BlobChunk, BlobData, BlobPlace, BlobStore, LogError};
+use crate::types::BlobId;
+
+/// Records up to this size are read with one call, whatever part is wanted.
+const READ_WHOLE: u64 = 64 * 1024;
+
+pub(super) struct FileBlobs {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl BlobStore for FileBlobs {
+    fn get(&self, id: &BlobId, place: &BlobPlace, range: Range<u64>) -> Result<Bytes, LogError> {
+        let file = self.shared.file(place.segment)?;
+        let len = file
+            .metadata()
+            .map_err(|e| failed(&self.shared.dir, e))?
+            .len();
+        let head = record::header_len(place.raw_len);
+        // The place comes from the index: nothing is allocated before it was held to the file.
+        let ends = place.offset.checked_add(place.stored_len);
+        if ends.is_none_or(|end| end > len) || head > place.stored_len {
+            return Err(LogError::Damaged("a body lies beyond its file's end"));
+        }
+        let read = |from: u64, len: u64| {
+            let mut bytes = vec![0; len as usize];
+            file.read_exact_at(&mut bytes, place.offset + from)
+                .map_err(|e| failed(&self.shared.dir, e))?;
+            Ok::<_, LogError>(bytes)
+        };
+        let whole = place.stored_len <= READ_WHOLE;
+        let start = read(0, if whole { place.stored_len } else { head })?;
+        let header = RecordHeader::decode(&start)
+            .ok_or(LogError::Damaged("a body's header is not right"))?;
+        if header.id != *id {
+            return Err(LogError::Damaged("another body lies in this place"));
+        }
+        if header.raw_len != place.raw_len || header.record_len() != place.stored_len {
+            return Err(LogError::Damaged("a body is not as long as it should be"));
+        }
+        let wanted = range.start.min(header.raw_len)..range.end.min(header.raw_len);
+        if wanted.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let chunks =
+            (wanted.start / CHUNK as u64) as usize..wanted.end.div_ceil(CHUNK as u64) as usize;
+        let from = head + header.stored_in(0..chunks.start);
+        let stored_len = header.stored_in(chunks.clone());
+        let stored = if whole {
+            start
+                .get(from as usize..(from + stored_len) as usize)
+                .unwrap_or_default()
+                .to_vec()
+        } else {
+            read(from, stored_len)?
+        };
+        unpack(&header, chunks, &stored, wanted)
+    }
+
+    fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError> {
+        let mut chunks = blob.chunks.iter();
+        self.write_file(blob.id, blob.raw_len, &mut || Ok(chunks.next().cloned()))
+    }
+
+    fn put_large_from(
+        &self,
+        id: BlobId,
+        raw: &mut dyn Read,
+        raw_len: u64,
+    ) -> Result<BlobPlace, LogError> {
+        let mut rest = raw_len;
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(raw_len).unwrap_or(CHUNK))];
+        self.write_file(id, raw_len, &mut || {
+            if rest == 0 {
+                return Ok(None);
+            }
+            let len = rest.min(CHUNK as u64) as usize;
+            let piece = &mut buffer[..len];
+            raw.read_exact(piece)
+                .map_err(|e| failed(Path::new("message"), e))?;
+            rest -= len as u64;
+            Ok(Some(record::pack(piece)))
+        })
+    }
+}
+
+fn unpack(
+    header: &RecordHeader,
+    chunks: Range<usize>,
+    mut stored: &[u8],
+    wanted: Range<u64>,
+) -> Result<Bytes, LogError> {
+    let base = chunks.start as u64 * CHUNK as u64;
+    let mut raw = Vec::with_capacity(chunks.len() * CHUNK.min(header.raw_len as usize));
+    for chunk in header.chunks.get(chunks).unwrap_or_default() {
+        let (bytes, rest) = stored
+            .split_at_checked(chunk.stored_len as usize)
+            .ok_or(LogError::Damaged("a body is cut off"))?;
+        stored = rest;
+        chunk.unpack(bytes, &mut raw)?;
+    }
+    let part = (wanted.start - base) as usize..(wanted.end - base) as usize;
+    if part.len() * 2 < raw.len() {
+        // A small part must not keep the whole chunk in memory.
+        return Ok(Bytes::copy_from_slice(&raw[part]));
+    }
+    Ok(Bytes::from(raw).slice(part))
+}
+
+impl FileBlobs {
+    /// Writes under a name that the next start removes, and gives the file its real one when it
+    /// is complete and durable.
+    fn write_file(
+        &self,
+        id: BlobId,
+        raw_len: u64,
+        next: &mut dyn FnMut() -> Result<Option<BlobChunk>, LogError>,
+    ) -> Result<BlobPlace, LogError> {
+        if record::chunk_count(raw_len) > u64::from(u32::MAX) {
+            return Err(LogError::TooLarge(raw_len));
+        }
+        let number = self.shared.next_number();
+        let name = files::name(FileKind::Blob, number);
+        let path = self.shared.dir.join(&name);
+        let unfinished = self.shared.dir.join(format!("{name}.tmp"));
+        let written = self
+            .fill(&unfinished, number, id, raw_len, next)
+            .and_then(|stored_len| {
+                std::fs::rename(&unfinished, &path).map_err(|e| failed(&path, e))?;
+                files::sync_dir(&self.shared.dir).map_err(|e| failed(&path, e))?;
+                Ok(stored_len)
+            });
+        match written {
+            Ok(stored_len) => Ok(BlobPlace {
+                segment: number,
+                offset: FILE_HEADER as u64,
+                stored_len,
+                raw_len,
+            }),
+            Err(error) => {
+                // Nobody knows of it yet.
+                let _ = std::fs::remove_file(&unfinished);
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        path: &Path,
+        number: u64,
+        id: BlobId,
+        raw_len: u64,
+        next: &mut dyn FnMut() -> Result<Option<BlobChunk>, LogError>,
+    ) -> Result<u64, LogError> {
+        let io = |source| failed(path, source);
+        let file = files::create_new(path).map_err(io)?;
+        let start = FILE_HEADER as u64;
+        let mut at = start + record::header_len(raw_len);
+        let mut chunks = Vec::new();
+        while let Some(chunk) = next()? {
+            file.write_all_at(&chunk.bytes, at).map_err(io)?;
+            at += chunk.bytes.len() as u64;
+            chunks.push(ChunkEntry::of(&chunk));
+        }
+        let header = RecordHeader {
+            id,
+            raw_len,
+            chunks,
+        };
+        file.write_all_at(&header.encode(), start).map_err(io)?;
+        file.write_all_at(&self.shared.header(FileKind::Blob, number), 0)
+            .map_err(io)?;
+        file.sync_all().map_err(io)?;
+        Ok(at - start)
+    }
+}

@@ -1,0 +1,78 @@
+//! A disk that fails on purpose, for tests: the writer is the real one, only its write is struck.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{OpenError, Opened, open};
+
+/// What happens to one append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No room: nothing is written.
+    Full,
+    /// The first bytes of the frame are written, then the disk fails.
+    Tear(usize),
+    /// All is written, but the sync fails.
+    Sync,
+}
+
+/// Which appends fail: the first one after opening has number 0.
+#[derive(Default)]
+pub(crate) struct Faults {
+    state: Mutex<(u64, BTreeMap<u64, Fault>)>,
+}
+
+impl Faults {
+    pub(crate) fn new(plan: impl IntoIterator<Item = (u64, Fault)>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new((0, plan.into_iter().collect())),
+        })
+    }
+
+    /// Strikes the next append.
+    pub(crate) fn next(&self, fault: Fault) {
+        let mut state = self.state.lock();
+        let number = state.0;
+        state.1.insert(number, fault);
+    }
+
+    pub(super) fn on_append(&self) -> Option<Fault> {
+        let mut state = self.state.lock();
+        let number = state.0;
+        state.0 += 1;
+        state.1.remove(&number)
+    }
+}
+
+impl Fault {
+    pub(super) fn strike(self, file: &File, offset: u64, pieces: &[&[u8]]) -> io::Error {
+        let mut bytes = pieces.concat();
+        match self {
+            Self::Full => return io::ErrorKind::StorageFull.into(),
+            Self::Tear(len) => bytes.truncate(len),
+            Self::Sync => {}
+        }
+        match file.write_all_at(&bytes, offset) {
+            Ok(()) => io::Error::other("the disk failed, as planned"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// `open_files` with a plan of faults.
+pub(crate) fn open_files(
+    dir: &Path,
+    segment_bytes: u64,
+    store_id_if_new: [u8; 16],
+    faults: Arc<Faults>,
+) -> Result<Opened, OpenError> {
+    let mut parts = open::open(dir, segment_bytes, store_id_if_new)?;
+    parts.log.faults = Some(faults);
+    Ok(parts.finish())
+}

@@ -1,0 +1,214 @@
+//! The log: append-only segment files that hold every message body and every change of state.
+//!
+//! May import: types and the parent's `OpenError`. Nothing outside this folder names its files.
+//!
+//! Invariants:
+//! - A commit group is one frame. It is durable when `append` returned, and only then visible
+//!   to readers.
+//! - A frame's checksums depend on the store's id and on the frame's own place, so bytes that a
+//!   stranger sent as mail never pass for a frame when damage is searched for the next good one.
+//! - A file is never shortened except where nothing after the cut was ever acknowledged.
+//! - Sequence numbers start at 1 and only grow; a gap means groups that are missing.
+
+mod blob;
+mod files;
+mod frame;
+mod open;
+mod reader;
+mod record;
+mod scan;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::error::OpenError;
+use crate::types::{BlobId, LogPos};
+
+/// A message body as it will be stored. Made outside the committer, which only copies it.
+#[derive(Clone, Debug)]
+pub(crate) struct BlobData {
+    pub id: BlobId,
+    pub raw_len: u64,
+    pub chunks: Vec<BlobChunk>,
+}
+
+/// One piece of a body, readable alone.
+#[derive(Clone, Debug)]
+pub(crate) struct BlobChunk {
+    /// 0 raw, 1 zstd.
+    pub codec: u8,
+    pub raw_len: u32,
+    /// crc32 of the stored bytes.
+    pub crc: u32,
+    pub bytes: Bytes,
+}
+
+/// Where a body lies: `offset` is that of its record's header, `stored_len` the whole record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlobPlace {
+    pub segment: u64,
+    pub offset: u64,
+    pub stored_len: u64,
+    pub raw_len: u64,
+}
+
+/// What `append` did: the new end, and the places in order of the blobs.
+#[derive(Clone, Debug)]
+pub(crate) struct Appended {
+    pub end: LogPos,
+    pub places: Vec<BlobPlace>,
+}
+
+/// One commit group as read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub seq: u64,
+    pub end: LogPos,
+    pub blobs: Vec<(BlobId, BlobPlace)>,
+    pub ops: Vec<u8>,
+}
+
+/// What reading met on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadReport {
+    pub frames: u64,
+    /// Bytes that belong to no good frame.
+    pub damaged_bytes: u64,
+    /// Groups that should be there by the sequence numbers around them.
+    pub missing_groups: u64,
+}
+
+/// What opening met and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OpenReport {
+    pub created: bool,
+    pub segments: u64,
+    pub blob_files: u64,
+    /// Cut off the end: a group that was being written when the power went.
+    pub torn_bytes: u64,
+    /// Damage that was seen and left as it is, in the newest segment or in headers. `read_from`
+    /// finds the rest.
+    pub damaged_bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("an earlier write failed and the log was not recovered yet")]
+    Poisoned,
+    #[error("a group of {0} bytes is larger than a frame may be")]
+    TooLarge(u64),
+    #[error("group {given} was given to a log whose last one is {last}")]
+    OutOfOrder { given: u64, last: u64 },
+    #[error("no file with number {0}")]
+    Missing(u64),
+    #[error("damaged: {0}")]
+    Damaged(&'static str),
+    #[error("written by a newer posthorn (format {0})")]
+    Newer(u32),
+}
+
+impl LogError {
+    /// True where the disk had no room for the write.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        ))
+    }
+}
+
+/// The writing end. One per store, owned by the committer.
+pub(crate) trait CommitLog: Send {
+    /// Writes one commit group and syncs it (fdatasync): when this returns Ok it is durable.
+    /// After an error the log refuses every further append until `recover`, and the group that
+    /// failed is not in it: its number is to be used again.
+    fn append(&mut self, seq: u64, blobs: &[&BlobData], ops: &[u8]) -> Result<Appended, LogError>;
+    /// After a failed write: re-reads the tail with fresh descriptors, cuts off what was not
+    /// acknowledged, and gives the last good frame's sequence number and end.
+    fn recover(&mut self) -> Result<(u64, LogPos), LogError>;
+    fn end(&self) -> LogPos;
+}
+
+/// The reading end. Works while the log is appended to.
+pub(crate) trait LogRead: Send + Sync {
+    /// Frames after `from` (`LogPos::default()`: from the start), in order, until `each` returns
+    /// false or the durable end is reached. Damage in the middle is skipped to the next good
+    /// frame and counted.
+    fn read_from(
+        &self,
+        from: LogPos,
+        each: &mut dyn FnMut(Frame) -> bool,
+    ) -> Result<ReadReport, LogError>;
+}
+
+/// Message bodies by place.
+pub(crate) trait BlobStore: Send + Sync {
+    /// Decompressed and checked; only the chunks needed are read. The range is clipped to the
+    /// body's length. Fails if the record at `place` is not that of `id`.
+    fn get(&self, id: &BlobId, place: &BlobPlace, range: Range<u64>) -> Result<Bytes, LogError>;
+    /// For bodies that are over [`LARGE_BLOB`] stored: written to a file of its own by the
+    /// caller's thread and synced before this returns. The commit group then only names it.
+    fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError>;
+    /// The same from a stream of exactly `raw_len` bytes, one chunk in memory at a time.
+    fn put_large_from(
+        &self,
+        id: BlobId,
+        raw: &mut dyn std::io::Read,
+        raw_len: u64,
+    ) -> Result<BlobPlace, LogError>;
+}
+
+/// Bodies that are stored in more bytes than this go to a file of their own.
+pub(crate) const LARGE_BLOB: u64 = 4 * 1024 * 1024;
+
+/// An open log.
+pub(crate) struct Opened {
+    pub log: Box<dyn CommitLog>,
+    pub reader: Arc<dyn LogRead>,
+    pub blobs: Arc<dyn BlobStore>,
+    /// 0 where there is no frame yet.
+    pub last_seq: u64,
+    pub end: LogPos,
+    /// Bytes of all files of the log.
+    pub bytes: u64,
+    pub report: OpenReport,
+}
+
+/// Opens `dir/log`, or makes it. The caller holds the store's lock.
+pub(crate) fn open_files(
+    dir: &Path,
+    segment_bytes: u64,
+    store_id_if_new: [u8; 16],
+) -> Result<Opened, OpenError> {
+    open::open(dir, segment_bytes, store_id_if_new).map(open::Parts::finish)
+}
+
+/// A log in memory, for tests.
+#[cfg(test)]
+pub(crate) fn open_memory() -> Opened {
+    memory::open()
+}
+
+/// For the fuzzer: any bytes are a frame, a good one or a bad one, and never a crash.
+#[doc(hidden)]
+pub fn fuzz_frame(data: &[u8]) {
+    frame::fuzz(data);
+    record::fuzz(data);
+}

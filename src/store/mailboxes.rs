@@ -1,0 +1,295 @@
+//! The store's face, continued: mailboxes of an account.
+//!
+//! May import: types. Name rules are RFC 9051, 5.1; the hierarchy separator is `/`.
+
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::handle::Store;
+use super::keys::MailboxRecord;
+use super::keys::{self};
+use super::model::*;
+use super::ops::Op;
+use super::snapshot::Mailbox;
+use super::state::Tx;
+use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity};
+
+/// Longest mailbox name, bytes of UTF-8.
+const MAX_NAME: usize = 1000;
+/// Levels of a hierarchy.
+const MAX_LEVELS: usize = 50;
+/// Subscriptions to names that do not exist.
+const MAX_MISSING: usize = 1000;
+
+/// INBOX in any case is INBOX; a trailing separator only says that children will come.
+fn clean(name: &str) -> Result<String, StoreError> {
+    let name = name.strip_suffix('/').unwrap_or(name);
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(StoreError::Invalid("a mailbox name has 1 to 1000 bytes"));
+    }
+    if name
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+    {
+        return Err(StoreError::Invalid("control character in a mailbox name"));
+    }
+    if name.split('/').any(str::is_empty) {
+        return Err(StoreError::Invalid("empty level in a mailbox name"));
+    }
+    if name.split('/').count() > MAX_LEVELS {
+        return Err(StoreError::Limit("levels of a mailbox name"));
+    }
+    let (first, rest) = name
+        .split_once('/')
+        .map_or((name, None), |(a, b)| (a, Some(b)));
+    Ok(match (first.eq_ignore_ascii_case("INBOX"), rest) {
+        (true, None) => "INBOX".into(),
+        (true, Some(rest)) => format!("INBOX/{rest}"),
+        (false, _) => name.into(),
+    })
+}
+
+impl Tx {
+    /// A mailbox that does not exist yet, with a UIDVALIDITY above all that the account had.
+    fn new_mailbox(
+        &mut self,
+        account: AccountId,
+        name: &str,
+        special_use: Option<SpecialUse>,
+    ) -> Result<MailboxId, StoreError> {
+        let marks = self.account_marks(account)?;
+        let seconds = u32::try_from(self.now.secs()).unwrap_or(u32::MAX);
+        let uid_validity = UidValidity(seconds.max(marks.uid_validity.saturating_add(1)));
+        let mailbox = MailboxId(marks.next_mailbox);
+        self.fact(Op::MailboxCreate {
+            mailbox: MailboxKey { account, mailbox },
+            name: name.into(),
+            uid_validity,
+            special_use,
+            subscribed: false,
+        })?;
+        Ok(mailbox)
+    }
+
+    fn make_parents(&mut self, account: AccountId, name: &str) -> Result<(), StoreError> {
+        for (at, _) in name.match_indices('/') {
+            if self.list(account)?.find(&name[..at]).is_none() {
+                self.new_mailbox(account, &name[..at], None)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn inbox(&mut self, account: AccountId) -> Result<MailboxKey, StoreError> {
+        self.directory
+            .account(account)
+            .ok_or(StoreError::NoAccount)?;
+        Ok(self
+            .list(account)?
+            .find("INBOX")
+            .ok_or(StoreError::NoMailbox)?
+            .key)
+    }
+}
+
+impl Store {
+    pub fn mailboxes(&self, account: AccountId) -> Result<Arc<MailboxList>, StoreError> {
+        Ok(self.shared().account(account)?.list.load_full())
+    }
+
+    /// Told whenever the account's list of mailboxes or anything in them changes. For an
+    /// account that is gone, a receiver whose sender is gone too.
+    pub fn watch_account(&self, account: AccountId) -> tokio::sync::watch::Receiver<u64> {
+        match self.shared().account(account) {
+            Ok(view) => view.told.subscribe(),
+            Err(_) => tokio::sync::watch::channel(0).1,
+        }
+    }
+
+    /// Opens a mailbox; about 1 ms for 100,000 messages not in memory.
+    pub fn mailbox(&self, key: MailboxKey) -> Result<Arc<Mailbox>, StoreError> {
+        self.shared().mailbox(key)
+    }
+
+    /// Without opening it.
+    pub fn mailbox_status(&self, key: MailboxKey) -> Result<MailboxStatus, StoreError> {
+        let shared = self.shared();
+        let opened = shared.mailboxes.lock().get(&key).cloned();
+        let (record, recent) = match opened {
+            Some(mailbox) => {
+                let snapshot = mailbox.snapshot();
+                let from = mailbox.recent_from(false);
+                (
+                    snapshot.record,
+                    snapshot.range(from.0..=u32::MAX).count() as u32,
+                )
+            }
+            None => {
+                let record: Option<MailboxRecord> = shared.get(&keys::mailbox(b'M', key))?;
+                (record.ok_or(StoreError::NoMailbox)?, 0)
+            }
+        };
+        Ok(MailboxStatus {
+            messages: record.exists,
+            recent,
+            unseen: record.unseen,
+            deleted: record.deleted,
+            uid_next: record.uid_next,
+            uid_validity: record.uid_validity,
+            highest_modseq: record.highest_modseq,
+            size: record.bytes,
+        })
+    }
+
+    /// Creates missing parents too. Name rules (length, controls, empty levels) are checked here.
+    pub async fn mailbox_create(
+        &self,
+        account: AccountId,
+        name: &str,
+        special_use: Option<SpecialUse>,
+    ) -> Result<MailboxId, StoreError> {
+        let name = clean(name)?;
+        let most = self.shared().options.config.max_mailboxes_per_account;
+        self.commit(512, move |tx| {
+            let list = tx.list(account)?;
+            if list.find(&name).is_some() {
+                return Err(StoreError::Exists);
+            }
+            if list.mailboxes.len() + name.matches('/').count() >= most {
+                return Err(StoreError::Limit("mailboxes of an account"));
+            }
+            if special_use.is_some() && list.mailboxes.iter().any(|m| m.special_use == special_use)
+            {
+                return Err(StoreError::Invalid("another mailbox has this special use"));
+            }
+            tx.make_parents(account, &name)?;
+            tx.new_mailbox(account, &name, special_use)
+        })
+        .await
+    }
+
+    /// Renames it and all below it; INBOX: moves its messages into the new one (RFC 9051, 6.3.6).
+    pub async fn mailbox_rename(
+        &self,
+        account: AccountId,
+        from: &str,
+        to: &str,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (clean(from)?, clean(to)?);
+        self.commit(4096, move |tx| {
+            let list = tx.list(account)?;
+            if list.find(&to).is_some() {
+                return Err(StoreError::Exists);
+            }
+            let below = format!("{from}/");
+            if to.starts_with(&below) {
+                return Err(StoreError::Invalid("a mailbox can't become its own child"));
+            }
+            let found = list.find(&from).cloned();
+            if from == "INBOX" {
+                let inbox = found.ok_or(StoreError::NoMailbox)?.key;
+                tx.make_parents(account, &to)?;
+                let mailbox = tx.new_mailbox(account, &to, None)?;
+                let all = tx
+                    .mailbox(inbox)?
+                    .snapshot
+                    .iter()
+                    .map(|(_, m)| m.uid.0)
+                    .collect();
+                return tx
+                    .transfer(inbox, &all, MailboxKey { account, mailbox }, true)
+                    .map(|_| ());
+            }
+            let children: Vec<_> = list
+                .mailboxes
+                .iter()
+                .filter(|m| m.name.starts_with(&below))
+                .cloned()
+                .collect();
+            if found.is_none() && children.is_empty() {
+                return Err(StoreError::NoMailbox);
+            }
+            let renamed = |name: &str| format!("{to}{}", &name[from.len()..]);
+            for info in found.iter().chain(&children) {
+                let name = renamed(&info.name);
+                if name.len() > MAX_NAME || name.split('/').count() > MAX_LEVELS {
+                    return Err(StoreError::Invalid("a name below it would be too long"));
+                }
+                if list.find(&name).is_some() {
+                    return Err(StoreError::Exists);
+                }
+            }
+            tx.make_parents(account, &to)?;
+            for info in found.into_iter().chain(children) {
+                let name = renamed(&info.name);
+                tx.fact(Op::MailboxRename {
+                    mailbox: info.key,
+                    name,
+                })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Children stay. INBOX is refused.
+    pub async fn mailbox_delete(&self, account: AccountId, name: &str) -> Result<(), StoreError> {
+        let name = clean(name)?;
+        self.commit(128, move |tx| {
+            if name == "INBOX" {
+                return Err(StoreError::Invalid("INBOX can't be deleted"));
+            }
+            let mailbox = tx
+                .list(account)?
+                .find(&name)
+                .ok_or(StoreError::NoMailbox)?
+                .key;
+            tx.fact(Op::MailboxDelete { mailbox })
+        })
+        .await
+    }
+
+    /// A name need not exist.
+    pub async fn subscribe(
+        &self,
+        account: AccountId,
+        name: &str,
+        on: bool,
+    ) -> Result<(), StoreError> {
+        let name = clean(name)?;
+        self.commit(128, move |tx| {
+            let list = tx.list(account)?;
+            if on && list.find(&name).is_none() && list.subscribed_missing.len() >= MAX_MISSING {
+                return Err(StoreError::Limit(
+                    "subscriptions to names that do not exist",
+                ));
+            }
+            tx.fact(Op::Subscribe { account, name, on })
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn names() {
+        assert_eq!(clean("inbox").as_deref(), Ok("INBOX"));
+        assert_eq!(clean("iNbOx/a/").as_deref(), Ok("INBOX/a"));
+        assert_eq!(clean("Inboxes").as_deref(), Ok("Inboxes"));
+        for bad in [
+            "",
+            "/",
+            "a//b",
+            "/a",
+            "a\tb",
+            "a\u{2028}b",
+            &"x".repeat(1001),
+            &"a/".repeat(51),
+        ] {
+            assert!(clean(bad).is_err(), "{bad:?}");
+        }
+    }
+}

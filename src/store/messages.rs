@@ -1,0 +1,480 @@
+//! The store's face, continued: messages.
+//!
+//! May import: types.
+
+use bytes::Bytes;
+
+use super::committer::now;
+use super::error::StoreError;
+use super::handle::Store;
+use super::keys;
+use super::log::LogError;
+use super::model::*;
+use super::ops::{Entry, Op, Origin};
+use super::prepared::{Prepared, Settled};
+use super::state::Tx;
+use crate::types::{BlobId, Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
+
+/// Longest header lines put in front for one recipient.
+const MAX_PREFIX: usize = 1024;
+/// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit).
+const MAX_KEYWORDS: usize = 64;
+
+impl Tx {
+    /// Bits for flags; new keywords get theirs while the table has room.
+    fn bits(
+        &mut self,
+        mailbox: MailboxKey,
+        flags: &[Flag],
+        refused: &mut Vec<String>,
+    ) -> Result<Flags, StoreError> {
+        let mut bits = Flags::default();
+        for flag in flags {
+            match flag {
+                Flag::System(flag) => bits.system = bits.system.with(*flag),
+                Flag::Keyword(name) => {
+                    let known = self.mailbox(mailbox)?.snapshot.keywords();
+                    let at = known.iter().position(|k| k.eq_ignore_ascii_case(name));
+                    let at = at.unwrap_or(known.len());
+                    if at >= MAX_KEYWORDS {
+                        refused.push(name.clone());
+                        continue;
+                    }
+                    if at == known.len() {
+                        self.fact(Op::Keyword {
+                            mailbox,
+                            bit: at as u8,
+                            name: name.clone(),
+                        })?;
+                    }
+                    bits.keywords |= 1 << at;
+                }
+            }
+        }
+        Ok(bits)
+    }
+
+    fn next(&mut self, mailbox: MailboxKey) -> Result<(Uid, ModSeq), StoreError> {
+        let record = self.mailbox(mailbox)?.snapshot.record;
+        if record.uid_next.0 == u32::MAX {
+            return Err(StoreError::Limit("UIDs of a mailbox"));
+        }
+        Ok((record.uid_next, ModSeq(record.highest_modseq.0 + 1)))
+    }
+
+    fn room(&self) -> Result<(), StoreError> {
+        if self.room {
+            Ok(())
+        } else {
+            Err(StoreError::DiskFull)
+        }
+    }
+
+    fn store_body(&mut self, body: Settled) -> Option<super::log::BlobPlace> {
+        match body {
+            Settled::Inline(data) => {
+                self.blobs.push(data);
+                None
+            }
+            Settled::Placed(place) => Some(place),
+        }
+    }
+
+    /// COPY, or MOVE where `take` is true.
+    pub(super) fn transfer(
+        &mut self,
+        from: MailboxKey,
+        uids: &UidSet,
+        to: MailboxKey,
+        take: bool,
+    ) -> Result<Copied, StoreError> {
+        let source = &self.mailbox(from)?.snapshot;
+        let names = source.keywords().clone();
+        let found: Vec<_> = uids
+            .ranges()
+            .flat_map(|r| source.range(r).map(|(_, m)| m))
+            .collect();
+        let uid_validity = self.mailbox(to)?.snapshot.uid_validity();
+        if found.is_empty() {
+            return Ok(Copied {
+                uid_validity,
+                source: vec![],
+                target: vec![],
+            });
+        }
+        let (first, modseq) = self.next(to)?;
+        let last = u32::try_from(found.len())
+            .ok()
+            .and_then(|n| first.0.checked_add(n));
+        last.filter(|last| *last < u32::MAX)
+            .ok_or(StoreError::Limit("UIDs of a mailbox"))?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (message, uid) in found.iter().zip(first.0..) {
+            let keywords: Vec<Flag> = names
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| message.flags.keywords & (1 << bit) != 0)
+                .map(|(_, name)| Flag::Keyword(name.clone()))
+                .collect();
+            // Keywords that find no room in the target are left behind.
+            let keywords = self.bits(to, &keywords, &mut Vec::new())?.keywords;
+            entries.push((
+                message.uid,
+                Uid(uid),
+                Flags {
+                    keywords,
+                    ..message.flags
+                },
+            ));
+        }
+        let source: Vec<Uid> = found.iter().map(|m| m.uid).collect();
+        let target = entries.iter().map(|(_, uid, _)| *uid).collect();
+        self.fact(Op::Copy {
+            from,
+            to,
+            modseq,
+            saved: self.now,
+            entries,
+        })?;
+        if take {
+            let (_, modseq) = self.next(from)?;
+            let uids = source.iter().map(|u| u.0).collect();
+            self.fact(Op::Expunge {
+                mailbox: from,
+                modseq,
+                uids,
+            })?;
+        }
+        Ok(Copied {
+            uid_validity,
+            source,
+            target,
+        })
+    }
+}
+
+impl Store {
+    async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
+        let blobs = self.shared().blobs.clone();
+        if !message.is_large() {
+            return message.settle(&*blobs);
+        }
+        let message = message.clone();
+        let settled = tokio::task::spawn_blocking(move || message.settle(&*blobs)).await;
+        settled.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Stores the body once and one entry per recipient, all in one commit.
+    pub async fn deliver(
+        &self,
+        message: Prepared,
+        received: UnixMillis,
+        recipients: Vec<Recipient>,
+    ) -> Result<Vec<Delivered>, StoreError> {
+        if recipients.is_empty() {
+            return Err(StoreError::Invalid("no recipient"));
+        }
+        if recipients.iter().any(|r| r.prefix.len() > MAX_PREFIX) {
+            return Err(StoreError::Limit("header lines of a recipient"));
+        }
+        let body = self.settle(&message).await?;
+        self.commit(body.weight() + 512 * recipients.len(), move |tx| {
+            tx.room()?;
+            let mut targets = Vec::with_capacity(recipients.len());
+            for recipient in recipients {
+                let inbox = tx.inbox(recipient.account)?;
+                let asked = recipient
+                    .mailbox
+                    .map(|mailbox| MailboxKey { mailbox, ..inbox });
+                let mailbox = match asked.map(|key| tx.mailbox(key).map(|_| key)) {
+                    Some(Err(StoreError::NoMailbox)) | None => inbox,
+                    Some(found) => found?,
+                };
+                tx.next(mailbox)?;
+                targets.push((mailbox, recipient));
+            }
+            let mut entries: Vec<Entry> = Vec::with_capacity(targets.len());
+            let mut delivered = Vec::with_capacity(targets.len());
+            for (mailbox, recipient) in targets {
+                let (mut uid, mut modseq) = tx.next(mailbox)?;
+                // Entries of this fact are not applied yet.
+                let before = entries.iter().filter(|e| e.mailbox == mailbox).count() as u32;
+                uid.0 = uid.0.saturating_add(before);
+                modseq.0 += u64::from(before);
+                let flags = tx.bits(mailbox, &recipient.flags, &mut Vec::new())?;
+                let uid_validity = tx.mailbox(mailbox)?.snapshot.uid_validity();
+                delivered.push(Delivered {
+                    mailbox,
+                    uid_validity,
+                    uid,
+                    modseq,
+                });
+                entries.push(Entry {
+                    mailbox,
+                    uid,
+                    modseq,
+                    flags,
+                    prefix: recipient.prefix,
+                });
+            }
+            let record = MessageRecord {
+                blob: message.id,
+                prefix: Vec::new(),
+                size: message.raw_len(),
+                internal_date: received,
+                internal_zone: 0,
+                saved: tx.now,
+                summary: message.summary,
+            };
+            let large = tx.store_body(body);
+            tx.fact(Op::Arrive {
+                origin: Origin::Delivery,
+                large,
+                record,
+                entries,
+            })?;
+            Ok(delivered)
+        })
+        .await
+    }
+
+    /// APPEND. `zone` is minutes east of UTC. Keywords for which the table has no room are left
+    /// out.
+    pub async fn append(
+        &self,
+        to: MailboxKey,
+        message: Prepared,
+        flags: Vec<Flag>,
+        date: UnixMillis,
+        zone: i16,
+    ) -> Result<Delivered, StoreError> {
+        let body = self.settle(&message).await?;
+        self.commit(body.weight() + 512, move |tx| {
+            tx.room()?;
+            let (uid, modseq) = tx.next(to)?;
+            let flags = tx.bits(to, &flags, &mut Vec::new())?;
+            let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
+            let record = MessageRecord {
+                blob: message.id,
+                prefix: Vec::new(),
+                size: message.raw_len(),
+                internal_date: date,
+                internal_zone: zone,
+                saved: tx.now,
+                summary: message.summary,
+            };
+            let large = tx.store_body(body);
+            let entries = vec![Entry {
+                mailbox: to,
+                uid,
+                modseq,
+                flags,
+                prefix: Vec::new(),
+            }];
+            tx.fact(Op::Arrive {
+                origin: Origin::Append,
+                large,
+                record,
+                entries,
+            })?;
+            Ok(Delivered {
+                mailbox: to,
+                uid_validity,
+                uid,
+                modseq,
+            })
+        })
+        .await
+    }
+
+    pub async fn store_flags(
+        &self,
+        mailbox: MailboxKey,
+        uids: UidSet,
+        action: FlagAction,
+        flags: Vec<Flag>,
+        unchanged_since: Option<ModSeq>,
+    ) -> Result<FlagsChanged, StoreError> {
+        self.commit(64, move |tx| {
+            let mut result = FlagsChanged::default();
+            let bits = match action {
+                FlagAction::Remove => {
+                    // A keyword that is not in the table is on no message.
+                    let known = tx.mailbox(mailbox)?.snapshot.keywords().clone();
+                    let there = |f: &Flag| match f {
+                        Flag::System(_) => true,
+                        Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
+                    };
+                    let flags: Vec<Flag> = flags.into_iter().filter(there).collect();
+                    tx.bits(mailbox, &flags, &mut result.refused_keywords)?
+                }
+                _ => tx.bits(mailbox, &flags, &mut result.refused_keywords)?,
+            };
+            let modseq = ModSeq(tx.mailbox(mailbox)?.snapshot.record.highest_modseq.0 + 1);
+            let mut changes = Vec::new();
+            let snapshot = &tx.mailbox(mailbox)?.snapshot;
+            for message in uids
+                .ranges()
+                .flat_map(|r| snapshot.range(r).map(|(_, m)| m))
+            {
+                if unchanged_since.is_some_and(|since| message.modseq > since) {
+                    result.modified.insert(message.uid.0);
+                    continue;
+                }
+                let old = message.flags;
+                let new = match action {
+                    FlagAction::Replace => bits,
+                    FlagAction::Add => Flags {
+                        system: old.system.with(bits.system),
+                        keywords: old.keywords | bits.keywords,
+                    },
+                    FlagAction::Remove => Flags {
+                        system: old.system.without(bits.system),
+                        keywords: old.keywords & !bits.keywords,
+                    },
+                };
+                if new != old {
+                    changes.push((message.uid, new));
+                    result.changed.push((message.uid, new, modseq));
+                }
+            }
+            if !changes.is_empty() {
+                tx.fact(Op::SetFlags {
+                    mailbox,
+                    modseq,
+                    changes,
+                })?;
+            }
+            Ok(result)
+        })
+        .await
+    }
+
+    /// Messages that are gone already are left out (RFC 9051, 6.4.7 leaves the choice).
+    pub async fn copy(
+        &self,
+        from: MailboxKey,
+        uids: UidSet,
+        to: MailboxKey,
+    ) -> Result<Copied, StoreError> {
+        self.commit(1024, move |tx| {
+            tx.room()?;
+            tx.transfer(from, &uids, to, false)
+        })
+        .await
+    }
+
+    /// Moving needs no room to speak of, so a full disk does not stop it. To the same mailbox
+    /// it gives the messages new UIDs (RFC 6851 allows it).
+    pub async fn move_messages(
+        &self,
+        from: MailboxKey,
+        uids: UidSet,
+        to: MailboxKey,
+    ) -> Result<Copied, StoreError> {
+        self.commit(1024, move |tx| tx.transfer(from, &uids, to, true))
+            .await
+    }
+
+    /// Removes those of `uids` (None: all) that carry \Deleted. Gives what went.
+    pub async fn expunge(
+        &self,
+        mailbox: MailboxKey,
+        uids: Option<UidSet>,
+    ) -> Result<Vec<Uid>, StoreError> {
+        self.commit(64, move |tx| {
+            let uids = uids.unwrap_or_else(|| UidSet::from_ranges([(1, u32::MAX)]));
+            let snapshot = &tx.mailbox(mailbox)?.snapshot;
+            let gone: Vec<Uid> = uids
+                .ranges()
+                .flat_map(|r| snapshot.range(r).map(|(_, m)| m))
+                .filter(|m| m.flags.system.contains(SystemFlags::DELETED))
+                .map(|m| m.uid)
+                .collect();
+            if !gone.is_empty() {
+                let modseq = ModSeq(snapshot.record.highest_modseq.0 + 1);
+                let uids = gone.iter().map(|u| u.0).collect();
+                tx.fact(Op::Expunge {
+                    mailbox,
+                    modseq,
+                    uids,
+                })?;
+            }
+            Ok(gone)
+        })
+        .await
+    }
+
+    /// One message's record. None: expunged meanwhile.
+    pub fn message(
+        &self,
+        mailbox: MailboxKey,
+        uid: Uid,
+    ) -> Result<Option<MessageRecord>, StoreError> {
+        self.shared().get(&keys::message(mailbox, uid))
+    }
+
+    /// Records of the UIDs in the range, in order, until `each` says false.
+    pub fn scan_messages(
+        &self,
+        mailbox: MailboxKey,
+        range: std::ops::RangeInclusive<u32>,
+        each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut failed = Ok(());
+        let from = keys::message(mailbox, Uid(*range.start()));
+        let prefix = keys::mailbox(b'm', mailbox);
+        let scanned = self
+            .shared()
+            .index
+            .scan(&prefix, Some(&from), &mut |key, value| {
+                let uid = keys::tail(key);
+                if uid > *range.end() {
+                    return false;
+                }
+                match keys::decode(value) {
+                    Ok(record) => each(Uid(uid), record),
+                    Err(error) => {
+                        failed = Err(error);
+                        false
+                    }
+                }
+            });
+        scanned.map_err(super::shared::index)?;
+        failed
+    }
+
+    /// The whole body, checked and decompressed, without the record's prefix. Reads the disk.
+    pub fn body(&self, blob: BlobId) -> Result<Bytes, StoreError> {
+        self.body_range(blob, 0..u64::MAX)
+    }
+
+    /// Part of a body; a large one is not read whole. Reads the disk.
+    pub fn body_range(
+        &self,
+        blob: BlobId,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let shared = self.shared();
+        let damaged = |reason: &str| {
+            shared.telemetry.store.damaged_body(blob, reason);
+            StoreError::DamagedBody
+        };
+        let record = shared.blob(blob).map_err(|error| match error {
+            StoreError::DamagedBody => damaged("no place is known"),
+            other => other,
+        })?;
+        shared
+            .blobs
+            .get(&blob, &record.place, range)
+            .map_err(|error| match error {
+                LogError::Io { .. } => StoreError::Write(error.to_string()),
+                other => damaged(&other.to_string()),
+            })
+    }
+
+    /// The time by the store's clock, for those who compare with what it wrote.
+    pub fn now(&self) -> UnixMillis {
+        now()
+    }
+}

@@ -1,0 +1,46 @@
+//! The mailstore: an append-only log that is the truth, an index in sled that can be thrown
+//! away, and one committer thread between them.
+//!
+//! May import: net, config, mail, telemetry, types. Only `engine` names sled; only `log` names
+//! segment files; nothing outside `store` knows either.
+//!
+//! Invariants:
+//! - Nothing is acknowledged or published before `fdatasync` of the log returned.
+//! - The index is at exactly one commit group's end at any time (`applied` moves in the same
+//!   batch as the group's keys).
+//! - UIDs and modseqs are assigned by the committer only, and never twice.
+//! - No lock is held over a log write by anybody who reads.
+
+pub mod log;
+
+mod apply;
+mod chunk;
+mod committer;
+mod directory;
+mod engine;
+mod error;
+mod feed;
+mod handle;
+mod keys;
+mod mailboxes;
+mod messages;
+mod model;
+mod ops;
+mod prepared;
+mod recovery;
+mod shared;
+mod snapshot;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use directory::{Directory, Resolution};
+pub use error::{OpenError, StoreError};
+pub use feed::{Change, Committed, Feed, Source};
+pub use handle::{Options, Store, StoreStatus};
+#[doc(hidden)]
+pub use log::fuzz_frame;
+pub use model::*;
+pub use prepared::Prepared;
+pub use snapshot::{Diff, Mailbox, Message, Snapshot};

@@ -1,0 +1,493 @@
+//! A mailbox in memory: chunks of 64 UIDs, shared by all sessions that have it selected.
+//!
+//! A snapshot never changes. A commit makes a new one that shares all chunks which it did not
+//! touch, so a session finds what changed since the snapshot it last told its client about by
+//! comparing pointers, and no event can be lost.
+//!
+//! May import: types.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::chunk::Chunk;
+use super::keys::MailboxRecord;
+use crate::types::{Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidValidity};
+
+/// The state of one message that can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub uid: Uid,
+    pub flags: Flags,
+    pub modseq: ModSeq,
+}
+
+/// An opened mailbox. Sessions keep an `Arc` of it while it is selected.
+pub struct Mailbox {
+    key: MailboxKey,
+    current: ArcSwap<Snapshot>,
+    told: watch::Sender<u64>,
+    deleted: AtomicBool,
+    recent_from: AtomicU32,
+    /// When it was last asked for, in the cache's own count.
+    pub(super) used: AtomicU64,
+}
+
+impl Mailbox {
+    pub(super) fn new(key: MailboxKey, snapshot: Snapshot) -> Self {
+        Self {
+            key,
+            recent_from: AtomicU32::new(snapshot.uid_next().0),
+            current: ArcSwap::from_pointee(snapshot),
+            told: watch::Sender::new(0),
+            deleted: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>, commit: u64) {
+        self.current.store(snapshot);
+        self.told.send_replace(commit);
+    }
+
+    pub(super) fn publish_deleted(&self, commit: u64) {
+        self.deleted.store(true, Ordering::Release);
+        self.told.send_replace(commit);
+    }
+
+    pub fn key(&self) -> MailboxKey {
+        self.key
+    }
+
+    /// The newest committed state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Told after every commit that touched the mailbox, its removal included; the value is
+    /// the commit's number. `changed()` never misses a commit.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    /// True once the mailbox was deleted: sessions that have it selected must say so.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// First UID that is \Recent for the session that asks now (RFC 3501, 2.3.2); with `claim`
+    /// the session takes them, and the next one will get a later UID. After a restart nothing
+    /// that was there before is recent.
+    pub fn recent_from(&self, claim: bool) -> Uid {
+        let next = self.snapshot().uid_next().0;
+        Uid(if claim {
+            self.recent_from.fetch_max(next, Ordering::AcqRel)
+        } else {
+            self.recent_from.load(Ordering::Acquire)
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    /// UID / 64.
+    base: u32,
+    /// Messages in the chunks before this one.
+    before: u32,
+    chunk: Arc<Chunk>,
+}
+
+/// One state of a mailbox.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) record: MailboxRecord,
+    keywords: Arc<[String]>,
+    slots: Vec<Slot>,
+}
+
+impl Snapshot {
+    pub(super) fn empty(uid_validity: UidValidity) -> Self {
+        Self {
+            record: MailboxRecord {
+                uid_validity,
+                uid_next: Uid(1),
+                highest_modseq: ModSeq(1),
+                ..MailboxRecord::default()
+            },
+            keywords: Arc::new([]),
+            slots: Vec::new(),
+        }
+    }
+
+    /// From the index; `chunks` by rising base. None: they are not what the record says.
+    pub(super) fn load(
+        record: MailboxRecord,
+        keywords: Vec<String>,
+        chunks: Vec<(u32, Chunk)>,
+    ) -> Option<Self> {
+        let mut snapshot = Self {
+            record,
+            keywords: keywords.into(),
+            slots: chunks
+                .into_iter()
+                .map(|(base, chunk)| Slot {
+                    base,
+                    before: 0,
+                    chunk: Arc::new(chunk),
+                })
+                .collect(),
+        };
+        if snapshot.slots.iter().any(|s| !s.chunk.is_sound()) {
+            return None;
+        }
+        snapshot.renumber();
+        let (mut exists, mut unseen, mut sum) = (0, 0, 0u64);
+        for (_, message) in snapshot.iter() {
+            exists += 1;
+            unseen += u32::from(!message.flags.system.contains(SystemFlags::SEEN));
+            sum += u64::from(message.uid.0);
+        }
+        let told = (record.exists, record.unseen, record.uid_sum);
+        ((exists, unseen, sum) == told).then_some(snapshot)
+    }
+
+    fn renumber(&mut self) {
+        let mut before = 0;
+        for slot in &mut self.slots {
+            slot.before = before;
+            before += slot.chunk.len();
+        }
+    }
+
+    fn slot(&mut self, base: u32) -> &mut Slot {
+        let at = match self.slots.binary_search_by_key(&base, |s| s.base) {
+            Ok(at) => at,
+            Err(at) => {
+                let before = self.slots[..at]
+                    .last()
+                    .map_or(0, |s| s.before + s.chunk.len());
+                self.slots.insert(
+                    at,
+                    Slot {
+                        base,
+                        before,
+                        chunk: Arc::default(),
+                    },
+                );
+                at
+            }
+        };
+        &mut self.slots[at]
+    }
+
+    fn count(&mut self, flags: Flags, by: i32) {
+        let add = |n: &mut u32| *n = n.saturating_add_signed(by);
+        if !flags.system.contains(SystemFlags::SEEN) {
+            add(&mut self.record.unseen);
+        }
+        if flags.system.contains(SystemFlags::DELETED) {
+            add(&mut self.record.deleted);
+        }
+    }
+
+    /// Adds a message with a UID above all that were; gives its chunk's base.
+    pub(super) fn add(&mut self, uid: Uid, flags: Flags, modseq: ModSeq, size: u64) -> u32 {
+        self.count(flags, 1);
+        self.record.exists += 1;
+        self.record.bytes += size;
+        self.record.uid_sum += u64::from(uid.0);
+        self.record.uid_next = self.record.uid_next.max(Uid(uid.0.saturating_add(1)));
+        self.record.highest_modseq = self.record.highest_modseq.max(modseq);
+        let slot = self.slot(uid.0 / 64);
+        Arc::make_mut(&mut slot.chunk).put(uid.0 % 64, flags, modseq);
+        uid.0 / 64
+    }
+
+    /// None: no such message.
+    pub(super) fn set(&mut self, uid: Uid, flags: Flags, modseq: ModSeq) -> Option<u32> {
+        let old = self.by_uid(uid)?;
+        self.count(old.flags, -1);
+        self.count(flags, 1);
+        self.record.highest_modseq = self.record.highest_modseq.max(modseq);
+        let slot = self.slot(uid.0 / 64);
+        Arc::make_mut(&mut slot.chunk).put(uid.0 % 64, flags, modseq);
+        Some(uid.0 / 64)
+    }
+
+    /// Removes messages (with their sizes); gives the bases of the chunks touched.
+    pub(super) fn remove(&mut self, uids: &[(Uid, u64)], modseq: ModSeq) -> Vec<u32> {
+        let mut bases = Vec::new();
+        for (uid, size) in uids {
+            let Some(old) = self.by_uid(*uid) else {
+                continue;
+            };
+            self.count(old.flags, -1);
+            self.record.exists -= 1;
+            self.record.bytes = self.record.bytes.saturating_sub(*size);
+            self.record.uid_sum -= u64::from(uid.0);
+            let base = uid.0 / 64;
+            Arc::make_mut(&mut self.slot(base).chunk).remove(uid.0 % 64);
+            if bases.last() != Some(&base) {
+                bases.push(base);
+            }
+        }
+        self.slots.retain(|s| s.chunk.len() > 0);
+        self.renumber();
+        self.record.highest_modseq = self.record.highest_modseq.max(modseq);
+        bases
+    }
+
+    pub(super) fn add_keyword(&mut self, bit: u8, name: String) {
+        let mut names = self.keywords.to_vec();
+        names.resize(names.len().max(usize::from(bit) + 1), String::new());
+        names[usize::from(bit)] = name;
+        self.keywords = names.into();
+    }
+
+    pub(super) fn chunk(&self, base: u32) -> Option<&Chunk> {
+        let at = self.slots.binary_search_by_key(&base, |s| s.base).ok()?;
+        Some(&self.slots[at].chunk)
+    }
+
+    pub fn uid_validity(&self) -> UidValidity {
+        self.record.uid_validity
+    }
+
+    pub fn uid_next(&self) -> Uid {
+        self.record.uid_next
+    }
+
+    pub fn highest_modseq(&self) -> ModSeq {
+        self.record.highest_modseq
+    }
+
+    /// EXISTS.
+    pub fn len(&self) -> u32 {
+        self.record.exists
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keyword names; the place is the bit in [`Flags::keywords`].
+    pub fn keywords(&self) -> &Arc<[String]> {
+        &self.keywords
+    }
+
+    pub fn unseen(&self) -> u32 {
+        self.record.unseen
+    }
+
+    /// Sequence number of the first message without \Seen.
+    pub fn first_unseen(&self) -> Option<u32> {
+        if self.record.unseen == 0 {
+            return None;
+        }
+        let unseen = |m: &Message| !m.flags.system.contains(SystemFlags::SEEN);
+        self.iter().find(|(_, m)| unseen(m)).map(|(seq, _)| seq)
+    }
+
+    pub fn by_uid(&self, uid: Uid) -> Option<Message> {
+        self.find(uid).map(|(_, message)| message)
+    }
+
+    fn find(&self, uid: Uid) -> Option<(u32, Message)> {
+        let at = self
+            .slots
+            .binary_search_by_key(&(uid.0 / 64), |s| s.base)
+            .ok()?;
+        let slot = &self.slots[at];
+        let (place, message) = slot.chunk.get(slot.base, uid.0 % 64)?;
+        Some((slot.before + place + 1, message))
+    }
+
+    /// Sequence numbers start at 1.
+    pub fn by_seq(&self, seq: u32) -> Option<Message> {
+        let n = seq.checked_sub(1)?;
+        let at = self
+            .slots
+            .partition_point(|s| s.before <= n)
+            .checked_sub(1)?;
+        let slot = &self.slots[at];
+        slot.chunk.nth(slot.base, n - slot.before)
+    }
+
+    pub fn seq_of(&self, uid: Uid) -> Option<u32> {
+        self.find(uid).map(|(seq, _)| seq)
+    }
+
+    pub fn last_uid(&self) -> Option<Uid> {
+        self.slots
+            .last()
+            .and_then(|s| s.chunk.nth(s.base, s.chunk.len() - 1))
+            .map(|m| m.uid)
+    }
+
+    /// All messages in order, with their sequence numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Message)> + '_ {
+        self.range(1..=u32::MAX)
+    }
+
+    /// Messages with UIDs in `range`, in order, with their sequence numbers. Cost is the number
+    /// of messages in the range, plus a binary search.
+    pub fn range(
+        &self,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> impl Iterator<Item = (u32, Message)> + '_ {
+        let (lo, hi) = (*range.start(), *range.end());
+        let from = self.slots.partition_point(|s| s.base < lo / 64);
+        self.slots[from..]
+            .iter()
+            .take_while(move |s| s.base <= hi / 64)
+            .flat_map(|s| {
+                s.chunk
+                    .iter(s.base)
+                    .zip(s.before + 1..)
+                    .map(|(message, seq)| (seq, message))
+            })
+            .filter(move |(_, m)| (lo..=hi).contains(&m.uid.0))
+    }
+
+    /// What happened between `self` and the later `newer`; looks only at chunks that differ.
+    pub fn diff(&self, newer: &Snapshot) -> Diff {
+        let mut diff = Diff {
+            keywords_changed: !Arc::ptr_eq(&self.keywords, &newer.keywords)
+                && self.keywords != newer.keywords,
+            ..Diff::default()
+        };
+        let (mut a, mut b) = (self.slots.iter().peekable(), newer.slots.iter().peekable());
+        loop {
+            match (a.peek(), b.peek()) {
+                (None, None) => return diff,
+                (Some(old), Some(new)) if old.base == new.base => {
+                    if !Arc::ptr_eq(&old.chunk, &new.chunk) {
+                        diff.chunks(old.base, &old.chunk, &new.chunk);
+                    }
+                    a.next();
+                    b.next();
+                }
+                (Some(old), new) if new.is_none_or(|new| old.base < new.base) => {
+                    diff.expunged
+                        .extend(old.chunk.iter(old.base).map(|m| m.uid));
+                    a.next();
+                }
+                (_, Some(new)) => {
+                    diff.added.extend(new.chunk.iter(new.base));
+                    b.next();
+                }
+                // `old` without `new` was taken above.
+                (Some(_), None) => return diff,
+            }
+        }
+    }
+}
+
+/// The difference between two snapshots of a mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// UIDs that are gone, rising.
+    pub expunged: Vec<Uid>,
+    /// Messages in both whose flags or modseq differ, with their new state, rising.
+    pub changed: Vec<Message>,
+    /// Messages that are new, rising.
+    pub added: Vec<Message>,
+    /// The keyword table grew.
+    pub keywords_changed: bool,
+}
+
+impl Diff {
+    fn chunks(&mut self, base: u32, old: &Chunk, new: &Chunk) {
+        for message in old.iter(base) {
+            if new.get(base, message.uid.0 % 64).is_none() {
+                self.expunged.push(message.uid);
+            }
+        }
+        for message in new.iter(base) {
+            match old.get(base, message.uid.0 % 64) {
+                None => self.added.push(message),
+                Some((_, before)) if before != message => self.changed.push(message),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(bits: u16, keywords: u64) -> Flags {
+        Flags {
+            system: SystemFlags(bits),
+            keywords,
+        }
+    }
+
+    #[test]
+    fn numbers_and_diffs_agree_with_a_list() {
+        let mut now = Snapshot::empty(UidValidity(9));
+        for uid in 1..=300 {
+            now.add(
+                Uid(uid),
+                flags((uid % 2) as u16, u64::from(uid % 70 == 0)),
+                ModSeq(2),
+                10,
+            );
+        }
+        let before = now.clone();
+        let gone: Vec<_> = (1..=300)
+            .filter(|u| u % 3 == 0)
+            .map(|u| (Uid(u), 10))
+            .collect();
+        now.remove(&gone, ModSeq(3));
+        now.set(Uid(100), flags(9, 2), ModSeq(4));
+        now.add(Uid(301), flags(0, 0), ModSeq(5), 10);
+        let left: Vec<u32> = (1..=301).filter(|u| u % 3 != 0 || *u == 301).collect();
+        assert_eq!(now.len() as usize, left.len());
+        for (seq, uid) in (1..).zip(&left) {
+            assert_eq!(now.seq_of(Uid(*uid)), Some(seq));
+            assert_eq!(now.by_seq(seq).map(|m| m.uid.0), Some(*uid));
+        }
+        assert_eq!(
+            (now.by_seq(0), now.by_seq(left.len() as u32 + 1)),
+            (None, None)
+        );
+        let diff = before.diff(&now);
+        assert_eq!(diff.expunged.len(), 100);
+        assert_eq!(
+            diff.changed.iter().map(|m| m.uid.0).collect::<Vec<_>>(),
+            [100]
+        );
+        assert_eq!(
+            diff.added.iter().map(|m| m.uid.0).collect::<Vec<_>>(),
+            [301]
+        );
+        let seen: Vec<u32> = now.range(60..=130).map(|(_, m)| m.uid.0).collect();
+        let expected: Vec<u32> = left
+            .iter()
+            .copied()
+            .filter(|u| (60..=130).contains(u))
+            .collect();
+        assert_eq!(seen, expected);
+        assert_eq!(now.record.bytes, 10 * u64::from(now.len()));
+        let chunks = now
+            .slots
+            .iter()
+            .map(|s| (s.base, (*s.chunk).clone()))
+            .collect();
+        assert!(Snapshot::load(now.record, vec![], chunks).is_some());
+        let chunks = now
+            .slots
+            .iter()
+            .skip(1)
+            .map(|s| (s.base, (*s.chunk).clone()))
+            .collect();
+        assert!(
+            Snapshot::load(now.record, vec![], chunks).is_none(),
+            "a lost chunk is noticed"
+        );
+    }
+}

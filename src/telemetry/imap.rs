@@ -1,0 +1,198 @@
+//! Metrics and log lines of `imap`.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+use super::{MetricError, latency_buckets};
+
+/// Where a connection stands. `Idle` is a selected or authenticated one that is in IDLE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImapState {
+    NotAuthenticated,
+    Authenticated,
+    Selected,
+    Idle,
+}
+
+impl ImapState {
+    const ALL: [Self; 4] = [
+        Self::NotAuthenticated,
+        Self::Authenticated,
+        Self::Selected,
+        Self::Idle,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::NotAuthenticated => "not_authenticated",
+            Self::Authenticated => "authenticated",
+            Self::Selected => "selected",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImapEnd {
+    Logout,
+    /// The client closed without LOGOUT, or the network did.
+    Gone,
+    /// No command for too long, or no login in time.
+    Timeout,
+    /// It did not read what it was sent.
+    Stalled,
+    /// Nonsense, again and again.
+    Nonsense,
+    Shutdown,
+    /// STARTTLS did not work out.
+    Tls,
+}
+
+impl ImapEnd {
+    const ALL: [Self; 7] = [
+        Self::Logout,
+        Self::Gone,
+        Self::Timeout,
+        Self::Stalled,
+        Self::Nonsense,
+        Self::Shutdown,
+        Self::Tls,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Gone => "gone",
+            Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
+            Self::Nonsense => "nonsense",
+            Self::Shutdown => "shutdown",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// The tagged answer's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImapResult {
+    Ok,
+    No,
+    Bad,
+}
+
+impl ImapResult {
+    const ALL: [Self; 3] = [Self::Ok, Self::No, Self::Bad];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::No => "no",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+pub struct ImapMetrics {
+    sessions: IntGaugeVec,
+    ends: IntCounterVec,
+    commands: IntCounterVec,
+    append_bytes: IntCounter,
+    announce: Histogram,
+}
+
+impl ImapMetrics {
+    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+        let metrics = Self {
+            sessions: IntGaugeVec::new(
+                Opts::new("posthorn_imap_sessions", "IMAP connections, by state."),
+                &["state"],
+            )?,
+            ends: IntCounterVec::new(
+                Opts::new(
+                    "posthorn_imap_disconnects_total",
+                    "IMAP connections that ended, by reason.",
+                ),
+                &["reason"],
+            )?,
+            commands: IntCounterVec::new(
+                Opts::new(
+                    "posthorn_imap_commands_total",
+                    "IMAP commands, by name and kind of the tagged answer.",
+                ),
+                &["command", "result"],
+            )?,
+            append_bytes: IntCounter::new(
+                "posthorn_imap_append_bytes_total",
+                "Message bytes stored by APPEND.",
+            )?,
+            announce: Histogram::with_opts(
+                HistogramOpts::new(
+                    "posthorn_imap_delivery_to_exists_seconds",
+                    "From the saved time of the newest message (milliseconds) until its EXISTS \
+                     was written to a connection in IDLE.",
+                )
+                .buckets(latency_buckets()),
+            )?,
+        };
+        registry.register(Box::new(metrics.sessions.clone()))?;
+        registry.register(Box::new(metrics.ends.clone()))?;
+        registry.register(Box::new(metrics.commands.clone()))?;
+        registry.register(Box::new(metrics.append_bytes.clone()))?;
+        registry.register(Box::new(metrics.announce.clone()))?;
+        for state in ImapState::ALL {
+            metrics.sessions.with_label_values(&[state.label()]).set(0);
+        }
+        for end in ImapEnd::ALL {
+            metrics.ends.with_label_values(&[end.label()]);
+        }
+        for command in ["login", "authenticate", "select", "fetch", "idle"] {
+            for result in ImapResult::ALL {
+                metrics
+                    .commands
+                    .with_label_values(&[command, result.label()]);
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// A connection changed its state; None is before the first and after the last.
+    pub fn moved(&self, from: Option<ImapState>, to: Option<ImapState>) {
+        if from == to {
+            return;
+        }
+        if let Some(from) = from {
+            self.sessions.with_label_values(&[from.label()]).dec();
+        }
+        if let Some(to) = to {
+            self.sessions.with_label_values(&[to.label()]).inc();
+        }
+    }
+
+    pub fn ended(&self, why: ImapEnd) {
+        self.ends.with_label_values(&[why.label()]).inc();
+        tracing::debug!(reason = why.label(), "IMAP connection ended");
+    }
+
+    /// `command` is one of the names that the session machine knows, never what a client sent.
+    pub fn command(&self, command: &'static str, result: ImapResult) {
+        self.commands
+            .with_label_values(&[command, result.label()])
+            .inc();
+    }
+
+    pub fn appended(&self, bytes: u64) {
+        self.append_bytes.inc_by(bytes);
+    }
+
+    pub fn announced(&self, millis: u64) {
+        self.announce
+            .observe(std::time::Duration::from_millis(millis).as_secs_f64());
+    }
+
+    /// An account logged in or a session failed in a way that its operator wants to see.
+    pub fn store_failed(&self, command: &'static str, error: &dyn std::fmt::Display) {
+        tracing::warn!(command, %error, "IMAP command failed in the store");
+    }
+}

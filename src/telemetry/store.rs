@@ -1,0 +1,144 @@
+//! Metrics and log lines of `store`.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+
+use super::{MetricError, latency_buckets};
+use crate::types::MailboxKey;
+
+pub struct StoreMetrics {
+    group_operations: Histogram,
+    group_bytes: Histogram,
+    sync_seconds: Histogram,
+    apply_seconds: Histogram,
+    log_bytes: IntCounter,
+    write_failures: IntCounter,
+    check_failures: IntCounter,
+    damaged_bodies: IntCounter,
+    rebuilds: IntCounter,
+    replayed_frames: IntGauge,
+    checkpoint_seconds: Histogram,
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: Vec<f64>,
+) -> Result<Histogram, MetricError> {
+    let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, MetricError> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+impl StoreMetrics {
+    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+        let replayed_frames = IntGauge::new(
+            "posthorn_store_replayed_frames",
+            "Commit groups that were replayed into the index at the last start.",
+        )?;
+        registry.register(Box::new(replayed_frames.clone()))?;
+        let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
+        Ok(Self {
+            group_operations: histogram(
+                registry,
+                "posthorn_store_group_operations",
+                "Changes in one commit group.",
+                powers(9),
+            )?,
+            group_bytes: histogram(
+                registry,
+                "posthorn_store_group_bytes",
+                "Bytes of one commit group in the log.",
+                powers(14).into_iter().map(|n| n * 1024.0).collect(),
+            )?,
+            sync_seconds: histogram(
+                registry,
+                "posthorn_store_log_sync_seconds",
+                "Writing and syncing one commit group to the log.",
+                latency_buckets(),
+            )?,
+            apply_seconds: histogram(
+                registry,
+                "posthorn_store_index_apply_seconds",
+                "Applying one commit group to the index and publishing it.",
+                latency_buckets(),
+            )?,
+            log_bytes: counter(
+                registry,
+                "posthorn_store_log_bytes_total",
+                "Bytes written to the log.",
+            )?,
+            write_failures: counter(
+                registry,
+                "posthorn_store_write_failures_total",
+                "Commit groups that could not be written.",
+            )?,
+            check_failures: counter(
+                registry,
+                "posthorn_store_check_failures_total",
+                "Mailboxes whose index did not add up.",
+            )?,
+            damaged_bodies: counter(
+                registry,
+                "posthorn_store_damaged_bodies_total",
+                "Reads of message bodies that were damaged or missing.",
+            )?,
+            rebuilds: counter(
+                registry,
+                "posthorn_store_rebuilds_total",
+                "Rebuilds of the index from the log.",
+            )?,
+            checkpoint_seconds: histogram(
+                registry,
+                "posthorn_store_checkpoint_seconds",
+                "Checkpoints of the index.",
+                latency_buckets(),
+            )?,
+            replayed_frames,
+        })
+    }
+
+    pub fn committed(&self, operations: usize, bytes: usize, sync: Duration, apply: Duration) {
+        self.group_operations.observe(operations as f64);
+        self.group_bytes.observe(bytes as f64);
+        self.log_bytes.inc_by(bytes as u64);
+        self.sync_seconds.observe(sync.as_secs_f64());
+        self.apply_seconds.observe(apply.as_secs_f64());
+    }
+
+    pub fn write_failed(&self) {
+        self.write_failures.inc();
+    }
+
+    pub fn check_failed(&self, mailbox: MailboxKey) {
+        self.check_failures.inc();
+        tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox's index does not add up");
+    }
+
+    pub fn damaged_body(&self, blob: crate::types::BlobId, reason: &str) {
+        self.damaged_bodies.inc();
+        tracing::error!(%blob, reason, "a message body is damaged or missing");
+    }
+
+    pub fn rebuilt(&self, reason: &str) {
+        self.rebuilds.inc();
+        tracing::warn!(reason, "the index is rebuilt from the log");
+    }
+
+    pub fn replayed(&self, frames: u64) {
+        self.replayed_frames
+            .set(i64::try_from(frames).unwrap_or(i64::MAX));
+    }
+
+    pub fn checkpointed(&self, took: Duration) {
+        self.checkpoint_seconds.observe(took.as_secs_f64());
+    }
+}

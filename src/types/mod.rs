@@ -1,0 +1,19 @@
+//! The words of the product: ids, addresses, flags, UID sets, time, secrets.
+//!
+//! Imports nothing of ours. Pure: no IO, no clock, no randomness.
+
+mod address;
+mod flags;
+mod ids;
+mod secret;
+mod time;
+mod uidset;
+
+pub use address::{Address, AddressError, Domain, DomainError};
+pub use flags::{Flag, FlagError, Flags, SystemFlags};
+pub use ids::{
+    AccountId, BlobId, DeviceId, LogPos, MailboxId, MailboxKey, ModSeq, Uid, UidValidity,
+};
+pub use secret::Secret;
+pub use time::UnixMillis;
+pub use uidset::{UidSet, UidSetError};

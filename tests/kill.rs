@@ -1,0 +1,142 @@
+//! `kill -9` in the middle of load, again and again: every message that was answered `250` is
+//! there afterwards, byte for byte, once, with the UID that it had.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Server, Smtp};
+
+const ROUNDS: usize = 50;
+const SENDERS: usize = 4;
+
+/// What senders know: subject → message as sent; `acked` says whether it was answered 250.
+#[derive(Default)]
+struct Ledger {
+    sent: HashMap<String, Vec<u8>>,
+    acked: HashMap<String, bool>,
+}
+
+fn message(id: &str, seed: usize) -> Vec<u8> {
+    let mut text =
+        format!("From: k@example.net\r\nTo: alice@posthorn.test\r\nSubject: {id}\r\n\r\n");
+    // From a few bytes to more than one blob chunk.
+    let lines = [1, 3, 40, 700, 6000][seed % 5];
+    for n in 0..lines {
+        text.push_str(&format!(
+            "{}line {n} of {id} with {:x}\r\n",
+            if n % 7 == 0 { "." } else { "" },
+            n * seed
+        ));
+    }
+    text.into_bytes()
+}
+
+fn send_until(port: u16, name: &str, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
+    let Ok(mut smtp) = Smtp::connect(port) else {
+        return;
+    };
+    if smtp.command("EHLO load.test").is_err() {
+        return;
+    }
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = format!("{name}-{n}");
+        let body = message(&id, n + name.len());
+        ledger.lock().unwrap().sent.insert(id.clone(), body.clone());
+        match smtp.deliver("k@example.net", &["alice@posthorn.test"], &body) {
+            Ok(reply) if reply.starts_with("250") => {
+                ledger.lock().unwrap().acked.insert(id, true);
+            }
+            Ok(reply) => panic!("refused: {reply}"),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads all of INBOX: UID → (subject, whole message).
+fn inbox(server: &Server, from_uid: u32) -> Vec<(u32, String, Vec<u8>)> {
+    let mut imap = server.imap("alice@posthorn.test");
+    imap.ok("SELECT INBOX");
+    imap.ok(&format!("UID FETCH {from_uid}:* (UID BODY.PEEK[])"))
+        .into_iter()
+        .filter(|l| l.text.contains("FETCH"))
+        .map(|mut l| {
+            let uid = l.text.split("UID ").nth(1).expect("UID");
+            let uid = uid
+                .split([' ', ')'])
+                .next()
+                .expect("UID")
+                .parse()
+                .expect("number");
+            let raw = l.literals.remove(0);
+            let text = String::from_utf8_lossy(&raw);
+            let subject = text.split("Subject: ").nth(1).expect("Subject");
+            let subject = subject.lines().next().unwrap_or_default().to_owned();
+            (uid, subject, raw)
+        })
+        .filter(|(uid, ..)| *uid >= from_uid)
+        .collect()
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let dir = home.path().join("data");
+    let base = common::free_base();
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut next_uid = 1;
+    let mut server = Server::start_at(&dir, base, &[]);
+    for round in 0..ROUNDS {
+        let stop = Arc::new(AtomicBool::new(false));
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|s| {
+                let (stop, ledger) = (stop.clone(), ledger.clone());
+                let port = server.port(common::SMTP);
+                std::thread::spawn(move || {
+                    send_until(port, &format!("r{round}s{s}"), &stop, &ledger)
+                })
+            })
+            .collect();
+        // Any moment will do; a different one each round finds different states.
+        std::thread::sleep(Duration::from_millis(20 + (round as u64 * 37) % 150));
+        server.kill();
+        stop.store(true, Ordering::Relaxed);
+        for sender in senders {
+            sender.join().expect("sender");
+        }
+        server = Server::start_at(&dir, base, &[]);
+        let ledger = ledger.lock().unwrap();
+        for (uid, subject, raw) in inbox(&server, next_uid) {
+            let sent = &ledger.sent[&subject];
+            assert!(raw.ends_with(sent), "{subject} (UID {uid}) was altered");
+            assert!(
+                seen.insert(subject.clone(), uid).is_none(),
+                "{subject} is there twice"
+            );
+            next_uid = next_uid.max(uid + 1);
+        }
+        for id in ledger.acked.keys() {
+            assert!(
+                seen.contains_key(id),
+                "round {round}: {id} was acknowledged and is lost"
+            );
+        }
+    }
+    let all: HashMap<String, u32> = inbox(&server, 1)
+        .into_iter()
+        .map(|(uid, subject, _)| (subject, uid))
+        .collect();
+    assert_eq!(all, seen, "UIDs changed");
+    let acked = ledger.lock().unwrap().acked.len();
+    assert!(acked > ROUNDS, "the load was no load: {acked} messages");
+    eprintln!("{ROUNDS} kills, {acked} acknowledged, {} found", all.len());
+}
