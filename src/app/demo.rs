@@ -174,7 +174,7 @@ impl Extra for Demo {
             // Together, so that they share commits.
             let (store, address) = (core.store.clone(), address.clone());
             adding.spawn(async move { store.account_add(address, hash).await });
-            if adding.len() >= 256
+            if adding.len() >= 4
                 && let Some(added) = adding.join_next().await
             {
                 joined(added)?;
