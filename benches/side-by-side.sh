@@ -46,8 +46,9 @@ bench() { # label, then flags
 posthorn() {
     local label=$1
     shift
-    bench "posthorn $label" --smtp "127.0.0.1:$((BASE + 525))" --imap "127.0.0.1:$((BASE + 143))" \
-        --server-pid "$pid" "$@"
+    local imap=(--imap "127.0.0.1:$((BASE + 143))")
+    case $label in idle-tls*) imap=(--imap "127.0.0.1:$((BASE + 993))" --imap-tls implicit) ;; esac
+    bench "posthorn $label" --smtp "127.0.0.1:$((BASE + 525))" "${imap[@]}" --server-pid "$pid" "$@"
 }
 peer() {
     local label=$1
@@ -76,8 +77,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
         posthorn "idle-plain-$k" idle -k "$k" -d "$d" --rate "$rate" --settle-secs 10
         stop_posthorn
         start_posthorn "idletls$round$k"
-        posthorn "idle-tls-$k" --imap "127.0.0.1:$((BASE + 993))" --imap-tls implicit \
-            idle -k "$k" -d "$d" --rate "$rate" --settle-secs 10
+        posthorn "idle-tls-$k" idle -k "$k" -d "$d" --rate "$rate" --settle-secs 10
         stop_posthorn
     done
     if [ -n "${PEER:-}" ]; then
