@@ -1,1 +1,483 @@
+//! Conversations with the session machine, as tables: `C:` what the client sends, `S:` what it
+//! must get, `!` what happens besides.
 
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::session::{Answer, Output, Role, Session, Settings, Work};
+use crate::auth::AuthError;
+use crate::config::SmtpConfig;
+use crate::store::Resolution;
+use crate::types::AccountId;
+
+fn settings(role: Role) -> Settings {
+    Settings {
+        role,
+        hostname: "mx.test".into(),
+        limits: SmtpConfig {
+            max_message_bytes: 100,
+            max_recipients: 3,
+            max_errors: 6,
+            max_transactions: 3,
+            max_line_bytes: 200,
+            max_data_line_bytes: 60,
+            ..SmtpConfig::default()
+        },
+        tls: false,
+        can_start_tls: true,
+        clear_login: false,
+    }
+}
+
+/// alice and bob are here, x.test is ours, the password is `right`.
+fn answer(work: Work, log: &mut String) -> Answer {
+    match work {
+        Work::Resolve(super::parser::Target::Postmaster) => {
+            Answer::Resolved(Resolution::Accounts(vec![AccountId(1)]))
+        }
+        Work::Resolve(super::parser::Target::Address(address)) => {
+            Answer::Resolved(match (address.local(), address.domain().as_str()) {
+                ("alice", "x.test") => Resolution::Accounts(vec![AccountId(1)]),
+                ("bob", "x.test") => Resolution::Accounts(vec![AccountId(2)]),
+                (_, "x.test") => Resolution::NoUser,
+                _ => Resolution::NotLocal,
+            })
+        }
+        Work::Login { password, .. } => Answer::LoggedIn(match password.expose() {
+            b"right" => Ok(AccountId(1)),
+            b"much" => Err(AuthError::Throttled),
+            _ => Err(AuthError::Invalid),
+        }),
+        Work::MaySend { from, .. } => Answer::MaySend(from.local() == "alice"),
+        Work::Deliver(envelope) => {
+            let to: Vec<_> = envelope
+                .recipients
+                .iter()
+                .map(|r| r.given.as_str())
+                .collect();
+            log.push_str(&format!("!deliver {} {}\n", to.join(","), envelope.size));
+            Answer::Delivered(Ok("kept".into()))
+        }
+    }
+}
+
+/// Runs what the machine wants; everything that happens, as text. `~` parts writes.
+fn drain(session: &mut Session, now: Instant, message: &mut Vec<u8>) -> String {
+    let mut log = String::new();
+    while let Some(output) = session.poll() {
+        match output {
+            Output::Write(bytes) => {
+                log.push_str(&String::from_utf8_lossy(&bytes).replace("\r\n", "\n"));
+                log.push_str("~\n");
+            }
+            Output::Message(bytes) => message.extend_from_slice(&bytes),
+            Output::Discard => message.clear(),
+            Output::Work(work) => {
+                if matches!(work, Work::Deliver(_)) {
+                    log.push_str(&format!(
+                        "!message {:?}\n",
+                        String::from_utf8_lossy(message)
+                    ));
+                    message.clear();
+                }
+                let answer = answer(work, &mut log);
+                session.answer(now, answer);
+            }
+            Output::StartTls => {
+                log.push_str("!tls\n");
+                session.tls_started(now);
+            }
+            Output::Close => log.push_str("!close\n"),
+        }
+    }
+    log
+}
+
+/// Each step: what is sent at once, and all that must come of it (writes parted by `~` lines,
+/// which the table leaves out where there is one).
+fn talk(settings: Settings, steps: &[(&str, &str)]) {
+    let now = Instant::now();
+    let mut session = Session::new(settings, now);
+    let mut message = Vec::new();
+    let greeting = drain(&mut session, now, &mut message);
+    assert_eq!(greeting, "220 mx.test ESMTP Posthorn\n~\n");
+    for (send, expected) in steps {
+        if !session.is_busy() {
+            session.input(now, send.as_bytes());
+        }
+        let got = drain(&mut session, now, &mut message).replace("~\n", "");
+        assert_eq!(got.trim_end(), *expected, "after {send:?}");
+    }
+    assert!(message.is_empty(), "left in the spool: {message:?}");
+}
+
+const HELLO: (&str, &str) = (
+    "EHLO c.test\r\n",
+    "250-mx.test\n250-PIPELINING\n250-SIZE 100\n250-8BITMIME\n250-SMTPUTF8\n\
+     250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250 STARTTLS",
+);
+const MAIL: (&str, &str) = ("MAIL FROM:<c@y.test>\r\n", "250 2.1.0 Sender OK");
+const RCPT: (&str, &str) = ("RCPT TO:<alice@x.test>\r\n", "250 2.1.5 Recipient OK");
+const DATA: (&str, &str) = ("DATA\r\n", "354 Send the message, end with <CRLF>.<CRLF>");
+
+#[test]
+fn a_whole_transaction_and_what_is_out_of_order() {
+    talk(
+        settings(Role::Mx),
+        &[
+            ("MAIL FROM:<c@y.test>\r\n", "503 5.5.1 EHLO first"),
+            HELLO,
+            ("RCPT TO:<alice@x.test>\r\n", "503 5.5.1 MAIL first"),
+            ("DATA\r\n", "503 5.5.1 No valid recipients, or BDAT began"),
+            MAIL,
+            ("MAIL FROM:<c@y.test>\r\n", "503 5.5.1 Nested MAIL command"),
+            RCPT,
+            DATA,
+            (
+                "Subject: x\r\n\r\n..d\r\n.\r\n",
+                "!message \"Subject: x\\r\\n\\r\\n.d\\r\\n\"\n!deliver alice@x.test 18\n250 2.0.0 kept",
+            ),
+            MAIL,
+            ("RSET\r\n", "250 2.0.0 Reset"),
+            ("VRFY alice\r\n", "252 2.5.2 Send mail, it will be tried"),
+            ("QUIT\r\n", "221 2.0.0 Goodbye\n!close"),
+        ],
+    );
+}
+
+#[test]
+fn recipients_are_refused_by_their_reason() {
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            MAIL,
+            ("RCPT TO:<nobody@x.test>\r\n", "550 5.1.1 No such user here"),
+            ("RCPT TO:<a@z.test>\r\n", "550 5.7.1 Relaying denied"),
+            RCPT,
+            ("RCPT TO:<Postmaster>\r\n", "250 2.1.5 Recipient OK"),
+            ("RCPT TO:<bob@x.test>\r\n", "250 2.1.5 Recipient OK"),
+            ("RCPT TO:<bob@x.test>\r\n", "452 4.5.3 Too many recipients"),
+            DATA,
+            (
+                ".\r\n",
+                "!message \"\"\n!deliver alice@x.test,postmaster,bob@x.test 0\n250 2.0.0 kept",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_pipelined_group_is_answered_in_one_write() {
+    let now = Instant::now();
+    let mut session = Session::new(settings(Role::Mx), now);
+    let mut message = Vec::new();
+    drain(&mut session, now, &mut message);
+    session.input(now, b"EHLO c.test\r\n");
+    drain(&mut session, now, &mut message);
+    session.input(now, b"RSET\r\nNOOP\r\nNOOP\r\nVRFY x\r\n");
+    let log = drain(&mut session, now, &mut message);
+    assert_eq!(log.matches('~').count(), 1, "{log}");
+    session.input(
+        now,
+        b"MAIL FROM:<>\r\nRCPT TO:<alice@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n",
+    );
+    let log = drain(&mut session, now, &mut message).replace("~\n", "");
+    assert_eq!(
+        log,
+        "250 2.1.0 Sender OK\n250 2.1.5 Recipient OK\n354 Send the message, end with <CRLF>.<CRLF>\n\
+         !message \"x\\r\\n\"\n!deliver alice@x.test 3\n250 2.0.0 kept\n221 2.0.0 Goodbye\n!close\n"
+    );
+}
+
+#[test]
+fn messages_are_refused_and_leave_nothing_behind() {
+    let long = format!("{}\r\n.\r\n", "x".repeat(61));
+    let large = format!("{}.\r\n", "0123456789\r\n".repeat(9));
+    let steps =
+        |extra: &[(&'static str, &'static str)]| [&[HELLO, MAIL, RCPT, DATA], extra].concat();
+    talk(
+        settings(Role::Mx),
+        &steps(&[
+            ("a\nb\r\n.\r\n", "550 5.6.11 Bare CR or LF in the message"),
+            MAIL,
+        ]),
+    );
+    talk(
+        settings(Role::Mx),
+        &steps(&[("a\rb\r\n.\r\n", "550 5.6.11 Bare CR or LF in the message")]),
+    );
+    talk(
+        settings(Role::Mx),
+        &steps(&[("a\0b\r\n.\r\n", "550 5.6.0 NUL byte in the message")]),
+    );
+    let mut repairing = settings(Role::Mx);
+    repairing.limits.bare_line_endings = crate::config::BareLineEndings::Repair;
+    talk(
+        repairing,
+        &steps(&[(
+            "a\nb\r\n.\r\n",
+            "!message \"a\\r\\nb\\r\\n\"\n!deliver alice@x.test 6\n250 2.0.0 kept",
+        )]),
+    );
+    for (text, reply) in [
+        (long.as_str(), "550 5.6.0 A line of the message is too long"),
+        (large.as_str(), "552 5.3.4 Message too large"),
+    ] {
+        talk(
+            settings(Role::Mx),
+            &[HELLO, MAIL, RCPT, DATA, (text, reply), MAIL],
+        );
+    }
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            (
+                "MAIL FROM:<c@y.test> SIZE=101\r\n",
+                "552 5.3.4 Message too large",
+            ),
+            ("MAIL FROM:<c@y.test> SIZE=100\r\n", "250 2.1.0 Sender OK"),
+        ],
+    );
+}
+
+#[test]
+fn chunks() {
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            (
+                "BDAT 3\r\nabcNOOP\r\n",
+                "503 5.5.1 No valid recipients\n250 2.0.0 OK",
+            ),
+            MAIL,
+            RCPT,
+            ("BDAT 4\r\na\r\n.", "250 2.0.0 Chunk received"),
+            ("DATA\r\n", "503 5.5.1 No valid recipients, or BDAT began"),
+            (
+                "RCPT TO:<bob@x.test>\r\n",
+                "503 5.5.1 The message is coming already",
+            ),
+            (
+                "BDAT 2 LAST\r\n\r\n",
+                "!message \"a\\r\\n.\\r\\n\"\n!deliver alice@x.test 6\n250 2.0.0 kept",
+            ),
+            MAIL,
+            RCPT,
+            ("BDAT 3\r\nabc", "250 2.0.0 Chunk received"),
+            ("RSET\r\n", "250 2.0.0 Reset"),
+            MAIL,
+            RCPT,
+            (
+                "BDAT 0 LAST\r\n",
+                "!message \"\"\n!deliver alice@x.test 0\n250 2.0.0 kept",
+            ),
+        ],
+    );
+    let large = format!("BDAT 101\r\n{}", "y".repeat(101));
+    let mut settings = settings(Role::Mx);
+    settings.limits.max_data_line_bytes = 1000;
+    talk(
+        settings,
+        &[
+            HELLO,
+            MAIL,
+            RCPT,
+            (&large, "552 5.3.4 Message too large"),
+            ("BDAT 1 LAST\r\nz", "503 5.5.1 No valid recipients"),
+            (
+                "BDAT 201\r\n",
+                "421 4.3.4 Chunk too large, closing connection\n!close",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn nothing_in_the_clear_outlives_starttls() {
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            MAIL,
+            (
+                "STARTTLS\r\nRSET\r\nMAIL FROM:<evil@y.test>\r\n",
+                "220 2.0.0 Ready to start TLS\n!tls",
+            ),
+            ("MAIL FROM:<c@y.test>\r\n", "503 5.5.1 EHLO first"),
+            (
+                "EHLO c.test\r\n",
+                HELLO
+                    .1
+                    .replace("250-CHUNKING\n250 STARTTLS", "250 CHUNKING")
+                    .leak(),
+            ),
+            ("STARTTLS\r\n", "503 5.5.1 TLS is not available now"),
+        ],
+    );
+}
+
+#[test]
+fn submission() {
+    talk(
+        settings(Role::Submission),
+        &[
+            HELLO,
+            (
+                "MAIL FROM:<alice@x.test>\r\n",
+                "530 5.7.0 Authentication required",
+            ),
+            (
+                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
+                "538 5.7.11 Encryption required: use STARTTLS",
+            ),
+        ],
+    );
+    let mut tls = settings(Role::Submission);
+    tls.tls = true;
+    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    talk(
+        tls.clone(),
+        &[
+            ("EHLO c.test\r\n", &hello),
+            (
+                "AUTH CRAM-MD5\r\n",
+                "504 5.5.4 Unknown authentication mechanism",
+            ),
+            (
+                "AUTH PLAIN AGEAd3Jvbmc=\r\n",
+                "535 5.7.8 Authentication credentials invalid",
+            ),
+            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
+            ("*\r\n", "501 5.7.0 Authentication cancelled"),
+            ("AUTH LOGIN YQ==\r\n", "334 UGFzc3dvcmQ6"),
+            (
+                "bXVjaA==\r\n",
+                "454 4.7.0 Too many failed logins, try again later",
+            ),
+        ],
+    );
+    talk(
+        tls,
+        &[
+            ("EHLO c.test\r\n", &hello),
+            ("AUTH PLAIN\r\n", "334"),
+            ("AGEAcmlnaHQ=\r\n", "235 2.7.0 Authentication successful"),
+            ("AUTH PLAIN\r\n", "503 5.5.1 Already authenticated"),
+            (
+                "MAIL FROM:<bob@x.test>\r\n",
+                "553 5.7.1 Sender address is not yours",
+            ),
+            ("MAIL FROM:<alice@x.test>\r\n", "250 2.1.0 Sender OK"),
+            (
+                "RCPT TO:<a@z.test>\r\n",
+                "550 5.7.1 Delivery to other domains is not available on this server",
+            ),
+            ("RCPT TO:<bob@x.test>\r\n", "250 2.1.5 Recipient OK"),
+            DATA,
+            (
+                "a\nb\r\n.\r\n",
+                "!message \"a\\r\\nb\\r\\n\"\n!deliver bob@x.test 6\n250 2.0.0 kept",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn limits_of_a_session() {
+    let long = format!("NOOP {}\r\n", "x".repeat(200));
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            (&long, "500 5.5.2 Line too long"),
+            ("NOOP\n", "500 5.5.2 Lines end in CR LF"),
+            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
+            ("NO\x01OP\r\n", "500 5.5.2 Control character in a command"),
+            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
+            (
+                "XYZZY\r\n",
+                "500 5.5.1 Command not recognized\n421 4.7.0 Too many errors\n!close",
+            ),
+        ],
+    );
+    let again = ("RSET\r\n", "250 2.0.0 Reset");
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            MAIL,
+            again,
+            MAIL,
+            again,
+            MAIL,
+            again,
+            (
+                "MAIL FROM:<c@y.test>\r\n",
+                "421 4.7.0 Too many messages in one session\n!close",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_clock_ends_it_and_a_stop_lets_a_message_end() {
+    let now = Instant::now();
+    let mut message = Vec::new();
+    let mut session = Session::new(settings(Role::Mx), now);
+    drain(&mut session, now, &mut message);
+    assert_eq!(session.deadline(), now + Duration::from_secs(300));
+    session.input(now + Duration::from_secs(200), b"NOOP\r\n");
+    assert_eq!(session.deadline(), now + Duration::from_secs(500));
+    session.timeout();
+    let log = drain(&mut session, now, &mut message);
+    assert!(
+        log.contains("421 4.4.2") && log.ends_with("!close\n"),
+        "{log}"
+    );
+
+    let mut session = Session::new(settings(Role::Mx), now);
+    session.input(
+        now,
+        b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bob@x.test>\r\nDATA\r\nhalf",
+    );
+    drain(&mut session, now, &mut message);
+    session.shutdown();
+    assert_eq!(drain(&mut session, now, &mut message), "");
+    session.input(now, b"\r\n.\r\nMAIL FROM:<>\r\n");
+    let log = drain(&mut session, now, &mut message).replace("~\n", "");
+    assert!(
+        log.ends_with("250 2.0.0 kept\n421 4.3.2 Service shutting down\n!close\n"),
+        "{log}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_a_dialogue_gives_the_same(cuts in prop::collection::vec(1..40usize, 1..40)) {
+        let dialogue = b"EHLO c.test\r\nMAIL FROM:<c@y.test> SIZE=5\r\nRCPT TO:<alice@x.test>\r\n\
+            RCPT TO:<no@x.test>\r\nDATA\r\n..x\r\n.y\r\n.\r\nNOOP\r\nMAIL FROM:<>\r\n\
+            RCPT TO:<bob@x.test>\r\nBDAT 3\r\na\r\nBDAT 4 LAST\r\nb\r\n.BADCOMMAND\r\nQUIT\r\n";
+        let run = |cuts: &[usize]| {
+            let now = Instant::now();
+            let mut session = Session::new(settings(Role::Mx), now);
+            let (mut log, mut message, mut at, mut n) = (String::new(), Vec::new(), 0, 0);
+            while at < dialogue.len() {
+                let end = (at + cuts[n % cuts.len()]).min(dialogue.len());
+                session.input(now, &dialogue[at..end]);
+                log.push_str(&drain(&mut session, now, &mut message));
+                (at, n) = (end, n + 1);
+            }
+            log.replace("~\n", "")
+        };
+        prop_assert_eq!(run(&cuts), run(&[dialogue.len()]));
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        super::fuzz_session(&bytes);
+    }
+}

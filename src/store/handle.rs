@@ -294,8 +294,6 @@ impl Store {
                 disabled: false,
             };
             tx.fact(Op::AccountPut(account))?;
-            // Its list is made here, not read: the account is not committed yet.
-            tx.lists.insert(id, Arc::default());
             let uses = [
                 ("INBOX", None),
                 ("Drafts", Some(SpecialUse::Drafts)),
