@@ -1,1 +1,288 @@
+//! Commands of the RFCs' examples, and lines that must be refused.
 
+use proptest::prelude::*;
+
+use super::{Options, ParseError, parse};
+use crate::imap::command::*;
+use crate::imap::fragment::{Event, Fragmenter, Limits};
+use crate::types::{Flag, SystemFlags};
+
+fn read(line: &[u8], utf8: bool) -> Result<Command, ParseError> {
+    let mut fragmenter = Fragmenter::new(Limits {
+        max_line: 100_000,
+        max_literal: 1000,
+        max_literals_total: 4000,
+        max_append: 1000,
+    });
+    fragmenter.feed(line);
+    fragmenter.feed(b"\r\n");
+    loop {
+        match fragmenter.next() {
+            Event::Command(bytes) => {
+                return parse(
+                    &bytes,
+                    Options {
+                        max_depth: 32,
+                        utf8,
+                    },
+                )
+                .map(|t| t.command);
+            }
+            Event::LiteralRequested { .. } => fragmenter.continue_literal(),
+            other => panic!("{other:?} of {:?}", String::from_utf8_lossy(line)),
+        }
+    }
+}
+
+fn shown(line: &str) -> String {
+    format!(
+        "{:?}",
+        read(line.as_bytes(), false).unwrap_or_else(|e| panic!("{line}: {}", e.text))
+    )
+}
+
+fn key(line: &str) -> SearchKey {
+    match read(line.as_bytes(), false) {
+        Ok(Command::Search(search)) => search.key,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_the_rfcs_show_is_understood() {
+    for line in [
+        "abcd CAPABILITY",
+        "a002 NOOP",
+        "A023 LOGOUT",
+        "a001 STARTTLS",
+        "a NAMESPACE",
+        "A001 IDLE",
+        "FXXZ CHECK",
+        "A341 CLOSE",
+        "A341 UNSELECT",
+        "A202 EXPUNGE",
+        "A003 UID EXPUNGE 3000:3002",
+        "a023 ID (\"name\" \"sodr\" \"version\" \"19.34\" \"vendor\" NIL)",
+        "a042 ID NIL",
+        "a001 AUTHENTICATE GSSAPI",
+        "C01 AUTHENTICATE PLAIN dGVzdAB0ZXN0AHRlc3Q=",
+        "C02 AUTHENTICATE EXTERNAL =",
+        "a001 LOGIN SMITH SESAME",
+        "A001 LOGIN {11}\r\nFRED FOOBAR {7}\r\nfat man",
+        "a login \"a b\" \"c\\\"d\"",
+        "t2 ENABLE IMAP4rev2 CONDSTORE",
+        "A142 SELECT INBOX",
+        "A932 EXAMINE blurdybloop",
+        "A003 CREATE owatagusiam/",
+        "t1 CREATE MySpecial (USE (\\Drafts \\Sent))",
+        "A683 DELETE blurdybloop",
+        "A682 RENAME blurdybloop sarasoop",
+        "A002 SUBSCRIBE #news.comp.mail.mime",
+        "A002 UNSUBSCRIBE x",
+        "A101 LIST \"\" \"\"",
+        "A202 LIST ~/Mail/ %",
+        "a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" \"*\" RETURN (CHILDREN)",
+        "a LIST (REMOTE) \"\" (INBOX \"Drafts\" \"Sent/%\")",
+        "a LIST \"\" % RETURN (STATUS (MESSAGES UNSEEN))",
+        "a LIST () \"\" % RETURN ()",
+        "t3 LIST (SPECIAL-USE) \"\" \"*\" RETURN (SPECIAL-USE)",
+        "A002 LSUB \"#news.\" \"comp.mail.*\"",
+        "A042 STATUS blurdybloop (UIDNEXT MESSAGES SIZE DELETED RECENT)",
+        "A654 FETCH 2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])",
+        "a FETCH * FULL",
+        "a FETCH 1,3:*,7 ALL",
+        "a UID FETCH 1 BODY.PEEK[1.2.HEADER.FIELDS.NOT (X)]<0.2048>",
+        "a FETCH 1 (RFC822 RFC822.TEXT BODY[4.1.MIME])",
+        "A003 STORE 2:4 +FLAGS (\\Deleted)",
+        "a UID STORE 1 -FLAGS.SILENT $Work \\Seen",
+        "a STORE 1 FLAGS ()",
+        "A003 COPY 2:4 MEETING",
+        "a UID MOVE 42:69 foo",
+        "a UID COPY $ foo",
+        "A282 SEARCH FLAGGED SINCE 1-Feb-1994 NOT FROM \"Smith\"",
+        "A284 SEARCH CHARSET UTF-8 TEXT {6}\r\nабв",
+        "A282 SEARCH RETURN (MIN COUNT) FLAGGED SINCE 1-Feb-1994",
+        "a UID SEARCH RETURN (SAVE) 1:* OR SEEN (DRAFT NEW)",
+        "a SEARCH HEADER Message-ID <x@y>",
+        "a SEARCH RETURN () YOUNGER 259200 LARGER 5 UNKEYWORD $x",
+        "a search uid $",
+        "a SEARCH SENTON \"1-Feb-1994\" OLDER 1 2,4:*",
+    ] {
+        let command = read(line.as_bytes(), false);
+        assert!(command.is_ok(), "{line}: {command:?}");
+    }
+}
+
+#[test]
+fn what_is_understood_is_what_was_said() {
+    assert_eq!(
+        shown("a SELECT inbox"),
+        "Select { mailbox: \"INBOX\", parameters: [], read_only: false }"
+    );
+    assert_eq!(shown("a DELETE Entw&APw-rfe"), "Delete(\"Entwürfe\")");
+    assert_eq!(shown("a DELETE \"Entwürfe\""), "Delete(\"Entwürfe\")");
+    assert_eq!(
+        shown("a LOGIN u {3}\r\n\"a\""),
+        "Login { user: \"u\", password: Secret(…) }"
+    );
+    assert_eq!(
+        format!("{:?}", read(b"a DELETE \"R&-D\"", true).expect("valid")),
+        "Delete(\"R&-D\")"
+    );
+    let seen = SearchKey::Flag(Flag::System(SystemFlags::SEEN));
+    assert_eq!(
+        key("a SEARCH UNSEEN"),
+        SearchKey::Not(Box::new(seen.clone()))
+    );
+    assert_eq!(
+        key("a SEARCH OR SEEN ALL BEFORE 2-Jan-1970"),
+        SearchKey::And(vec![
+            SearchKey::Or(Box::new(seen), Box::new(SearchKey::All)),
+            SearchKey::Before(1)
+        ])
+    );
+    match read(b"a FETCH 1 BODY.PEEK[1.2.TEXT]<5.6>", false) {
+        Ok(Command::Fetch { items, .. }) => assert_eq!(
+            items,
+            [FetchItem::Section(Section {
+                part: vec![1, 2],
+                text: SectionText::Text,
+                partial: Some((5, 6)),
+                peek: true,
+                label: SectionLabel::Body,
+            })]
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn append_heads() {
+    let head = |line: &str| {
+        let mut fragmenter = Fragmenter::new(Limits {
+            max_line: 1000,
+            max_literal: 100,
+            max_literals_total: 400,
+            max_append: 1000,
+        });
+        fragmenter.feed(line.as_bytes());
+        loop {
+            match fragmenter.next() {
+                Event::Append { head, .. } => return Some(*head),
+                Event::LiteralRequested { .. } => fragmenter.continue_literal(),
+                Event::NeedInput | Event::Command(_) | Event::Error { .. } => return None,
+                _ => {}
+            }
+        }
+    };
+    let append = |mailbox: &str, flags, date| {
+        Some(Append {
+            mailbox: mailbox.into(),
+            flags,
+            date,
+            size: 310,
+        })
+    };
+    let seen = vec![Flag::System(SystemFlags::SEEN)];
+    assert_eq!(
+        head("A003 APPEND saved-messages (\\Seen) {310}\r\n"),
+        append("saved-messages", seen, None)
+    );
+    assert_eq!(
+        head("A APPEND \"a b\" \" 7-Feb-1994 21:52:25 -0800\" {310+}\r\n"),
+        append("a b", vec![], Some((760_686_745_000, -480)))
+    );
+    assert_eq!(
+        head("A APPEND {3+}\r\nbox {310}\r\n"),
+        append("box", vec![], None)
+    );
+    for bad in [
+        "a APPEND x (\\Bad) {5}\r\n",
+        "a APPEND x \"1-Foo-1994 21:52:25 -0800\" {5}\r\n",
+        "a APPEND {5}\r\n",
+    ] {
+        assert_eq!(head(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn the_rest_is_refused_with_a_reason() {
+    let deep = format!("a SEARCH {}ALL{}", "(".repeat(40), ")".repeat(40));
+    for line in [
+        "",
+        "a",
+        "a ",
+        "* NOOP",
+        "a+ NOOP",
+        "a NOOP ",
+        "a XYZZY",
+        "a SELECT",
+        "a SELECT a b",
+        "a LOGIN x",
+        "a LOGIN \"x y",
+        "a LOGIN \"\\x\" y",
+        "a FETCH 0 FLAGS",
+        "a FETCH 4294967296 FLAGS",
+        "a FETCH 1: FLAGS",
+        "a FETCH 1 ()",
+        "a FETCH 1 NONSENSE",
+        "a FETCH 1 BODY[0]",
+        "a FETCH 1 BODY[1.]",
+        "a FETCH 1 BODY[MIME]",
+        "a FETCH 1 BODY[]<0.0>",
+        "a FETCH 1 BODY[]<1>",
+        "a FETCH 1 (FLAGS",
+        "a FETCH 1 FLAGS UID",
+        "a FETCH 1 BODY[HEADER.FIELDS ()]",
+        "a STORE 1 FLAGZ (\\Seen)",
+        "a STORE 1 +FLAGS (\\Recent)",
+        "a STORE 1 FLAGS \\",
+        "a UID NOOP",
+        "a UID LOGIN x y",
+        "a SEARCH",
+        "a SEARCH BOGUS",
+        "a SEARCH NOT",
+        "a SEARCH ()",
+        "a SEARCH SINCE 31-Feb-2020",
+        "a SEARCH SINCE 1-1-2020",
+        "a SEARCH LARGER -1",
+        "a SEARCH KEYWORD \\Seen",
+        "a SEARCH OLDER 0",
+        "a STATUS x ()",
+        "a STATUS x (BOGUS)",
+        "a LIST (RECURSIVEMATCH) \"\" *",
+        "a LIST (BOGUS) \"\" *",
+        "a LIST \"\" * RETURN (BOGUS)",
+        "a CREATE x (FOO (\\Sent))",
+        "a ENABLE",
+        "a DELETE a&b",
+        "a ID (\"x\")",
+        &deep,
+    ] {
+        let error = read(line.as_bytes(), false).expect_err(line);
+        assert!(!error.text.is_empty() && !error.bad_charset, "{line}");
+    }
+    let error = read(b"a7 SEARCH CHARSET KOI8-R TEXT x", false).expect_err("charset");
+    assert_eq!(
+        (error.tag.as_deref(), error.bad_charset),
+        (Some("a7"), true)
+    );
+    let many = format!("a SEARCH {}", "SEEN ".repeat(1001).trim_end());
+    assert!(read(many.as_bytes(), false).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        crate::imap::fuzz_parser(&bytes);
+        crate::imap::fuzz_session(&bytes);
+    }
+
+    #[test]
+    fn words_in_any_order_are_answered(words in prop::collection::vec(prop::sample::select(vec![
+        "a", "UID", "SEARCH", "FETCH", "(", ")", "BODY[", "]", "1:*", "\"x\"", "{2+}\r\nhi", "NOT", "OR", "\r\n",
+        "LIST", "RETURN", "(STATUS (", "$", "APPEND", "\\Seen", "<0.1>", "HEADER.FIELDS",
+    ]), 0..30)) {
+        crate::imap::fuzz_parser(format!("{}\r\n", words.join(" ")).as_bytes());
+    }
+}
