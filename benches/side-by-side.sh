@@ -14,6 +14,7 @@ POSTHORN=${POSTHORN:-target/release/posthorn}
 ROUNDS=${ROUNDS:-1} MESSAGES=${MESSAGES:-5000} IDLE=${IDLE:-1000 5000}
 BASE=${BASE:-12000}
 work=$(mktemp -d)
+chmod 755 "$work" # the peer's users must get in
 pid=
 cleanup() {
     if [ -n "$pid" ]; then kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; fi

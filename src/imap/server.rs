@@ -46,8 +46,6 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     let mut listening = Vec::new();
     for (addresses, implicit_tls) in [(&imap.listen, false), (&imap.listen_tls, true)] {
         for address in addresses {
-            let spool = config.data_dir.join("spool");
-            std::fs::create_dir_all(&spool).map_err(|error| (*address, error))?;
             let options = ListenOptions {
                 service: "imap",
                 implicit_tls,

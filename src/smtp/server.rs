@@ -57,7 +57,6 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     let mut listening = Vec::new();
     for (addresses, role, implicit_tls) in kinds {
         for address in addresses {
-            std::fs::create_dir_all(&spool).map_err(|error| (*address, error))?;
             let options = ListenOptions {
                 service: if role == Role::Mx {
                     "smtp"
