@@ -5,7 +5,6 @@
 //! While a connection idles it holds its session state, its TLS state and nothing else: it
 //! waits for the socket without a buffer, and output is written and let go.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,12 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::exec::sync::Telling;
-use super::exec::{Exec, Gone, Incoming, Out};
+use super::exec::{Exec, Gone, Out};
 use super::session::{Output, Session, Settings};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
-use crate::store::{Account, Store};
+use crate::store::{Account, Spool, Store};
 use crate::telemetry::{ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
@@ -81,7 +80,7 @@ struct Connection {
     stream: Option<Stream>,
     session: Session,
     exec: Option<Box<Exec>>,
-    incoming: Option<Box<Incoming>>,
+    incoming: Option<Box<Spool>>,
     state: ImapState,
 }
 
@@ -264,19 +263,22 @@ impl Connection {
             (Output::AppendBegin(head), Some(exec)) => match exec.refuse_append(&head) {
                 Some(answer) => self.session.append_refused(Instant::now(), &answer),
                 None => {
-                    self.incoming = Some(Box::default());
+                    let spool = exec.store.spool(self.config.imap.spool_bytes);
+                    self.incoming = Some(Box::new(spool));
                     self.session.append_accepted(Instant::now());
                 }
             },
             (Output::AppendData(bytes), _) => {
-                let dir: PathBuf = self.config.data_dir.join("spool");
                 if let Some(incoming) = &mut self.incoming {
-                    incoming.push(&bytes, self.config.imap.spool_bytes, &dir);
+                    incoming.push(&bytes);
                 }
             }
             (Output::AppendAbort, _) => self.incoming = None,
             (Output::AppendEnd { tag, head }, Some(exec)) => {
-                let message = self.incoming.take().unwrap_or_default();
+                // The machine ends only what it began.
+                let Some(message) = self.incoming.take() else {
+                    return Ok(Some(ImapEnd::Gone));
+                };
                 exec.append(&tag, *head, *message, &mut out).await?;
                 let selected = exec.selected.is_some();
                 self.session.done_executing(Instant::now(), selected);

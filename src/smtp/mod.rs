@@ -1,14 +1,13 @@
 //! SMTP in: MX and submission (RFC 5321, RFC 6409 and extensions).
 //!
 //! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `parser`,
-//! `reply`, `data`, `session`; `server` owns sockets, `spool` files.
+//! `reply`, `data`, `session`; `server` owns the sockets.
 
 mod data;
 mod parser;
 mod reply;
 mod server;
 mod session;
-mod spool;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 //! May import: store, auth, net, config, mail, telemetry, types.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::parser::{Target, safe_name};
 use super::reply::{Reply, store_error};
 use super::session::{Answer, Envelope, Output, Role, Session, Settings, Work};
-use super::spool::Spool;
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::mail::trace;
 use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
-use crate::store::{Recipient, Resolution, Store};
+use crate::store::{Recipient, Resolution, Spool, Store};
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address};
 
@@ -47,7 +45,6 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 /// address.
 pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr, std::io::Error)> {
     let config = context.config.load();
-    let spool = config.data_dir.join("spool");
     let smtp = &config.smtp;
     let kinds = [
         (&smtp.listen, Role::Mx, false),
@@ -70,7 +67,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
                 handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
                 busy_line: b"421 4.7.0 Too many connections, try again later\r\n",
             };
-            let (own, spool) = (context.clone(), spool.clone());
+            let own = context.clone();
             let started = listen(
                 *address,
                 options,
@@ -78,9 +75,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
                 context.telemetry.clone(),
                 context.stop.clone(),
                 move |stream, peer, stop| {
-                    Box::pin(
-                        Connection::new(own.clone(), role, peer, spool.clone(), stream, stop).run(),
-                    )
+                    Box::pin(Connection::new(own.clone(), role, peer, stream, stop).run())
                 },
             );
             listening.push(started.map_err(|error| (*address, error))?);
@@ -105,7 +100,6 @@ impl Connection {
         context: Context,
         role: Role,
         peer: Peer,
-        spool: PathBuf,
         stream: Stream,
         stop: CancellationToken,
     ) -> Self {
@@ -121,7 +115,7 @@ impl Connection {
         };
         Self {
             session: Session::new(settings, Instant::now()),
-            spool: Spool::new(spool, config.smtp.spool_bytes),
+            spool: context.store.spool(config.smtp.spool_bytes),
             context,
             config,
             role,

@@ -12,6 +12,7 @@ use super::log::LogError;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
+use super::spool::{self, Spool};
 use super::state::Tx;
 use crate::types::{BlobId, Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
 
@@ -154,6 +155,11 @@ impl Tx {
 }
 
 impl Store {
+    /// For a message that comes in; up to `limit` bytes of it stay in memory.
+    pub fn spool(&self, limit: usize) -> Spool {
+        Spool::new(spool::directory(&self.shared().options.dir), limit)
+    }
+
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {

@@ -30,6 +30,7 @@ mod prepared;
 mod recovery;
 mod shared;
 mod snapshot;
+mod spool;
 mod state;
 
 #[cfg(test)]
@@ -44,3 +45,4 @@ pub use log::fuzz_frame;
 pub use model::*;
 pub use prepared::Prepared;
 pub use snapshot::{Diff, Mailbox, Message, Snapshot};
+pub use spool::Spool;

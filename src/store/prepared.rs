@@ -2,12 +2,12 @@
 //!
 //! May import: mail, types.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::error::StoreError;
 use super::log::{BlobData, BlobPlace, BlobStore, LARGE_BLOB};
@@ -16,13 +16,12 @@ use crate::types::BlobId;
 
 /// Summaries above this are not kept: the message describes itself when it is asked for.
 const MAX_SUMMARY: usize = 3072;
-/// Large messages that may be in memory at the same time while they are parsed.
-const LARGE_AT_ONCE: usize = 2;
 
 pub(super) enum Body {
     Small(Arc<BlobData>),
-    /// A spooled message whose body goes to a file of its own.
-    Large(Arc<Mutex<std::fs::File>>),
+    /// A spooled message whose body goes to a file of its own: its beginning, and a file that
+    /// holds the rest.
+    Large(Arc<Mutex<(Vec<u8>, std::fs::File)>>),
 }
 
 /// A message body ready to be committed. Cheap to clone: several recipients share it.
@@ -61,27 +60,36 @@ impl Prepared {
         }
     }
 
-    /// From a spool file that holds the message from offset 0 to `len`. Blocking.
-    pub fn from_spool(mut file: std::fs::File, len: u64) -> Result<Self, StoreError> {
-        let _place = Places::take();
+    /// From its beginning and a file that holds the other `len` bytes. Blocking, and all of the
+    /// message is in memory meanwhile: the caller limits how many there are.
+    pub(super) fn from_spool(
+        head: Vec<u8>,
+        mut file: std::fs::File,
+        len: u64,
+    ) -> Result<Self, StoreError> {
         let broken = |error: std::io::Error| StoreError::Write(format!("spool file: {error}"));
-        file.seek(SeekFrom::Start(0)).map_err(broken)?;
-        let mut raw = Vec::with_capacity(len as usize);
+        let head_len = head.len();
+        let raw_len = head_len as u64 + len;
+        let mut raw = head;
+        raw.reserve_exact(len as usize);
         (&mut file)
             .take(len)
             .read_to_end(&mut raw)
             .map_err(broken)?;
-        if raw.len() as u64 != len {
+        if raw.len() as u64 != raw_len {
             return Err(StoreError::Write("the spool file is too short".into()));
         }
-        if len <= LARGE_BLOB {
+        if raw_len <= LARGE_BLOB {
             return Ok(Self::from_bytes(raw.into()));
         }
+        let summary = summary_of(&raw);
+        raw.truncate(head_len);
+        raw.shrink_to_fit();
         Ok(Self {
             id: new_id(),
-            raw_len: len,
-            summary: summary_of(&raw),
-            body: Arc::new(Body::Large(Arc::new(Mutex::new(file)))),
+            raw_len,
+            summary,
+            body: Arc::new(Body::Large(Arc::new(Mutex::new((raw, file))))),
         })
     }
 
@@ -102,10 +110,11 @@ impl Prepared {
             }
             Body::Small(data) => Ok(Settled::Inline(data.clone())),
             Body::Large(file) => {
-                let mut file = file.lock();
-                file.seek(SeekFrom::Start(0))
+                let (head, file) = &mut *file.lock();
+                file.rewind()
                     .map_err(|error| StoreError::Write(format!("spool file: {error}")))?;
-                let place = blobs.put_large_from(self.id, &mut *file, self.raw_len);
+                let mut raw = head.chain(file);
+                let place = blobs.put_large_from(self.id, &mut raw, self.raw_len);
                 Ok(Settled::Placed(place.map_err(failed)?))
             }
         }
@@ -129,29 +138,5 @@ impl Settled {
             Self::Inline(data) => data.stored_len() as usize,
             Self::Placed(_) => 0,
         }
-    }
-}
-
-/// A place among those who hold a large message in memory.
-struct Places;
-
-static TAKEN: Mutex<usize> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
-
-impl Places {
-    fn take() -> Self {
-        let mut taken = TAKEN.lock();
-        while *taken >= LARGE_AT_ONCE {
-            FREED.wait(&mut taken);
-        }
-        *taken += 1;
-        Self
-    }
-}
-
-impl Drop for Places {
-    fn drop(&mut self) {
-        *TAKEN.lock() -= 1;
-        FREED.notify_one();
     }
 }

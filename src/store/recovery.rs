@@ -40,13 +40,16 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError + '_ {
     }
 }
 
-/// Takes the store's lock; it lasts as long as the file is open.
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let made = std::fs::DirBuilder::new()
+fn private_dir(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(dir);
-    made.map_err(io(dir))?;
+        .create(dir)
+}
+
+/// Takes the store's lock; it lasts as long as the file is open.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    private_dir(dir).map_err(io(dir))?;
     let path = dir.join("lock");
     let mut file = File::options()
         .read(true)
@@ -77,6 +80,8 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recovered, OpenError> {
     let dir = options.dir.clone();
     let lock = lock(&dir)?;
+    let spool = super::spool::directory(&dir);
+    private_dir(&spool).map_err(io(&spool))?;
     let mut store_id = [0; 16];
     SystemRandom::new()
         .fill(&mut store_id)

@@ -431,11 +431,11 @@ fn a_second_server_is_refused_and_a_large_body_is_read_in_part() {
         n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         raw.extend_from_slice(&n.to_le_bytes());
     }
-    let mut file = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut file, &raw).unwrap();
     run(async {
         let [a, _] = accounts(&store).await;
-        let large = Prepared::from_spool(file, raw.len() as u64).unwrap();
+        let mut spool = store.spool(10_000);
+        raw.chunks(7000).skip(1).for_each(|piece| spool.push(piece));
+        let large = spool.finish(raw[..7000].to_vec()).await.unwrap();
         store
             .deliver(large, UnixMillis(1), vec![to(a)])
             .await

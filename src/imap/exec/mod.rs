@@ -26,8 +26,6 @@ use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
 use crate::types::UidSet;
 
-pub use append::Incoming;
-
 /// The client is gone, or does not read.
 #[derive(Debug)]
 pub struct Gone {

@@ -1,0 +1,114 @@
+//! Where a message is while it comes in: memory up to a size, then an unlinked file.
+//!
+//! May import: mail, types.
+//!
+//! Invariant: whatever its size, a message that comes in holds no more memory than the limit;
+//! only while it is parsed is a large one in memory whole, and then few at a time.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use tokio::sync::Semaphore;
+
+use super::error::StoreError;
+use super::prepared::Prepared;
+
+/// Messages up to this are parsed and compressed where they are; larger ones on a thread of
+/// their own.
+const INLINE: usize = 64 * 1024;
+
+/// Spooled messages that may be in memory at the same time while they are parsed.
+static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// A message that comes in, piece by piece.
+pub struct Spool {
+    dir: PathBuf,
+    limit: usize,
+    memory: Vec<u8>,
+    file: Option<(File, u64)>,
+    failed: Option<io::Error>,
+}
+
+/// Where the store whose data lies in `data` has its spool files.
+pub(super) fn directory(data: &Path) -> PathBuf {
+    data.join("spool")
+}
+
+impl Spool {
+    /// Keeps up to `limit` bytes in memory, and the rest in a file without a name in `dir`.
+    pub(super) fn new(dir: PathBuf, limit: usize) -> Self {
+        Self {
+            dir,
+            limit,
+            memory: Vec::new(),
+            file: None,
+            failed: None,
+        }
+    }
+
+    /// Keeps bytes. A failure is remembered and told by `finish`.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.file.is_none() && self.memory.len() + bytes.len() <= self.limit {
+            self.memory.extend_from_slice(bytes);
+            return;
+        }
+        if let Err(error) = self.push_file(bytes) {
+            self.failed = Some(error);
+        }
+    }
+
+    fn push_file(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (file, len) = match &mut self.file {
+            Some(open) => open,
+            // What is in memory stays there: it is the message's beginning, which `head` shows.
+            None => self.file.insert((tempfile::tempfile_in(&self.dir)?, 0)),
+        };
+        file.write_all(bytes)?;
+        *len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The first bytes: all of the message, or as much as is in memory.
+    pub fn head(&self) -> &[u8] {
+        &self.memory
+    }
+
+    /// Forgets the message, and is ready for the next one.
+    pub fn clear(&mut self) {
+        self.memory = Vec::new();
+        self.file = None;
+        self.failed = None;
+    }
+
+    /// The message with `lines` in front, ready for the store. The spool is empty afterwards.
+    pub async fn finish(&mut self, lines: Vec<u8>) -> Result<Prepared, StoreError> {
+        let (memory, file) = (std::mem::take(&mut self.memory), self.file.take());
+        if let Some(error) = self.failed.take() {
+            return Err(match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull,
+                _ => StoreError::Write(format!("spool file: {error}")),
+            });
+        }
+        let mut head = lines;
+        head.extend_from_slice(&memory);
+        drop(memory);
+        let Some((mut file, len)) = file else {
+            if head.len() <= INLINE {
+                return Ok(Prepared::from_bytes(head.into()));
+            }
+            let made = tokio::task::spawn_blocking(move || Prepared::from_bytes(head.into()));
+            return made.await.map_err(|_| StoreError::Closed);
+        };
+        let _place = LARGE_AT_ONCE.acquire().await;
+        let made = tokio::task::spawn_blocking(move || {
+            file.rewind()
+                .map_err(|error| StoreError::Write(format!("spool file: {error}")))?;
+            Prepared::from_spool(head, file, len)
+        });
+        made.await.map_err(|_| StoreError::Closed)?
+    }
+}
