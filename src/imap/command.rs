@@ -223,6 +223,13 @@ pub enum FetchItem {
     Body,
     BodyStructure,
     Section(Section),
+    /// `BINARY[part]<offset.length>`: the part's content, decoded.
+    Binary {
+        part: Vec<u32>,
+        partial: Option<(u64, u64)>,
+        peek: bool,
+    },
+    BinarySize(Vec<u32>),
     ModSeq,
 }
 

@@ -82,6 +82,15 @@ pub fn internal_date(out: &mut Vec<u8>, millis: u64, zone_minutes: i16) {
     );
 }
 
+/// `BINARY[1.2]<0>`, `BINARY.SIZE[1.2]`.
+pub fn binary_label(out: &mut Vec<u8>, name: &str, part: &[u32], partial: Option<(u64, u64)>) {
+    let part: Vec<String> = part.iter().map(u32::to_string).collect();
+    out.extend_from_slice(format!("{name}[{}]", part.join(".")).as_bytes());
+    if let Some((from, _)) = partial {
+        out.extend_from_slice(format!("<{from}>").as_bytes());
+    }
+}
+
 /// `BODY[1.HEADER.FIELDS (A "B c")]<0>`.
 pub fn section_label(out: &mut Vec<u8>, section: &Section) {
     let fixed: &[u8] = match section.label {

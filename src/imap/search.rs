@@ -90,6 +90,11 @@ impl Program {
     pub fn matches(&self, message: &dyn Candidate, now: u64) -> bool {
         self.root.matches(message, now)
     }
+
+    /// More than flags and records are looked at.
+    pub fn reads_messages(&self) -> bool {
+        self.root.cost() >= 2
+    }
 }
 
 struct Compiler<'a> {

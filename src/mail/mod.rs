@@ -28,6 +28,7 @@ pub use section::{SectionRef, header_section};
 pub use structure::{Kind, Node, Structure};
 pub use summary::{Summary, Traits, summarize};
 pub use text::{SearchScope, fold, header_contains, search_text};
+pub use transfer::decode;
 pub use wire::{body_structure_wire, body_wire, envelope_wire};
 pub use words::decode_words;
 

@@ -3,15 +3,14 @@
 //! Works through the set in windows: records of one window are read together, bodies one by
 //! one, and what is written leaves in pieces.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::Arc;
 
 use super::sync::put_flags;
+use super::text::{Found, Message as Text};
 use super::{Answer, Exec, Gone, Out, Refusal};
-use crate::imap::command::{FetchItem, Section, SectionText, SequenceSet};
+use crate::imap::command::{FetchItem, Section, SequenceSet};
 use crate::imap::encode;
-use crate::mail::{self, SectionRef, Structure};
 use crate::store::{FlagAction, Message, MessageRecord, Snapshot, StoreError};
 use crate::types::{Flag, MailboxKey, SystemFlags, UidSet};
 
@@ -22,8 +21,6 @@ const WINDOW: usize = 128;
 #[derive(Clone, Copy, Default)]
 struct Needs {
     record: bool,
-    /// The text, also where there is a summary.
-    raw: bool,
     /// Sets \Seen.
     seen: bool,
 }
@@ -34,20 +31,27 @@ impl Needs {
         for item in items {
             match item {
                 FetchItem::Flags | FetchItem::Uid | FetchItem::ModSeq => {}
-                FetchItem::Section(section) => {
-                    needs.raw = true;
-                    needs.seen |= !section.peek;
+                FetchItem::Section(Section { peek, .. }) | FetchItem::Binary { peek, .. } => {
+                    needs.record = true;
+                    needs.seen |= !peek;
                 }
-                FetchItem::Body => needs.raw = true,
                 FetchItem::Envelope
+                | FetchItem::Body
                 | FetchItem::BodyStructure
+                | FetchItem::BinarySize(_)
                 | FetchItem::InternalDate
                 | FetchItem::Rfc822Size => needs.record = true,
             }
         }
-        needs.record |= needs.raw;
         needs
     }
+}
+
+/// What kept some messages from being answered in full.
+#[derive(Default)]
+struct Trouble {
+    gone: bool,
+    unknown_encoding: bool,
 }
 
 impl Exec {
@@ -75,7 +79,7 @@ impl Exec {
         };
         let current = self.selected()?.current();
         let mut window: Vec<(u32, Message)> = Vec::with_capacity(WINDOW);
-        let mut gone = false;
+        let mut trouble = Trouble::default();
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
         loop {
             window.clear();
@@ -83,9 +87,17 @@ impl Exec {
             if window.is_empty() {
                 break;
             }
-            gone |= self
-                .window(key, &window, &items, needs, &current, &marked, out)
-                .await?;
+            self.window(
+                key,
+                &window,
+                &items,
+                needs,
+                &current,
+                &marked,
+                &mut trouble,
+                out,
+            )
+            .await?;
             tokio::task::yield_now().await;
         }
         if !marked.is_empty()
@@ -93,7 +105,13 @@ impl Exec {
         {
             selected.absorb(&marked, &mut out.buf);
         }
-        if gone {
+        if trouble.unknown_encoding {
+            // RFC 9051, 7.1
+            return Err(Refusal::No(
+                "[UNKNOWN-CTE] A part is in an unknown encoding".into(),
+            ));
+        }
+        if trouble.gone {
             return Err(Refusal::No(
                 "[EXPUNGEISSUED] Some messages were expunged".into(),
             ));
@@ -118,7 +136,6 @@ impl Exec {
         Ok(unseen)
     }
 
-    /// True where a message was gone.
     #[allow(clippy::too_many_arguments)]
     async fn window(
         &self,
@@ -128,9 +145,9 @@ impl Exec {
         needs: Needs,
         current: &Arc<Snapshot>,
         marked: &UidSet,
+        trouble: &mut Trouble,
         out: &mut Out<'_>,
-    ) -> Result<bool, Refusal> {
-        let mut gone = false;
+    ) -> Result<(), Refusal> {
         let mut records: Vec<(u32, MessageRecord)> = Vec::new();
         if let (true, Some((_, first)), Some((_, last))) =
             (needs.record, window.first(), window.last())
@@ -157,7 +174,7 @@ impl Exec {
                 Err(_) => None,
             };
             if now.is_none() || (needs.record && record.is_none()) {
-                gone = true;
+                trouble.gone = true;
                 continue;
             }
             let message = now.unwrap_or(*told);
@@ -168,9 +185,9 @@ impl Exec {
                 keywords: current.keywords(),
                 with_flags: marked.contains(told.uid.0),
             };
-            view.write(*seq, items, needs, out).await?;
+            trouble.unknown_encoding |= view.write(*seq, items, out).await?;
         }
-        Ok(gone)
+        Ok(())
     }
 }
 
@@ -183,45 +200,50 @@ struct View<'a> {
     with_flags: bool,
 }
 
-/// The whole message, as the client sees it.
-pub(super) fn whole(
-    store: &crate::store::Store,
-    record: &MessageRecord,
-) -> Result<bytes::Bytes, StoreError> {
-    let body = store.body(record.blob)?;
-    if record.prefix.is_empty() {
-        return Ok(body);
-    }
-    let mut raw = Vec::with_capacity(record.prefix.len() + body.len());
-    raw.extend_from_slice(&record.prefix);
-    raw.extend_from_slice(&body);
-    Ok(raw.into())
-}
-
 impl View<'_> {
-    async fn write(
-        &self,
-        seq: u32,
-        items: &[FetchItem],
-        needs: Needs,
-        out: &mut Out<'_>,
-    ) -> Result<(), Gone> {
-        // A damaged body is shown as such: its texts are NIL, and the rest is answered.
-        let raw = match self.record {
-            Some(record) if needs.raw || record.summary.is_none() => {
-                whole(&self.exec.store, record).ok()
+    /// True where a part's encoding is unknown.
+    async fn write(&self, seq: u32, items: &[FetchItem], out: &mut Out<'_>) -> Result<bool, Gone> {
+        let message = self.record.map(|record| Text {
+            store: &self.exec.store,
+            record,
+        });
+        let texts = match message {
+            Some(message) if items.iter().any(|item| self.needs_text(item)) => {
+                Some(message.texts(items).await)
             }
             _ => None,
         };
-        let mut structure = None;
         let _ = write!(out.buf, "* {seq} FETCH (");
-        let mut flags_written = false;
+        let (mut flags_written, mut unknown) = (false, false);
         for (n, item) in items.iter().enumerate() {
             if n > 0 {
                 out.buf.push(b' ');
             }
             flags_written |= *item == FetchItem::Flags;
-            self.item(item, raw.as_deref(), &mut structure, &mut out.buf);
+            let found = texts.as_ref().and_then(|t| Some((t, t.found.get(n)?)));
+            let (partial, binary) = match item {
+                FetchItem::Section(section) => {
+                    encode::section_label(&mut out.buf, section);
+                    (section.partial, false)
+                }
+                FetchItem::Binary { part, partial, .. } => {
+                    encode::binary_label(&mut out.buf, "BINARY", part, *partial);
+                    (*partial, true)
+                }
+                _ => {
+                    unknown |= self.item(item, found.map(|(_, found)| found), &mut out.buf);
+                    out.piece().await?;
+                    continue;
+                }
+            };
+            out.buf.push(b' ');
+            match found {
+                Some((texts, found)) => {
+                    unknown |= matches!(found, Found::UnknownEncoding);
+                    texts.write(message, found, partial, binary, out).await?;
+                }
+                None => out.buf.extend_from_slice(b"NIL"),
+            }
             out.piece().await?;
         }
         if self.with_flags && !flags_written {
@@ -229,7 +251,22 @@ impl View<'_> {
             self.flags(&mut out.buf);
         }
         out.line(")");
-        out.piece().await
+        out.piece().await?;
+        Ok(unknown)
+    }
+
+    /// The bytes of the message, not only its record.
+    fn needs_text(&self, item: &FetchItem) -> bool {
+        match item {
+            FetchItem::Section(_)
+            | FetchItem::Binary { .. }
+            | FetchItem::BinarySize(_)
+            | FetchItem::Body => true,
+            FetchItem::Envelope | FetchItem::BodyStructure => {
+                self.record.is_some_and(|record| record.summary.is_none())
+            }
+            _ => false,
+        }
     }
 
     fn flags(&self, out: &mut Vec<u8>) {
@@ -239,14 +276,13 @@ impl View<'_> {
         put_flags(out, self.message.flags, self.keywords, recent);
     }
 
-    fn item(
-        &self,
-        item: &FetchItem,
-        raw: Option<&[u8]>,
-        structure: &mut Option<Structure>,
-        out: &mut Vec<u8>,
-    ) {
+    /// Items that are no text; true where a part's encoding is unknown.
+    fn item(&self, item: &FetchItem, found: Option<&Found>, out: &mut Vec<u8>) -> bool {
         let summary = self.record.and_then(|r| r.summary.as_deref());
+        let wire = match found {
+            Some(Found::Bytes(wire)) => wire.as_slice(),
+            _ => b"NIL",
+        };
         match item {
             FetchItem::Uid => {
                 let _ = write!(out, "UID {}", self.message.uid);
@@ -266,70 +302,28 @@ impl View<'_> {
             }
             FetchItem::Envelope => {
                 out.extend_from_slice(b"ENVELOPE ");
-                match summary {
-                    Some(summary) => out.extend_from_slice(&summary.envelope),
-                    None => out.extend_from_slice(&mail::envelope_wire(raw.unwrap_or_default())),
-                }
+                out.extend_from_slice(summary.map_or(wire, |s| &s.envelope));
             }
             FetchItem::BodyStructure => {
                 out.extend_from_slice(b"BODYSTRUCTURE ");
-                match summary {
-                    Some(summary) => out.extend_from_slice(&summary.body_structure),
-                    None => {
-                        out.extend_from_slice(&mail::body_structure_wire(raw.unwrap_or_default()));
-                    }
-                }
+                out.extend_from_slice(summary.map_or(wire, |s| &s.body_structure));
             }
             FetchItem::Body => {
                 out.extend_from_slice(b"BODY ");
-                out.extend_from_slice(&mail::body_wire(raw.unwrap_or_default()));
+                out.extend_from_slice(wire);
             }
-            FetchItem::Section(section) => write_section(section, raw, structure, out),
+            FetchItem::BinarySize(part) => {
+                encode::binary_label(out, "BINARY.SIZE", part, None);
+                let size = match found {
+                    Some(Found::Size(size)) => *size,
+                    _ => 0,
+                };
+                let _ = write!(out, " {size}");
+                return matches!(found, Some(Found::UnknownEncoding));
+            }
+            // Written by `write`.
+            FetchItem::Section(_) | FetchItem::Binary { .. } => {}
         }
+        false
     }
-}
-
-fn write_section(
-    section: &Section,
-    raw: Option<&[u8]>,
-    structure: &mut Option<Structure>,
-    out: &mut Vec<u8>,
-) {
-    encode::section_label(out, section);
-    out.push(b' ');
-    let text = raw.and_then(|raw| section_text(section, raw, structure));
-    let Some(text) = text else {
-        out.extend_from_slice(b"NIL");
-        return;
-    };
-    let text: &[u8] = match section.partial {
-        None => &text,
-        Some((from, length)) => {
-            let from = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            &text[from..from.saturating_add(length).min(text.len())]
-        }
-    };
-    encode::literal(out, text);
-}
-
-fn section_text<'a>(
-    section: &Section,
-    raw: &'a [u8],
-    structure: &mut Option<Structure>,
-) -> Option<Cow<'a, [u8]>> {
-    let text = match &section.text {
-        SectionText::Whole => SectionRef::Whole,
-        SectionText::Header => SectionRef::Header,
-        SectionText::Text => SectionRef::Text,
-        SectionText::Mime => SectionRef::Mime,
-        SectionText::HeaderFields(names) => SectionRef::HeaderFields(names.clone()),
-        SectionText::HeaderFieldsNot(names) => SectionRef::HeaderFieldsNot(names.clone()),
-    };
-    if section.part.is_empty() {
-        return mail::header_section(raw, &text);
-    }
-    structure
-        .get_or_insert_with(|| Structure::parse(raw))
-        .section(raw, &section.part, &text)
 }

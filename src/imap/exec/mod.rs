@@ -13,6 +13,7 @@ mod mailboxes;
 mod messages;
 mod search;
 pub mod sync;
+mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,20 +53,19 @@ impl<'a> Out<'a> {
     }
 
     pub async fn flush(&mut self) -> Result<(), Gone> {
-        if self.buf.is_empty() {
+        let written = send(self.stream, &self.buf, self.patience).await;
+        self.buf.clear();
+        written
+    }
+
+    /// A text that may be long: it is not copied.
+    async fn put(&mut self, text: &[u8]) -> Result<(), Gone> {
+        if self.buf.len() + text.len() < PIECE {
+            self.buf.extend_from_slice(text);
             return Ok(());
         }
-        let write = async {
-            self.stream.write_all(&self.buf).await?;
-            self.stream.flush().await
-        };
-        let written = tokio::time::timeout(self.patience, write).await;
-        self.buf.clear();
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Gone { stalled: false }),
-            Err(_) => Err(Gone { stalled: true }),
-        }
+        self.flush().await?;
+        send(self.stream, text, self.patience).await
     }
 
     /// Writes if there is much; lets others run.
@@ -80,6 +80,27 @@ impl<'a> Out<'a> {
         self.buf.extend_from_slice(text.as_bytes());
         self.buf.extend_from_slice(b"\r\n");
     }
+}
+
+/// Every piece has its own time: who reads slowly, but reads, is served.
+async fn send(stream: &mut Stream, bytes: &[u8], patience: Duration) -> Result<(), Gone> {
+    for piece in bytes.chunks(PIECE) {
+        let write = async {
+            stream.write_all(piece).await?;
+            stream.flush().await
+        };
+        match tokio::time::timeout(patience, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Gone { stalled: false }),
+            Err(_) => return Err(Gone { stalled: true }),
+        }
+    }
+    Ok(())
+}
+
+/// Reads and decodes that may take long: what else this thread had to do goes on elsewhere.
+fn aside<R>(work: impl FnOnce() -> R) -> R {
+    tokio::task::block_in_place(work)
 }
 
 /// The tagged answer, without its tag.

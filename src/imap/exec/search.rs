@@ -2,18 +2,19 @@
 
 use std::cell::OnceCell;
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
-use super::fetch::whole;
 use super::sync::Selected;
-use super::{Answer, Exec, Out, Refusal};
+use super::text::Message as Text;
+use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
 use crate::mail::{self, SearchScope};
 use crate::store::{Message, MessageRecord, Store};
 use crate::types::{Flags, UidSet};
 
-/// Messages looked at before others may run.
-const TURN: usize = 64;
+/// How long a search looks at messages before others may run.
+const TURN: Duration = Duration::from_millis(5);
 
 impl Exec {
     pub(super) async fn search(&mut self, search: &Search, out: &mut Out<'_>) -> Answer {
@@ -30,27 +31,37 @@ impl Exec {
         );
         let now = self.store.now().0;
         let mut found: Vec<(u32, u32)> = Vec::new();
-        for (n, (seq, told)) in numbering.iter().enumerate() {
-            if n % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
+        let selected = self.selected()?;
+        let mut all = numbering.iter();
+        let mut turn = || {
+            let began = Instant::now();
+            for (seq, told) in all.by_ref() {
+                // What is gone matches nothing (RFC 9051, 6.4.4 leaves it open).
+                let Some(message) = current.by_uid(told.uid) else {
+                    continue;
+                };
+                let candidate = Found {
+                    store: &self.store,
+                    selected,
+                    keywords: current.keywords(),
+                    seq,
+                    message,
+                    record: OnceCell::new(),
+                    raw: OnceCell::new(),
+                    top: OnceCell::new(),
+                };
+                if program.matches(&candidate, now) {
+                    found.push((seq, message.uid.0));
+                }
+                if began.elapsed() >= TURN {
+                    return true;
+                }
             }
-            // What is gone matches nothing (RFC 9051, 6.4.4 leaves it open).
-            let Some(message) = current.by_uid(told.uid) else {
-                continue;
-            };
-            let selected = self.selected()?;
-            let candidate = Found {
-                store: &self.store,
-                selected,
-                keywords: current.keywords(),
-                seq,
-                message,
-                record: OnceCell::new(),
-                raw: OnceCell::new(),
-            };
-            if program.matches(&candidate, now) {
-                found.push((seq, message.uid.0));
-            }
+            false
+        };
+        let heavy = program.reads_messages();
+        while if heavy { aside(&mut turn) } else { turn() } {
+            tokio::task::yield_now().await;
         }
         self.answer(search, &found, out)
     }
@@ -134,6 +145,7 @@ struct Found<'a> {
     message: Message,
     record: OnceCell<Option<MessageRecord>>,
     raw: OnceCell<Option<bytes::Bytes>>,
+    top: OnceCell<Option<bytes::Bytes>>,
 }
 
 impl Found<'_> {
@@ -147,12 +159,20 @@ impl Found<'_> {
         self.record.get_or_init(read).as_ref()
     }
 
+    fn text(&self) -> Option<Text<'_>> {
+        let store = self.store;
+        self.record().map(|record| Text { store, record })
+    }
+
     fn raw(&self) -> &[u8] {
-        let read = || {
-            self.record()
-                .and_then(|record| whole(self.store, record).ok())
-        };
+        let read = || self.text().and_then(|text| text.whole().ok());
         self.raw.get_or_init(read).as_deref().unwrap_or_default()
+    }
+
+    /// Enough of it to have the whole header.
+    fn top(&self) -> &[u8] {
+        let read = || self.text().and_then(|text| text.top().ok());
+        self.top.get_or_init(read).as_deref().unwrap_or_default()
     }
 }
 
@@ -180,13 +200,13 @@ impl Candidate for Found<'_> {
         self.record().map(|r| (r.internal_date.0, r.internal_zone))
     }
     fn sent_day(&self) -> Option<i32> {
-        mail::sent_date(self.raw()).map(|date| date.local_day())
+        mail::sent_date(self.top()).map(|date| date.local_day())
     }
     fn size(&self) -> Option<u64> {
         self.record().map(|r| r.size)
     }
     fn header_contains(&self, name: &str, needle: &str) -> bool {
-        mail::header_contains(self.raw(), name, needle)
+        mail::header_contains(self.top(), name, needle)
     }
     fn body_contains(&self, needle: &str) -> bool {
         mail::search_text(self.raw(), SearchScope::Body, needle)

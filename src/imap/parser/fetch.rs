@@ -54,12 +54,31 @@ fn item(c: &mut Cursor<'_>) -> Parsed<FetchItem> {
         b"BODY" if c.peek() == Some(b'[') => FetchItem::Section(section(c, false)?),
         b"BODY" => FetchItem::Body,
         b"BODY.PEEK" => FetchItem::Section(section(c, true)?),
+        b"BINARY" => binary(c, false)?,
+        b"BINARY.PEEK" => binary(c, true)?,
+        b"BINARY.SIZE" => {
+            c.expect(b'[')?;
+            let part = part_numbers(c)?;
+            c.expect(b']')?;
+            FetchItem::BinarySize(part)
+        }
         _ => return bad("Unknown FETCH item"),
     })
 }
 
-fn section(c: &mut Cursor<'_>, peek: bool) -> Parsed<Section> {
+fn binary(c: &mut Cursor<'_>, peek: bool) -> Parsed<FetchItem> {
     c.expect(b'[')?;
+    let part = part_numbers(c)?;
+    c.expect(b']')?;
+    Ok(FetchItem::Binary {
+        part,
+        partial: partial(c)?,
+        peek,
+    })
+}
+
+/// `1.2`, and the dot behind it where a word follows.
+fn part_numbers(c: &mut Cursor<'_>) -> Parsed<Vec<u32>> {
     let mut part = Vec::new();
     while c.peek().is_some_and(|b| b.is_ascii_digit()) {
         match c.number32()? {
@@ -76,23 +95,33 @@ fn section(c: &mut Cursor<'_>, peek: bool) -> Parsed<Section> {
             return bad("Something must follow the dot");
         }
     }
+    Ok(part)
+}
+
+fn partial(c: &mut Cursor<'_>) -> Parsed<Option<(u64, u64)>> {
+    if !c.eat(b'<') {
+        return Ok(None);
+    }
+    let from = c.number()?;
+    c.expect(b'.')?;
+    let length = c.number()?;
+    if length == 0 {
+        return bad("A partial length of 0");
+    }
+    c.expect(b'>')?;
+    Ok(Some((from, length)))
+}
+
+fn section(c: &mut Cursor<'_>, peek: bool) -> Parsed<Section> {
+    c.expect(b'[')?;
+    let part = part_numbers(c)?;
     let text = if c.peek() == Some(b']') {
         SectionText::Whole
     } else {
         section_text(c, !part.is_empty())?
     };
     c.expect(b']')?;
-    let mut partial = None;
-    if c.eat(b'<') {
-        let from = c.number()?;
-        c.expect(b'.')?;
-        let length = c.number()?;
-        if length == 0 {
-            return bad("A partial length of 0");
-        }
-        c.expect(b'>')?;
-        partial = Some((from, length));
-    }
+    let partial = partial(c)?;
     Ok(Section {
         part,
         text,
