@@ -6,18 +6,18 @@
 //! `poll`, in order. While work is under way nothing more is parsed. Replies to pipelined
 //! commands leave in one piece.
 
+mod login;
+mod transaction;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::data::{ChunkReader, DataReader, Faults};
-use super::parser::{Command, MailParameters, Target, parse};
-use super::reply::{Reply, auth_error};
 use crate::auth::AuthError;
-use crate::auth::sasl::{Exchange, Step};
-use crate::config::{BareLineEndings, SmtpConfig};
+use crate::auth::sasl::Exchange;
+use crate::config::SmtpConfig;
+use crate::smtp::data::{ChunkReader, DataReader};
+use crate::smtp::parser::{Command, MailParameters, Target, parse};
+use crate::smtp::reply::{Reply, auth_error};
 use crate::store::Resolution;
 use crate::types::{AccountId, Address, Secret};
 
@@ -476,10 +476,6 @@ impl Session {
         }
     }
 
-    fn may_login(&self) -> bool {
-        self.settings.role == Role::Submission && (self.settings.tls || self.settings.clear_login)
-    }
-
     fn hello(&mut self, name: String, esmtp: bool) {
         self.discard();
         self.reset();
@@ -522,314 +518,9 @@ impl Session {
         self.output.push_back(Output::StartTls);
     }
 
-    fn auth(&mut self, mechanism: &str, initial: Option<String>) {
-        if self.settings.role == Role::Mx {
-            return self.refuse(&Reply::new(502, "5.5.1", "Logins are for submission"));
-        }
-        if !self.may_login() {
-            return self.refuse(&Reply::new(
-                538,
-                "5.7.11",
-                "Encryption required: use STARTTLS",
-            ));
-        }
-        if self.account.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "Already authenticated"));
-        }
-        if self.helo.is_none() || self.transaction.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "Not now"));
-        }
-        let Some(mut exchange) = Exchange::start(mechanism) else {
-            return self.refuse(&Reply::new(
-                504,
-                "5.5.4",
-                "Unknown authentication mechanism",
-            ));
-        };
-        let initial = match initial.as_deref() {
-            None => None,
-            Some("=") => Some(Vec::new()),
-            Some(text) => match STANDARD.decode(text) {
-                Ok(bytes) => Some(bytes),
-                Err(_) => return self.refuse(&Reply::new(501, "5.5.2", "Not base64")),
-            },
-        };
-        let step = exchange.begin(initial.as_deref());
-        self.sasl_step(exchange, step);
-    }
-
-    fn sasl(&mut self, line: &[u8]) {
-        let Phase::Sasl(mut exchange) = std::mem::replace(&mut self.phase, Phase::Command) else {
-            return;
-        };
-        if line == b"*" {
-            return self.refuse(&Reply::new(501, "5.7.0", "Authentication cancelled"));
-        }
-        match STANDARD.decode(line) {
-            Ok(bytes) => {
-                let step = exchange.respond(&bytes);
-                self.sasl_step(exchange, step);
-            }
-            Err(_) => self.refuse(&Reply::new(501, "5.5.2", "Not base64")),
-        }
-    }
-
-    fn sasl_step(&mut self, exchange: Exchange, step: Step) {
-        match step {
-            Step::Challenge(text) => {
-                self.replies.extend_from_slice(b"334 ");
-                self.replies
-                    .extend_from_slice(STANDARD.encode(text).as_bytes());
-                self.replies.extend_from_slice(b"\r\n");
-                self.phase = Phase::Sasl(exchange);
-            }
-            Step::Check {
-                authzid,
-                login,
-                password,
-            } => {
-                self.work(
-                    Work::Login {
-                        authzid,
-                        login,
-                        password,
-                    },
-                    Waiting::Login,
-                );
-            }
-            Step::Malformed => self.refuse(&Reply::new(501, "5.5.2", "Malformed credentials")),
-        }
-    }
-
-    fn mail(&mut self, from: Option<Address>, parameters: MailParameters) {
-        let limits = &self.settings.limits;
-        if self.helo.is_none() {
-            return self.refuse(&Reply::new(503, "5.5.1", "EHLO first"));
-        }
-        if self.settings.role == Role::Submission && self.account.is_none() {
-            return self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
-        }
-        if self.transaction.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "Nested MAIL command"));
-        }
-        if parameters
-            .size
-            .is_some_and(|size| size > limits.max_message_bytes)
-        {
-            return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
-        }
-        if self.transactions >= limits.max_transactions {
-            return self.end(&Reply::new(
-                421,
-                "4.7.0",
-                "Too many messages in one session",
-            ));
-        }
-        let transaction = Transaction {
-            from,
-            parameters,
-            recipients: Vec::new(),
-        };
-        match (&transaction.from, self.account) {
-            (Some(from), Some(account)) => {
-                let from = from.clone();
-                let waiting = Waiting::Mail(Box::new(transaction));
-                self.work(Work::MaySend { account, from }, waiting);
-            }
-            _ => self.begin(transaction),
-        }
-    }
-
-    fn begin(&mut self, transaction: Transaction) {
-        self.transaction = Some(transaction);
-        self.transactions += 1;
-        self.reply(&Reply::new(250, "2.1.0", "Sender OK"));
-    }
-
-    fn rcpt(&mut self, target: Target) {
-        let Some(transaction) = &self.transaction else {
-            return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
-        };
-        if self.incoming.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "The message is coming already"));
-        }
-        if transaction.recipients.len() >= self.settings.limits.max_recipients {
-            return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
-        }
-        let given = match &target {
-            Target::Address(address) => {
-                if !address.is_ascii() && !transaction.parameters.smtp_utf8 {
-                    return self.refuse(&Reply::new(550, "5.6.7", "The address needs SMTPUTF8"));
-                }
-                address.to_string()
-            }
-            Target::Postmaster => "postmaster".to_owned(),
-        };
-        self.work(Work::Resolve(target), Waiting::Rcpt(given));
-    }
-
-    fn resolved(&mut self, given: String, resolution: Resolution) {
-        match (resolution, &mut self.transaction) {
-            (Resolution::Accounts(accounts), Some(transaction)) => {
-                transaction.recipients.push(Accepted { given, accounts });
-                self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
-            }
-            (Resolution::NoUser, _) => {
-                self.refuse(&Reply::new(550, "5.1.1", "No such user here"));
-            }
-            _ if self.account.is_some() => self.refuse(&Reply::new(
-                550,
-                "5.7.1",
-                "Delivery to other domains is not available on this server",
-            )),
-            _ => self.refuse(&Reply::new(550, "5.7.1", "Relaying denied")),
-        }
-    }
-
-    fn has_recipients(&self) -> bool {
-        self.transaction
-            .as_ref()
-            .is_some_and(|t| !t.recipients.is_empty())
-    }
-
-    fn repair(&self) -> bool {
-        self.settings.role == Role::Submission
-            || self.settings.limits.bare_line_endings == BareLineEndings::Repair
-    }
-
-    fn data(&mut self) {
-        if !self.has_recipients() || self.incoming.is_some() {
-            return self.refuse(&Reply::new(
-                503,
-                "5.5.1",
-                "No valid recipients, or BDAT began",
-            ));
-        }
-        self.incoming = Some(Incoming {
-            size: 0,
-            over: false,
-            chunks: None,
-        });
-        let reader = DataReader::new(self.settings.limits.max_data_line_bytes, self.repair());
-        self.phase = Phase::Data(Box::new(reader));
-        self.reply(&Reply::new(
-            354,
-            "",
-            "Send the message, end with <CRLF>.<CRLF>",
-        ));
-    }
-
-    fn bdat(&mut self, size: u64, last: bool) {
-        let refused = if self.has_recipients() {
-            None
-        } else {
-            Some(Reply::new(503, "5.5.1", "No valid recipients"))
-        };
-        // A chunk far over the limit is not worth reading to its end.
-        let most = self.settings.limits.max_message_bytes;
-        if size > most.saturating_mul(2) {
-            return self.end(&Reply::new(
-                421,
-                "4.3.4",
-                "Chunk too large, closing connection",
-            ));
-        }
-        if refused.is_none() && self.incoming.is_none() {
-            let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
-            self.incoming = Some(Incoming {
-                size: 0,
-                over: false,
-                chunks: Some(Box::new(reader)),
-            });
-        }
-        self.phase = Phase::Chunk {
-            left: size,
-            last,
-            refused,
-        };
-    }
-
-    fn chunk(&mut self, piece: &[u8]) {
-        let mut text = Vec::new();
-        if let Some(reader) = self.incoming.as_mut().and_then(|i| i.chunks.as_mut()) {
-            reader.feed(piece, &mut text);
-        }
-        self.keep(text);
-    }
-
-    fn chunk_ends(&mut self, last: bool) {
-        if !last {
-            if self.incoming.as_ref().is_some_and(|i| i.over) {
-                self.reset();
-                return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
-            }
-            return self.reply(&Reply::new(250, "2.0.0", "Chunk received"));
-        }
-        let mut text = Vec::new();
-        let reader = self.incoming.as_mut().and_then(|i| i.chunks.as_mut());
-        let faults = reader.map_or_else(Faults::default, |reader| reader.finish(&mut text));
-        self.keep(text);
-        self.received(faults);
-    }
-
-    fn keep(&mut self, text: Vec<u8>) {
-        let most = self.settings.limits.max_message_bytes;
-        let Some(incoming) = &mut self.incoming else {
-            return;
-        };
-        incoming.size += text.len() as u64;
-        if incoming.size <= most {
-            if !text.is_empty() {
-                self.output.push_back(Output::Message(text));
-            }
-        } else if !std::mem::replace(&mut incoming.over, true) {
-            self.output.push_back(Output::Discard);
-        }
-    }
-
     fn discard(&mut self) {
         if self.incoming.is_some() {
             self.output.push_back(Output::Discard);
         }
-    }
-
-    /// The whole message is here.
-    fn received(&mut self, faults: Faults) {
-        self.phase = Phase::Command;
-        let (Some(incoming), Some(transaction)) = (self.incoming.take(), self.transaction.take())
-        else {
-            return self.refuse(&Reply::new(503, "5.5.1", "No message was expected"));
-        };
-        let refused = if incoming.over {
-            Some(Reply::new(552, "5.3.4", "Message too large"))
-        } else if faults.bare && !self.repair() {
-            Some(Reply::new(550, "5.6.11", "Bare CR or LF in the message"))
-        } else if faults.nul {
-            Some(Reply::new(550, "5.6.0", "NUL byte in the message"))
-        } else if faults.long_line {
-            Some(Reply::new(
-                550,
-                "5.6.0",
-                "A line of the message is too long",
-            ))
-        } else {
-            None
-        };
-        if let Some(reply) = refused {
-            self.output.push_back(Output::Discard);
-            return self.refuse(&reply);
-        }
-        let (helo, esmtp) = self.helo.clone().unwrap_or_default();
-        let envelope = Envelope {
-            from: transaction.from,
-            recipients: transaction.recipients,
-            helo,
-            esmtp,
-            tls: self.settings.tls,
-            smtp_utf8: transaction.parameters.smtp_utf8,
-            account: self.account,
-            size: incoming.size,
-        };
-        self.work(Work::Deliver(envelope), Waiting::Delivery);
     }
 }

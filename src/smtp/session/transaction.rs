@@ -1,0 +1,241 @@
+//! A transaction: MAIL, RCPT, and the message by DATA or BDAT (RFC 5321, 3.3; RFC 3030).
+//!
+//! Machine: no IO, no clock, no randomness.
+
+use super::{
+    Accepted, Envelope, Incoming, Output, Phase, Role, Session, Transaction, Waiting, Work,
+};
+use crate::config::BareLineEndings;
+use crate::smtp::data::{ChunkReader, DataReader, Faults};
+use crate::smtp::parser::{MailParameters, Target};
+use crate::smtp::reply::Reply;
+use crate::store::Resolution;
+use crate::types::Address;
+
+impl Session {
+    pub(super) fn mail(&mut self, from: Option<Address>, parameters: MailParameters) {
+        let limits = &self.settings.limits;
+        if self.helo.is_none() {
+            return self.refuse(&Reply::new(503, "5.5.1", "EHLO first"));
+        }
+        if self.settings.role == Role::Submission && self.account.is_none() {
+            return self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
+        }
+        if self.transaction.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "Nested MAIL command"));
+        }
+        if parameters
+            .size
+            .is_some_and(|size| size > limits.max_message_bytes)
+        {
+            return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
+        }
+        if self.transactions >= limits.max_transactions {
+            return self.end(&Reply::new(
+                421,
+                "4.7.0",
+                "Too many messages in one session",
+            ));
+        }
+        let transaction = Transaction {
+            from,
+            parameters,
+            recipients: Vec::new(),
+        };
+        match (&transaction.from, self.account) {
+            (Some(from), Some(account)) => {
+                let from = from.clone();
+                let waiting = Waiting::Mail(Box::new(transaction));
+                self.work(Work::MaySend { account, from }, waiting);
+            }
+            _ => self.begin(transaction),
+        }
+    }
+
+    pub(super) fn begin(&mut self, transaction: Transaction) {
+        self.transaction = Some(transaction);
+        self.transactions += 1;
+        self.reply(&Reply::new(250, "2.1.0", "Sender OK"));
+    }
+
+    pub(super) fn rcpt(&mut self, target: Target) {
+        let Some(transaction) = &self.transaction else {
+            return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
+        };
+        if self.incoming.is_some() {
+            return self.refuse(&Reply::new(503, "5.5.1", "The message is coming already"));
+        }
+        if transaction.recipients.len() >= self.settings.limits.max_recipients {
+            return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
+        }
+        let given = match &target {
+            Target::Address(address) => {
+                if !address.is_ascii() && !transaction.parameters.smtp_utf8 {
+                    return self.refuse(&Reply::new(550, "5.6.7", "The address needs SMTPUTF8"));
+                }
+                address.to_string()
+            }
+            Target::Postmaster => "postmaster".to_owned(),
+        };
+        self.work(Work::Resolve(target), Waiting::Rcpt(given));
+    }
+
+    pub(super) fn resolved(&mut self, given: String, resolution: Resolution) {
+        match (resolution, &mut self.transaction) {
+            (Resolution::Accounts(accounts), Some(transaction)) => {
+                transaction.recipients.push(Accepted { given, accounts });
+                self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
+            }
+            (Resolution::NoUser, _) => {
+                self.refuse(&Reply::new(550, "5.1.1", "No such user here"));
+            }
+            _ if self.account.is_some() => self.refuse(&Reply::new(
+                550,
+                "5.7.1",
+                "Delivery to other domains is not available on this server",
+            )),
+            _ => self.refuse(&Reply::new(550, "5.7.1", "Relaying denied")),
+        }
+    }
+
+    pub(super) fn has_recipients(&self) -> bool {
+        self.transaction
+            .as_ref()
+            .is_some_and(|t| !t.recipients.is_empty())
+    }
+
+    pub(super) fn repair(&self) -> bool {
+        self.settings.role == Role::Submission
+            || self.settings.limits.bare_line_endings == BareLineEndings::Repair
+    }
+
+    pub(super) fn data(&mut self) {
+        if !self.has_recipients() || self.incoming.is_some() {
+            return self.refuse(&Reply::new(
+                503,
+                "5.5.1",
+                "No valid recipients, or BDAT began",
+            ));
+        }
+        self.incoming = Some(Incoming {
+            size: 0,
+            over: false,
+            chunks: None,
+        });
+        let reader = DataReader::new(self.settings.limits.max_data_line_bytes, self.repair());
+        self.phase = Phase::Data(Box::new(reader));
+        self.reply(&Reply::new(
+            354,
+            "",
+            "Send the message, end with <CRLF>.<CRLF>",
+        ));
+    }
+
+    pub(super) fn bdat(&mut self, size: u64, last: bool) {
+        let refused = if self.has_recipients() {
+            None
+        } else {
+            Some(Reply::new(503, "5.5.1", "No valid recipients"))
+        };
+        // A chunk far over the limit is not worth reading to its end.
+        let most = self.settings.limits.max_message_bytes;
+        if size > most.saturating_mul(2) {
+            return self.end(&Reply::new(
+                421,
+                "4.3.4",
+                "Chunk too large, closing connection",
+            ));
+        }
+        if refused.is_none() && self.incoming.is_none() {
+            let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
+            self.incoming = Some(Incoming {
+                size: 0,
+                over: false,
+                chunks: Some(Box::new(reader)),
+            });
+        }
+        self.phase = Phase::Chunk {
+            left: size,
+            last,
+            refused,
+        };
+    }
+
+    pub(super) fn chunk(&mut self, piece: &[u8]) {
+        let mut text = Vec::new();
+        if let Some(reader) = self.incoming.as_mut().and_then(|i| i.chunks.as_mut()) {
+            reader.feed(piece, &mut text);
+        }
+        self.keep(text);
+    }
+
+    pub(super) fn chunk_ends(&mut self, last: bool) {
+        if !last {
+            if self.incoming.as_ref().is_some_and(|i| i.over) {
+                self.reset();
+                return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
+            }
+            return self.reply(&Reply::new(250, "2.0.0", "Chunk received"));
+        }
+        let mut text = Vec::new();
+        let reader = self.incoming.as_mut().and_then(|i| i.chunks.as_mut());
+        let faults = reader.map_or_else(Faults::default, |reader| reader.finish(&mut text));
+        self.keep(text);
+        self.received(faults);
+    }
+
+    pub(super) fn keep(&mut self, text: Vec<u8>) {
+        let most = self.settings.limits.max_message_bytes;
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        incoming.size += text.len() as u64;
+        if incoming.size <= most {
+            if !text.is_empty() {
+                self.output.push_back(Output::Message(text));
+            }
+        } else if !std::mem::replace(&mut incoming.over, true) {
+            self.output.push_back(Output::Discard);
+        }
+    }
+
+    /// The whole message is here.
+    pub(super) fn received(&mut self, faults: Faults) {
+        self.phase = Phase::Command;
+        let (Some(incoming), Some(transaction)) = (self.incoming.take(), self.transaction.take())
+        else {
+            return self.refuse(&Reply::new(503, "5.5.1", "No message was expected"));
+        };
+        let refused = if incoming.over {
+            Some(Reply::new(552, "5.3.4", "Message too large"))
+        } else if faults.bare && !self.repair() {
+            Some(Reply::new(550, "5.6.11", "Bare CR or LF in the message"))
+        } else if faults.nul {
+            Some(Reply::new(550, "5.6.0", "NUL byte in the message"))
+        } else if faults.long_line {
+            Some(Reply::new(
+                550,
+                "5.6.0",
+                "A line of the message is too long",
+            ))
+        } else {
+            None
+        };
+        if let Some(reply) = refused {
+            self.output.push_back(Output::Discard);
+            return self.refuse(&reply);
+        }
+        let (helo, esmtp) = self.helo.clone().unwrap_or_default();
+        let envelope = Envelope {
+            from: transaction.from,
+            recipients: transaction.recipients,
+            helo,
+            esmtp,
+            tls: self.settings.tls,
+            smtp_utf8: transaction.parameters.smtp_utf8,
+            account: self.account,
+            size: incoming.size,
+        };
+        self.work(Work::Deliver(envelope), Waiting::Delivery);
+    }
+}
