@@ -4,6 +4,7 @@
 //! `parser`, `session`, `encode`, `search`, `list`, `utf7`; `exec` runs commands on the store;
 //! `server` owns sockets.
 
+mod bytes;
 pub mod command;
 
 mod encode;

@@ -2,7 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::super::fragment::CommandBytes;
+use super::super::bytes::CommandBytes;
 use super::{Options, ParseError};
 
 pub(super) struct Cursor<'a> {

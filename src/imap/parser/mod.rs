@@ -14,10 +14,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use self::cursor::{Cursor, Parsed, bad};
+use super::bytes::CommandBytes;
 use super::command::{
     Append, Command, SelectParameter, SeqNumber, SequenceSet, StoreAction, Tagged,
 };
-use super::fragment::CommandBytes;
 use crate::types::{Flag, Secret};
 
 /// How to read a command.

@@ -9,9 +9,9 @@
 //! what is swallowed after an error is bounded, beyond that the connection must be closed.
 //! How the stream is split into reads changes nothing but the pieces of `AppendData`.
 
-use std::fmt;
 use std::ops::Range;
 
+use crate::imap::bytes::{Announced, CommandBytes, Literal, announcement};
 use crate::imap::command::Append;
 use crate::imap::parser::{AppendHead, append_head};
 
@@ -26,55 +26,6 @@ pub struct Limits {
     /// A message in APPEND. A non-synchronising literal much larger than this is fatal, so set 0
     /// before login.
     pub max_append: u64,
-}
-
-/// A literal within [`CommandBytes`]: where its announcement starts, and its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Literal {
-    pub(crate) announced: usize,
-    pub(crate) content: Range<usize>,
-}
-
-/// A command as it came, without its last CRLF: line pieces, literals and their announcements.
-///
-/// `Debug` shows only the length: there may be a password in it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct CommandBytes {
-    bytes: Vec<u8>,
-    literals: Vec<Literal>,
-}
-
-impl CommandBytes {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    pub(crate) fn literals(&self) -> &[Literal] {
-        &self.literals
-    }
-
-    /// The tag, if the line starts with one.
-    pub fn tag(&self) -> Option<String> {
-        let end = self.bytes.iter().position(|b| *b == b' ')?;
-        let tag = self.bytes.get(..end)?;
-        let valid = |b: &u8| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b);
-        if tag.is_empty() || tag.len() > 128 || !tag.iter().all(valid) {
-            return None;
-        }
-        String::from_utf8(tag.to_vec()).ok()
-    }
-
-    fn is_append(&self) -> bool {
-        let mut words = self.bytes.splitn(3, |b| *b == b' ').skip(1);
-        let name = words.next();
-        name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND")) && words.next().is_some()
-    }
-}
-
-impl fmt::Debug for CommandBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CommandBytes({} bytes)", self.bytes.len())
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -592,130 +543,5 @@ impl Fragmenter {
     }
 }
 
-/// `{n}`, `{n+}`, `{n-}`, `~{n}` at the end of a line.
-struct Announced {
-    size: u64,
-    sync: bool,
-    binary: bool,
-}
-
-fn announcement(piece: &[u8]) -> Option<Announced> {
-    let inner = piece.strip_suffix(b"}")?;
-    let open = inner.iter().rposition(|b| *b == b'{')?;
-    let digits = &inner[open + 1..];
-    let (digits, sync) = match digits.split_last() {
-        Some((b'+' | b'-', digits)) => (digits, false),
-        _ => (digits, true),
-    };
-    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let size = digits
-        .iter()
-        .fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
-    Some(Announced {
-        size,
-        sync,
-        binary: inner[..open].last() == Some(&b'~'),
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fragmenter() -> Fragmenter {
-        Fragmenter::new(Limits {
-            max_line: 100,
-            max_literal: 20,
-            max_literals_total: 30,
-            max_append: 50,
-        })
-    }
-
-    /// All events as text, pieces of messages joined; every question is answered with yes.
-    fn events(input: &[u8], cut: usize) -> String {
-        let mut f = fragmenter();
-        let mut out = String::new();
-        for piece in input.chunks(cut) {
-            f.feed(piece);
-            loop {
-                match f.next() {
-                    Event::NeedInput => break,
-                    Event::AppendData(data) => out.push_str(&String::from_utf8_lossy(&data)),
-                    Event::Command(c) => {
-                        out.push_str(&format!("[{}]", String::from_utf8_lossy(c.bytes())))
-                    }
-                    Event::LiteralRequested { size, .. } => {
-                        out.push_str(&format!("<+{size}>"));
-                        f.continue_literal();
-                    }
-                    Event::Append { tag, sync, .. } => {
-                        out.push_str(&format!("<append {tag} {sync}>"));
-                        f.accept_append();
-                    }
-                    Event::AppendEnd => out.push_str("<end>"),
-                    Event::Error {
-                        tag, fatal, text, ..
-                    } => {
-                        out.push_str(&format!("<error {tag:?} {fatal} {text}>"));
-                    }
-                    Event::Line(line) => out.push_str(&format!("<line {line:?}>")),
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn any_split_gives_the_same() {
-        let long = [
-            b"a ".to_vec(),
-            b"x".repeat(200),
-            b" {3+}\r\nb X\r\nc NOOP\r\n".to_vec(),
-        ]
-        .concat();
-        let big = b"a LOGIN {25+}\r\nb NOOP\r\nxxxxxxxxxxxxxxxxx y\r\nc NOOP\r\n";
-        for (input, expected) in [
-            (&b"a NOOP\r\nb NOOP\n"[..], "[a NOOP][b NOOP]"),
-            (
-                b"a LOGIN {3}\r\nu\r\n {2+}\r\npw\r\nb NOOP\r\n",
-                "<+3>[a LOGIN {3}u\r\n {2+}pw][b NOOP]",
-            ),
-            (
-                b"a APPEND INBOX (\\Seen) {5+}\r\nh\r\n\r\n\r\nb NOOP\r\n",
-                "<append a false>h\r\n\r\n<end>[b NOOP]",
-            ),
-            (
-                b"a APPEND INBOX {3}\r\nabc x\r\nb NOOP\r\n",
-                "<append a true>abc<error Some(\"a\") false Nothing may follow the message>[b NOOP]",
-            ),
-            (
-                b"a NOOP\0\r\nb NOOP\r\n",
-                "<error Some(\"a\") false NUL byte in a command>[b NOOP]",
-            ),
-            (
-                big,
-                "<error Some(\"a\") false The literal is too big>[c NOOP]",
-            ),
-            (
-                b"a LOGIN {1000}\r\nb NOOP\r\n",
-                "<error Some(\"a\") false The literal is too big>[b NOOP]",
-            ),
-            (
-                b"a LOGIN {1000000000+}\r\nb NOOP\r\n",
-                "<error Some(\"a\") true The literal is too big>",
-            ),
-            (&long, "<error Some(\"a\") false Line too long>[c NOOP]"),
-        ] {
-            for cut in 1..=input.len() {
-                assert_eq!(
-                    events(input, cut),
-                    expected,
-                    "{:?} by {cut}",
-                    String::from_utf8_lossy(input)
-                );
-            }
-        }
-    }
-}
+mod tests;

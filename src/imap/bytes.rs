@@ -1,0 +1,83 @@
+//! A command's bytes with the literals in it (RFC 9051, 4.3; RFC 7888).
+//!
+//! Machine: no IO, no clock, no randomness.
+
+use std::fmt;
+use std::ops::Range;
+
+/// A literal within [`CommandBytes`]: where its announcement starts, and its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Literal {
+    pub(crate) announced: usize,
+    pub(crate) content: Range<usize>,
+}
+
+/// A command as it came, without its last CRLF: line pieces, literals and their announcements.
+///
+/// `Debug` shows only the length: there may be a password in it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct CommandBytes {
+    pub(super) bytes: Vec<u8>,
+    pub(super) literals: Vec<Literal>,
+}
+
+impl CommandBytes {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn literals(&self) -> &[Literal] {
+        &self.literals
+    }
+
+    /// The tag, if the line starts with one.
+    pub fn tag(&self) -> Option<String> {
+        let end = self.bytes.iter().position(|b| *b == b' ')?;
+        let tag = self.bytes.get(..end)?;
+        let valid = |b: &u8| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b);
+        if tag.is_empty() || tag.len() > 128 || !tag.iter().all(valid) {
+            return None;
+        }
+        String::from_utf8(tag.to_vec()).ok()
+    }
+
+    pub(super) fn is_append(&self) -> bool {
+        let mut words = self.bytes.splitn(3, |b| *b == b' ').skip(1);
+        let name = words.next();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND")) && words.next().is_some()
+    }
+}
+
+impl fmt::Debug for CommandBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandBytes({} bytes)", self.bytes.len())
+    }
+}
+
+/// `{n}`, `{n+}`, `{n-}`, `~{n}` at the end of a line.
+pub(super) struct Announced {
+    pub size: u64,
+    pub sync: bool,
+    pub binary: bool,
+}
+
+pub(super) fn announcement(piece: &[u8]) -> Option<Announced> {
+    let inner = piece.strip_suffix(b"}")?;
+    let open = inner.iter().rposition(|b| *b == b'{')?;
+    let digits = &inner[open + 1..];
+    let (digits, sync) = match digits.split_last() {
+        Some((b'+' | b'-', digits)) => (digits, false),
+        _ => (digits, true),
+    };
+    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let size = digits
+        .iter()
+        .fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    Some(Announced {
+        size,
+        sync,
+        binary: inner[..open].last() == Some(&b'~'),
+    })
+}
