@@ -114,14 +114,85 @@ fn searches_in_large_messages_leave_others_alone() {
         mail.extend_from_slice(format!("needle{n}\r\n").as_bytes());
         append(&mut imap, &mail);
     }
+    append(
+        &mut imap,
+        b"Subject: alpha\r\n\tbeta\r\nDate: 31 Dec 2005\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+        Content-Type: application/pdf; name=\"pdfname\"\r\n\r\nx\r\n--b--\r\n",
+    );
     imap.ok("SELECT INBOX");
     for (search, hits) in [
         ("BODY needle1", "* SEARCH 2"),
         ("SUBJECT \"large 2\"", "* SEARCH 3"),
         ("TEXT \"LARGE 0\"", "* SEARCH 1"),
-        ("NOT BODY needle", "* SEARCH"),
+        ("NOT BODY needle", "* SEARCH 4"),
+        ("TEXT pdfname", "* SEARCH 4"),
+        ("BODY pdfname", "* SEARCH"),
+        ("SUBJECT \"alpha beta\"", "* SEARCH 4"),
+        ("SENTON 31-Dec-2005", "* SEARCH 4"),
     ] {
         let lines = imap.ok(&format!("SEARCH {search}"));
         assert_eq!(lines[0].text, hits, "{search}");
     }
+}
+
+/// Peak and current memory of the server, KiB.
+fn memory(server: &Server, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id()));
+    let status = status.expect("status");
+    let line = status.lines().find(|l| l.starts_with(field)).expect(field);
+    let number = line.split_ascii_whitespace().nth(1).expect("number");
+    number.parse().expect("number")
+}
+
+#[test]
+fn who_asks_much_and_reads_nothing_holds_little() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut imap = server.imap("alice@posthorn.test");
+    append(&mut imap, &message(&vec![7; 8_000_000]));
+    imap.ok("SELECT INBOX");
+    let items = |n: usize| {
+        let items: Vec<String> = (0..n)
+            .map(|at| format!("BINARY.PEEK[2]<{at}.1> BODY.PEEK[HEADER.FIELDS.NOT (Y)]<{at}.1>"))
+            .collect();
+        format!("FETCH 1 ({})", items.join(" "))
+    };
+    imap.ok(&items(1));
+    let before = memory(&server, "VmHWM");
+    imap.ok(&items(40));
+    let grown = memory(&server, "VmHWM") - before;
+    assert!(grown < 40 * 1024, "{grown} KiB more for 40 items");
+
+    let before = memory(&server, "VmRSS");
+    let mut silent: Vec<Imap> = (0..12)
+        .map(|_| server.imap("alice@posthorn.test"))
+        .collect();
+    for client in &mut silent {
+        client.ok("SELECT INBOX");
+        client.send(b"a FETCH 1 (BINARY.PEEK[2] BODY.PEEK[2] BODY.PEEK[])\r\n");
+    }
+    // All of them stand where the sockets are full: each has got its first bytes.
+    for client in &mut silent {
+        client.stream.get_ref().peek(&mut [0]).expect("an answer");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let grown = memory(&server, "VmRSS").saturating_sub(before);
+    // What was read for a moment may stay with the allocator; 10 MiB each would not fit.
+    assert!(grown < 160 * 1024, "{grown} KiB more for 40 silent readers");
+}
+
+#[test]
+fn what_has_no_place_in_a_literal_is_refused() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut imap = server.imap("alice@posthorn.test");
+    imap.send(b"a APPEND INBOX {6+}\r\na\r\n\0\r\n\r\nb NOOP\r\n");
+    let (_, tagged) = imap.until("a");
+    assert!(tagged.starts_with("NO [CANNOT]"), "{tagged}");
+    imap.until("b");
+    imap.send(b"c APPEND INBOX ~{3+}\r\na\0b\r\nd NOOP\r\n");
+    let (_, tagged) = imap.until("c");
+    assert!(tagged.starts_with("BAD"), "{tagged}");
+    imap.until("d");
 }

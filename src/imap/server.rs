@@ -13,12 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::exec::sync::Telling;
-use super::exec::{Exec, Gone, Out};
+use super::exec::{Exec, Gone, Incoming, Out};
 use super::session::{Output, Session, Settings};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
-use crate::store::{Account, Spool, Store};
+use crate::store::{Account, Store};
 use crate::telemetry::{ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
@@ -80,7 +80,7 @@ struct Connection {
     stream: Option<Stream>,
     session: Session,
     exec: Option<Box<Exec>>,
-    incoming: Option<Box<Spool>>,
+    incoming: Option<Box<Incoming>>,
     state: ImapState,
 }
 
@@ -264,7 +264,7 @@ impl Connection {
                 Some(answer) => self.session.append_refused(Instant::now(), &answer),
                 None => {
                     let spool = exec.store.spool(self.config.imap.spool_bytes);
-                    self.incoming = Some(Box::new(spool));
+                    self.incoming = Some(Box::new(Incoming::new(spool)));
                     self.session.append_accepted(Instant::now());
                 }
             },

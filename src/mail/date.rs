@@ -70,7 +70,7 @@ pub fn parse_date(value: &[u8]) -> Option<MailDate> {
         return None;
     }
     let zone = zone.unwrap_or(0);
-    let local = days_since_1970(year, month, day) * 86_400 + seconds?;
+    let local = days_since_1970(year, month, day) * 86_400 + seconds.unwrap_or(0);
     Some(MailDate {
         millis: (local - i64::from(zone) * 60) * 1000,
         zone_minutes: zone,

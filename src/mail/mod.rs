@@ -24,11 +24,11 @@ pub use address::{AddressItem, parse_addresses};
 pub use content::{ContentType, Disposition, Param};
 pub use date::{MailDate, parse_date, sent_date};
 pub use header::{Field, Fields, field, fields, header_len, unfold};
-pub use section::{SectionRef, header_section};
+pub use section::{SectionRef, header_section, pick_fields};
 pub use structure::{Kind, Node, Structure};
 pub use summary::{Summary, Traits, summarize};
 pub use text::{SearchScope, fold, header_contains, search_text};
-pub use transfer::decode;
+pub use transfer::Decoder;
 pub use wire::{body_structure_wire, body_wire, envelope_wire};
 pub use words::decode_words;
 

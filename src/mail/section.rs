@@ -5,6 +5,7 @@
 //! Invariant: byte for byte what came in; only HEADER.FIELDS copies.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::header::{fields, header_len};
 use super::structure::{Kind, Node, Structure};
@@ -41,16 +42,34 @@ impl Structure {
         part: &[u32],
         text: &SectionRef,
     ) -> Option<Cow<'a, [u8]>> {
-        if part.is_empty() {
-            return header_section(raw, text);
-        }
-        let node = self.part(part)?;
+        let range = self.range(part, text)?;
+        let bytes = raw.get(range)?;
+        Some(match text {
+            SectionRef::HeaderFields(names) => Cow::Owned(pick_fields(bytes, names, true)),
+            SectionRef::HeaderFieldsNot(names) => Cow::Owned(pick_fields(bytes, names, false)),
+            _ => Cow::Borrowed(bytes),
+        })
+    }
+
+    /// Where a section lies; for fields of a header, the header that they are picked from.
+    pub fn range(&self, part: &[u32], text: &SectionRef) -> Option<Range<usize>> {
+        let message = if part.is_empty() {
+            self.root()
+        } else {
+            let node = self.part(part)?;
+            match text {
+                SectionRef::Whole => return Some(node.body.clone()),
+                SectionRef::Mime => return Some(node.header.clone()),
+                // All others are of the message inside.
+                _ if node.kind == Kind::Message => &self.nodes()[*node.children.first()?],
+                _ => return None,
+            }
+        };
         match text {
-            SectionRef::Whole => raw.get(node.body.clone()).map(Cow::Borrowed),
-            SectionRef::Mime => raw.get(node.header.clone()).map(Cow::Borrowed),
-            // All others are of the message inside.
-            _ if node.kind == Kind::Message => header_section(raw.get(node.body.clone())?, text),
-            _ => None,
+            SectionRef::Whole => Some(message.header.start..message.body.end),
+            SectionRef::Text => Some(message.body.clone()),
+            SectionRef::Mime => None,
+            _ => Some(message.header.clone()),
         }
     }
 
@@ -76,7 +95,7 @@ impl Structure {
 }
 
 /// The fields whose name is (or is not) among `names`, and the blank line if there is one.
-fn pick_fields(raw: &[u8], names: &[String], wanted: bool) -> Vec<u8> {
+pub fn pick_fields(raw: &[u8], names: &[String], wanted: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let mut iter = fields(raw);
     for field in iter.by_ref() {

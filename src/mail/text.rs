@@ -4,11 +4,12 @@
 //! May import: nothing of ours outside `mail`.
 //! Invariant: memory is bounded by the windows, whatever the size of the message.
 
-use super::bytes::line;
+use std::borrow::Cow;
+
 use super::header::fields_within_limit;
 use super::html::Visible;
 use super::structure::{Kind, Node, Structure};
-use super::transfer::{Base64, quoted_printable_line};
+use super::transfer::Decoder;
 use super::words::{decode_charset, decode_words};
 
 /// Decoded bytes looked at together.
@@ -39,26 +40,52 @@ pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
         return true;
     }
     let structure = Structure::parse(raw);
-    structure.nodes().iter().any(|node| match node.kind {
-        Kind::Message => in_header(&raw[node.body.clone()], needle),
-        Kind::Leaf if node.content_type.main == "text" => in_part(raw, node, needle),
-        _ => false,
+    structure.nodes().iter().any(|node| {
+        // MIME headers are header too: the names of attachments stand there.
+        if scope == SearchScope::Text && in_header(&raw[node.header.clone()], needle) {
+            return true;
+        }
+        match node.kind {
+            Kind::Message => in_header(&raw[node.body.clone()], needle),
+            Kind::Leaf if node.content_type.main == "text" => in_part(raw, node, needle),
+            _ => false,
+        }
     })
 }
 
 /// Is there a field of that name whose decoded value contains the (folded) text?
 pub fn header_contains(raw: &[u8], name: &str, needle: &str) -> bool {
+    let needle = one_blank(needle);
     fields_within_limit(raw)
         .filter(|field| field.is(name))
-        .any(|field| needle.is_empty() || fold(&decode_words(field.value)).contains(needle))
+        .any(|field| {
+            needle.is_empty() || one_blank(&fold(&decode_words(field.value))).contains(&*needle)
+        })
+}
+
+/// Blanks and tabs in a row as one blank: where a field was folded is of no meaning.
+fn one_blank(text: &str) -> Cow<'_, str> {
+    if !text.contains('\t') && !text.contains("  ") {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' ' | '\t' if out.ends_with(' ') => {}
+            '\t' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn in_header(raw: &[u8], needle: &str) -> bool {
+    let needle = one_blank(needle);
     fields_within_limit(raw).any(|field| {
         let mut text = String::from_utf8_lossy(field.name).into_owned();
         text.push_str(": ");
         text.push_str(&decode_words(field.value));
-        fold(&text).contains(needle)
+        one_blank(&fold(&text)).contains(&*needle)
     })
 }
 
@@ -76,34 +103,17 @@ fn in_part(raw: &[u8], node: &Node, needle: &str) -> bool {
         text: Tail::default(),
         visible: (node.content_type.sub == "html").then(Default::default),
     };
-    match node.encoding.as_deref() {
-        Some("base64") => {
-            let mut decoder = Base64::default();
-            body.chunks(WINDOW).any(|chunk| {
-                decoder.feed(chunk, &mut search.bytes);
-                search.full()
-            }) || search.finish()
-        }
-        Some("quoted-printable") => {
-            let mut pos = 0;
-            while pos < body.len() {
-                let (_, next) = line(body, pos);
-                // A line of many megabytes is no quoted-printable; any cut will do.
-                let next = next.min(pos + WINDOW);
-                quoted_printable_line(&body[pos..next], &mut search.bytes);
-                if search.full() {
-                    return true;
-                }
-                pos = next;
-            }
-            search.finish()
-        }
-        _ => {
-            body.chunks(WINDOW).any(|chunk| {
-                search.bytes.extend_from_slice(chunk);
-                search.full()
-            }) || search.finish()
-        }
+    // What nobody knows how to decode is searched as it is.
+    let Some(mut decoder) = Decoder::new(node.encoding.as_deref()).or_else(|| Decoder::new(None))
+    else {
+        return false;
+    };
+    body.chunks(WINDOW).any(|chunk| {
+        decoder.feed(chunk, &mut search.bytes);
+        search.full()
+    }) || {
+        decoder.finish(&mut search.bytes);
+        search.finish()
     }
 }
 

@@ -3,27 +3,76 @@
 //! Machine: no IO, no clock, no randomness.
 //! May import: nothing of ours.
 
-use std::borrow::Cow;
+/// Lines of quoted-printable that are longer are cut: they are none.
+const MAX_LINE: usize = 64 * 1024;
 
-/// The content of a part, decoded (RFC 9051, 6.4.5: BINARY). None: an encoding that nobody
-/// knows.
-pub fn decode<'a>(body: &'a [u8], encoding: Option<&str>) -> Option<Cow<'a, [u8]>> {
-    match encoding.unwrap_or("7bit") {
-        "7bit" | "8bit" | "binary" => Some(Cow::Borrowed(body)),
-        "base64" => {
-            let mut out = Vec::with_capacity(body.len() / 4 * 3);
-            Base64::default().feed(body, &mut out);
-            Some(Cow::Owned(out))
-        }
-        "quoted-printable" => {
-            let mut out = Vec::with_capacity(body.len());
-            for line in body.split_inclusive(|b| *b == b'\n') {
-                quoted_printable_line(line, &mut out);
-            }
-            Some(Cow::Owned(out))
-        }
-        _ => None,
+/// Undoes a transfer encoding, piece by piece.
+pub struct Decoder(Encoding);
+
+enum Encoding {
+    Identity,
+    Base64(Base64),
+    /// The line that has begun.
+    QuotedPrintable(Vec<u8>),
+}
+
+impl Decoder {
+    /// For a Content-Transfer-Encoding in lower case. None: an encoding that nobody knows.
+    pub fn new(encoding: Option<&str>) -> Option<Self> {
+        Some(Self(match encoding.unwrap_or("7bit") {
+            "7bit" | "8bit" | "binary" => Encoding::Identity,
+            "base64" => Encoding::Base64(Base64::default()),
+            "quoted-printable" => Encoding::QuotedPrintable(Vec::new()),
+            _ => return None,
+        }))
     }
+
+    /// True where the content is what it looks like.
+    pub fn is_identity(&self) -> bool {
+        matches!(self.0, Encoding::Identity)
+    }
+
+    /// Decodes what `data` completes.
+    pub fn feed(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        match &mut self.0 {
+            Encoding::Identity => out.extend_from_slice(data),
+            Encoding::Base64(base64) => base64.feed(data, out),
+            Encoding::QuotedPrintable(line) => {
+                for piece in data.split_inclusive(|b| *b == b'\n') {
+                    line.extend_from_slice(piece);
+                    if piece.ends_with(b"\n") {
+                        quoted_printable_line(line, out);
+                        line.clear();
+                    } else if line.len() > MAX_LINE {
+                        let rest = line.split_off(cut(line));
+                        quoted_printable_line(line, out);
+                        *line = rest;
+                    }
+                }
+            }
+        }
+    }
+
+    /// No more comes.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Encoding::QuotedPrintable(line) = &mut self.0 {
+            quoted_printable_line(&std::mem::take(line), out);
+        }
+    }
+}
+
+/// Where a line can be cut: not in an escape, not before blanks that may have to go.
+fn cut(line: &[u8]) -> usize {
+    let fine = |at: &usize| {
+        let before = &line[at.saturating_sub(3)..*at];
+        !before.contains(&b'=') && !before.last().is_some_and(u8::is_ascii_whitespace)
+    };
+    let from = line.len() - line.len().min(1000);
+    (from..=line.len())
+        .rev()
+        .find(fine)
+        .unwrap_or(line.len())
+        .max(1)
 }
 
 /// Bytes that are not of the alphabet are skipped (RFC 2045, 6.8); padding starts anew, so
@@ -61,7 +110,7 @@ impl Base64 {
 }
 
 /// One line (with its line break) of quoted-printable; what is no escape stays as it is.
-pub(super) fn quoted_printable_line(line: &[u8], out: &mut Vec<u8>) {
+fn quoted_printable_line(line: &[u8], out: &mut Vec<u8>) {
     let text = line.trim_ascii_end();
     let has_break = line.last() == Some(&b'\n');
     let (text, soft) = match text.strip_suffix(b"=") {
@@ -96,6 +145,16 @@ pub(super) fn hex(digits: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
+    fn decode(body: &[u8], encoding: Option<&str>, piece: usize) -> Option<Vec<u8>> {
+        let mut decoder = Decoder::new(encoding)?;
+        let mut out = Vec::new();
+        body.chunks(piece).for_each(|p| decoder.feed(p, &mut out));
+        decoder.finish(&mut out);
+        Some(out)
+    }
+
     #[test]
     fn decodes_what_it_knows() {
         for (body, encoding, expected) in [
@@ -110,7 +169,28 @@ mod tests {
             ),
             (b"x", Some("x-uuencode"), None),
         ] {
-            assert_eq!(decode(body, encoding).as_deref(), expected, "{encoding:?}");
+            assert_eq!(
+                decode(body, encoding, 1000).as_deref(),
+                expected,
+                "{encoding:?}"
+            );
+        }
+        let long = "=41b ".repeat(40_000);
+        let decoded = "Ab ".repeat(40_000);
+        let out = decode(long.as_bytes(), Some("quoted-printable"), 5000);
+        assert_eq!(out.as_deref(), Some(decoded.trim_end().as_bytes()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same(
+            body in proptest::collection::vec(
+                prop::sample::select(b"=4aF \r\n\t.".to_vec()), 0..200),
+            piece in 1..50usize,
+            base64: bool,
+        ) {
+            let encoding = Some(if base64 { "base64" } else { "quoted-printable" });
+            prop_assert_eq!(decode(&body, encoding, piece), decode(&body, encoding, 1000));
         }
     }
 }

@@ -13,8 +13,8 @@ use super::structure::{Kind, Node, Structure};
 
 /// The longest string; a longer one is cut.
 const MAX_STRING: usize = 8 * 1024;
-/// Addresses of one list; the rest is left out.
-const MAX_ADDRESSES: usize = 1_000;
+/// Addresses of one list; the budget ends it before.
+const MAX_ADDRESSES: usize = 50_000;
 /// Of one field name, in one header.
 const MAX_FIELDS: usize = 16;
 /// All that a sender chooses freely, in one envelope or structure. What comes after is NIL.

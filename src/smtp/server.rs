@@ -301,6 +301,10 @@ impl Connection {
                 trace::missing_lines(self.spool.head(), now.0, &id, &self.config.hostname);
             lines.extend_from_slice(&missing);
         }
+        if matches!(self.spool.head().first(), Some(b' ' | b'\t')) {
+            // It would go on with the field above it; so the message has no header.
+            lines.extend_from_slice(b"\r\n");
+        }
         let message = self
             .spool
             .finish(lines)

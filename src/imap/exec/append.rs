@@ -6,6 +6,23 @@ use crate::store::Spool;
 use crate::telemetry::ImapResult;
 use crate::types::UnixMillis;
 
+/// A message that comes in.
+pub struct Incoming {
+    spool: Spool,
+    nul: bool,
+}
+
+impl Incoming {
+    pub fn new(spool: Spool) -> Self {
+        Self { spool, nul: false }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.nul |= bytes.contains(&0);
+        self.spool.push(bytes);
+    }
+}
+
 impl Exec {
     /// Before the message comes: why it may not, as what follows the tag.
     pub fn refuse_append(&self, head: &Append) -> Option<String> {
@@ -21,7 +38,7 @@ impl Exec {
         &mut self,
         tag: &str,
         head: Append,
-        message: Spool,
+        message: Incoming,
         out: &mut Out<'_>,
     ) -> Result<(), Gone> {
         let size = head.size;
@@ -41,9 +58,16 @@ impl Exec {
         out.flush().await
     }
 
-    async fn append_message(&mut self, head: Append, mut message: Spool) -> Answer {
+    async fn append_message(&mut self, head: Append, message: Incoming) -> Answer {
         let to = self.target(&head.mailbox)?.key;
-        let message = message.finish(Vec::new()).await?;
+        if message.nul {
+            // RFC 9051, 4.3.1: a literal holds none, and BODY[] could not be answered.
+            return Err(Refusal::No(
+                "[CANNOT] There is a NUL byte in the message".into(),
+            ));
+        }
+        let mut spool = message.spool;
+        let message = spool.finish(Vec::new()).await?;
         let (date, zone) = match head.date {
             Some((millis, zone)) => (UnixMillis(millis), zone),
             None => (self.store.now(), 0),

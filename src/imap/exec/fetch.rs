@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use super::sync::put_flags;
-use super::text::{Found, Message as Text};
+use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, Section, SequenceSet};
 use crate::imap::encode;
@@ -71,6 +71,19 @@ impl Exec {
         if uid && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
         }
+        // Asked twice, told once: structures are held until they are written.
+        let mut told = Vec::new();
+        items.retain(|item| {
+            let structure = matches!(
+                item,
+                FetchItem::Envelope | FetchItem::Body | FetchItem::BodyStructure
+            );
+            let again = structure && told.contains(item);
+            if structure && !again {
+                told.push(item.clone());
+            }
+            !again
+        });
         // RFC 9051, 6.4.5: reading marks as read, and the answer says so.
         let marked = if needs.seen && !selected.read_only {
             self.mark_seen(key, &uids).await?
@@ -220,29 +233,21 @@ impl View<'_> {
                 out.buf.push(b' ');
             }
             flags_written |= *item == FetchItem::Flags;
-            let found = texts.as_ref().and_then(|t| Some((t, t.found.get(n)?)));
-            let (partial, binary) = match item {
-                FetchItem::Section(section) => {
+            let found = texts.as_ref().and_then(|t| Some((t, t.places.get(n)?)));
+            let place = found.map(|(_, place)| place);
+            unknown |= matches!(place, Some(Place::UnknownEncoding));
+            match (item, found, message) {
+                (FetchItem::Section(section), Some((texts, place)), Some(message)) => {
                     encode::section_label(&mut out.buf, section);
-                    (section.partial, false)
+                    out.buf.push(b' ');
+                    texts.write_section(message, place, section, out).await?;
                 }
-                FetchItem::Binary { part, partial, .. } => {
+                (FetchItem::Binary { part, partial, .. }, Some((texts, place)), Some(message)) => {
                     encode::binary_label(&mut out.buf, "BINARY", part, *partial);
-                    (*partial, true)
+                    out.buf.push(b' ');
+                    texts.write_binary(message, place, *partial, out).await?;
                 }
-                _ => {
-                    unknown |= self.item(item, found.map(|(_, found)| found), &mut out.buf);
-                    out.piece().await?;
-                    continue;
-                }
-            };
-            out.buf.push(b' ');
-            match found {
-                Some((texts, found)) => {
-                    unknown |= matches!(found, Found::UnknownEncoding);
-                    texts.write(message, found, partial, binary, out).await?;
-                }
-                None => out.buf.extend_from_slice(b"NIL"),
+                _ => self.item(item, place, &mut out.buf),
             }
             out.piece().await?;
         }
@@ -276,11 +281,11 @@ impl View<'_> {
         put_flags(out, self.message.flags, self.keywords, recent);
     }
 
-    /// Items that are no text; true where a part's encoding is unknown.
-    fn item(&self, item: &FetchItem, found: Option<&Found>, out: &mut Vec<u8>) -> bool {
+    /// Items that are no text.
+    fn item(&self, item: &FetchItem, place: Option<&Place>, out: &mut Vec<u8>) {
         let summary = self.record.and_then(|r| r.summary.as_deref());
-        let wire = match found {
-            Some(Found::Bytes(wire)) => wire.as_slice(),
+        let wire = match place {
+            Some(Place::Wire(wire)) => wire.as_slice(),
             _ => b"NIL",
         };
         match item {
@@ -314,16 +319,21 @@ impl View<'_> {
             }
             FetchItem::BinarySize(part) => {
                 encode::binary_label(out, "BINARY.SIZE", part, None);
-                let size = match found {
-                    Some(Found::Size(size)) => *size,
+                let size = match place {
+                    Some(Place::Size(size)) => *size,
                     _ => 0,
                 };
                 let _ = write!(out, " {size}");
-                return matches!(found, Some(Found::UnknownEncoding));
             }
-            // Written by `write`.
-            FetchItem::Section(_) | FetchItem::Binary { .. } => {}
+            // Written by `write`; without a record there is nothing to write of.
+            FetchItem::Section(section) => {
+                encode::section_label(out, section);
+                out.extend_from_slice(b" NIL");
+            }
+            FetchItem::Binary { part, partial, .. } => {
+                encode::binary_label(out, "BINARY", part, *partial);
+                out.extend_from_slice(b" NIL");
+            }
         }
-        false
     }
 }

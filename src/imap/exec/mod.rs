@@ -15,6 +15,8 @@ mod search;
 pub mod sync;
 mod text;
 
+pub use self::append::Incoming;
+
 use std::sync::Arc;
 use std::time::Duration;
 

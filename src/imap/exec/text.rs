@@ -2,11 +2,12 @@
 //!
 //! May import: store, mail, telemetry, types.
 //!
-//! Invariant: a large message is in memory whole only while its structure is looked at; what
-//! goes out is read again piece by piece, so a client that reads slowly holds one piece.
+//! Invariant: a large message is in memory whole only while its structure is looked at, and
+//! few at a time; what goes out is read again piece by piece, so a client that reads slowly
+//! holds one piece, however much it asked for.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -14,14 +15,13 @@ use tokio::sync::Semaphore;
 
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
-use crate::mail::{self, SectionRef, Structure};
+use crate::mail::{self, Decoder, SectionRef, Structure};
 use crate::store::{MessageRecord, Store, StoreError};
 
 /// Messages above this are read and cut up beside the runtime's work, and not kept.
 const LARGE: u64 = 256 * 1024;
 /// What is read at a time of a large message; the store's bodies are made of such pieces.
 const STEP: u64 = 256 * 1024;
-
 /// Large messages that are in memory whole at the same time.
 static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
 
@@ -32,20 +32,25 @@ pub(super) struct Message<'a> {
     pub record: &'a MessageRecord,
 }
 
-/// What an item asks for.
-pub(super) enum Found {
+/// Where the answer to an item is.
+pub(super) enum Place {
     /// There is no such part, or the body is damaged.
     Nil,
     /// BINARY of a part in an encoding that nobody knows.
     UnknownEncoding,
-    Range(Range<u64>),
-    Bytes(Vec<u8>),
+    Text(Range<u64>),
+    /// The header that fields are picked from.
+    Fields(Range<u64>),
+    /// A part in this encoding; so long when it is decoded.
+    Encoded(Range<u64>, String, u64),
+    /// A structure or envelope, ready to be written.
+    Wire(Vec<u8>),
     Size(u64),
 }
 
 /// What all items of a FETCH ask of one message, in their order.
 pub(super) struct Texts {
-    pub found: Vec<Found>,
+    pub places: Vec<Place>,
     /// The message, where it is small.
     memory: Option<Bytes>,
 }
@@ -89,169 +94,326 @@ impl Message<'_> {
 
     /// Finds what the items ask for.
     pub(super) async fn texts(self, items: &[FetchItem]) -> Texts {
+        let finder = || Finder::new(self).find(items);
         if self.record.size > LARGE {
             let _place = LARGE_AT_ONCE.acquire().await;
+            let (places, _) = aside(finder);
             return Texts {
-                found: aside(|| self.find(items).0),
+                places,
                 memory: None,
             };
         }
-        let (found, memory) = self.find(items);
-        Texts { found, memory }
-    }
-
-    fn find(self, items: &[FetchItem]) -> (Vec<Found>, Option<Bytes>) {
-        let large = self.record.size > LARGE;
-        let read: OnceCell<Option<Bytes>> = OnceCell::new();
-        let whole = || read.get_or_init(|| self.whole().ok()).as_deref();
-        let top = OnceCell::new();
-        let top = || -> Option<&[u8]> {
-            if large {
-                top.get_or_init(|| self.top().ok()).as_deref()
-            } else {
-                whole()
-            }
-        };
-        let mut structure = None;
-        let bytes = |wire: Vec<u8>| Found::Bytes(wire);
-        let found = items.iter().map(|item| match item {
-            // A damaged body is described as an empty one.
-            FetchItem::Envelope if self.record.summary.is_none() => {
-                bytes(mail::envelope_wire(top().unwrap_or_default()))
-            }
-            FetchItem::BodyStructure if self.record.summary.is_none() => {
-                bytes(mail::body_structure_wire(whole().unwrap_or_default()))
-            }
-            FetchItem::Body => bytes(mail::body_wire(whole().unwrap_or_default())),
-            FetchItem::Section(section) if large && section.part.is_empty() => {
-                self.find_at_top(section, &top)
-            }
-            FetchItem::Section(section) => whole().map_or(Found::Nil, |raw| {
-                let text = section_text(section, raw, &mut structure);
-                text.map_or(Found::Nil, |text| Found::of(raw, text))
-            }),
-            FetchItem::Binary { part, .. } => {
-                whole().map_or(Found::Nil, |raw| decoded(part, raw, &mut structure))
-            }
-            FetchItem::BinarySize(part) => {
-                match whole().map(|raw| decoded(part, raw, &mut structure)) {
-                    None | Some(Found::Nil) => Found::Size(0),
-                    Some(Found::Bytes(bytes)) => Found::Size(bytes.len() as u64),
-                    Some(Found::Range(range)) => Found::Size(range.end - range.start),
-                    Some(other) => other,
-                }
-            }
-            _ => Found::Nil,
-        });
-        let found = found.collect();
-        let memory = if large {
-            None
-        } else {
-            Some(read.into_inner().flatten().unwrap_or_default())
-        };
-        (found, memory)
-    }
-
-    /// Sections of a large message itself: no structure is needed.
-    fn find_at_top<'t>(self, section: &Section, top: &dyn Fn() -> Option<&'t [u8]>) -> Found {
-        let all = 0..self.record.size;
-        let range = match &section.text {
-            SectionText::Whole => all,
-            SectionText::Text => match top() {
-                Some(top) => mail::header_len(top) as u64..all.end,
-                None => return Found::Nil,
-            },
-            _ => {
-                let text = top().and_then(|top| mail::header_section(top, &wanted(section)));
-                return text.map_or(Found::Nil, |text| Found::Bytes(text.into_owned()));
-            }
-        };
-        // Once announced, a literal can't turn out to be damaged.
-        let sound = |at| self.read(at..(at + STEP).min(range.end)).is_ok();
-        if (range.start..range.end).step_by(STEP as usize).all(sound) {
-            Found::Range(range)
-        } else {
-            Found::Nil
-        }
+        let (places, memory) = finder();
+        Texts { places, memory }
     }
 }
 
-impl Found {
-    /// `text` is of `raw`, or made from it.
-    fn of(raw: &[u8], text: Cow<'_, [u8]>) -> Self {
-        match text {
-            Cow::Owned(bytes) => Self::Bytes(bytes),
-            Cow::Borrowed(text) => {
-                let start = (text.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
-                match raw.get(start..start.saturating_add(text.len())) {
-                    Some(_) => Self::Range(start as u64..(start + text.len()) as u64),
-                    None => Self::Bytes(text.to_vec()),
-                }
-            }
+/// Looks at one message for all items of a FETCH; reads and parses no more than they need, and
+/// that once.
+struct Finder<'a> {
+    message: Message<'a>,
+    whole: OnceCell<Option<Bytes>>,
+    top: OnceCell<Option<Bytes>>,
+    structure: OnceCell<Option<Structure>>,
+    sound: OnceCell<bool>,
+}
+
+impl<'a> Finder<'a> {
+    fn new(message: Message<'a>) -> Self {
+        Self {
+            message,
+            whole: OnceCell::new(),
+            top: OnceCell::new(),
+            structure: OnceCell::new(),
+            sound: OnceCell::new(),
         }
     }
+
+    fn is_large(&self) -> bool {
+        self.message.record.size > LARGE
+    }
+
+    fn whole(&self) -> Option<&[u8]> {
+        self.whole
+            .get_or_init(|| self.message.whole().ok())
+            .as_deref()
+    }
+
+    fn top(&self) -> Option<&[u8]> {
+        if !self.is_large() {
+            return self.whole();
+        }
+        self.top.get_or_init(|| self.message.top().ok()).as_deref()
+    }
+
+    fn structure(&self) -> Option<&Structure> {
+        self.structure
+            .get_or_init(|| self.whole().map(Structure::parse))
+            .as_ref()
+    }
+
+    /// Once announced, a literal can't turn out to be damaged: a text that is written without
+    /// having been read for its place is read through first.
+    fn is_sound(&self) -> bool {
+        let size = self.message.record.size;
+        let sound = |at| self.message.read(at..(at + STEP).min(size)).is_ok();
+        if !self.is_large() {
+            return self.whole().is_some();
+        }
+        *self
+            .sound
+            .get_or_init(|| (0..size).step_by(STEP as usize).all(sound))
+    }
+
+    fn find(self, items: &[FetchItem]) -> (Vec<Place>, Option<Bytes>) {
+        let mut decoded = HashMap::new();
+        let summary = self.message.record.summary.is_some();
+        let place = |item: &FetchItem| match item {
+            // A damaged body is described as an empty one.
+            FetchItem::Envelope if !summary => {
+                Place::Wire(mail::envelope_wire(self.top().unwrap_or_default()))
+            }
+            FetchItem::BodyStructure if !summary => {
+                Place::Wire(mail::body_structure_wire(self.whole().unwrap_or_default()))
+            }
+            FetchItem::Body => Place::Wire(mail::body_wire(self.whole().unwrap_or_default())),
+            FetchItem::Section(section) => self.section(section).unwrap_or(Place::Nil),
+            FetchItem::Binary { part, .. } => self.binary(part, &mut decoded),
+            FetchItem::BinarySize(part) => match self.binary(part, &mut decoded) {
+                Place::Nil => Place::Size(0),
+                Place::Text(range) => Place::Size(range.end - range.start),
+                Place::Encoded(_, _, size) => Place::Size(size),
+                other => other,
+            },
+            _ => Place::Nil,
+        };
+        let places = items.iter().map(place).collect();
+        let memory = (!self.is_large()).then(|| self.whole.into_inner().flatten());
+        (places, memory.flatten())
+    }
+
+    fn section(&self, section: &Section) -> Option<Place> {
+        let range = if section.part.is_empty() {
+            // No structure is needed.
+            let size = self.message.record.size;
+            let head = || Some(mail::header_len(self.top()?) as u64);
+            match &section.text {
+                SectionText::Whole => 0..size,
+                SectionText::Text => head()?..size,
+                SectionText::Mime => return None,
+                _ => 0..head()?,
+            }
+        } else {
+            let structure = self.structure()?;
+            let range = structure.range(&section.part, &wanted(section))?;
+            range.start as u64..range.end as u64
+        };
+        match section.text {
+            SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
+                Some(Place::Fields(range))
+            }
+            _ => self.is_sound().then_some(Place::Text(range)),
+        }
+    }
+
+    /// BINARY is of leaves (RFC 9051, 6.4.5); what has parts of its own is given as it is.
+    fn binary(&self, part: &[u32], decoded: &mut HashMap<Range<usize>, u64>) -> Place {
+        if part.is_empty() {
+            let all = 0..self.message.record.size;
+            return if self.is_sound() {
+                Place::Text(all)
+            } else {
+                Place::Nil
+            };
+        }
+        let Some((raw, node)) = self
+            .structure()
+            .and_then(|structure| Some((self.whole()?, structure.part(part)?)))
+        else {
+            return Place::Nil;
+        };
+        let range = node.body.start as u64..node.body.end as u64;
+        let encoding = node
+            .encoding
+            .as_deref()
+            .filter(|_| node.children.is_empty());
+        let Some(decoder) = Decoder::new(encoding) else {
+            return Place::UnknownEncoding;
+        };
+        if decoder.is_identity() {
+            return Place::Text(range);
+        }
+        let body = raw.get(node.body.clone()).unwrap_or_default();
+        let length = *decoded
+            .entry(node.body.clone())
+            .or_insert_with(|| decoded_length(decoder, body));
+        Place::Encoded(range, encoding.unwrap_or_default().to_owned(), length)
+    }
+}
+
+fn decoded_length(mut decoder: Decoder, body: &[u8]) -> u64 {
+    let (mut length, mut out) = (0, Vec::new());
+    for piece in body.chunks(STEP as usize) {
+        decoder.feed(piece, &mut out);
+        length += out.len() as u64;
+        out.clear();
+    }
+    decoder.finish(&mut out);
+    length + out.len() as u64
+}
+
+/// The part of `range` that `partial` names.
+fn cut(range: Range<u64>, partial: Option<(u64, u64)>) -> Range<u64> {
+    let Some((from, length)) = partial else {
+        return range;
+    };
+    let start = range.start.saturating_add(from).min(range.end);
+    start..start.saturating_add(length).min(range.end)
+}
+
+fn slice(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let range = range.start as usize..range.end as usize;
+    bytes.get(range).unwrap_or_default()
 }
 
 impl Texts {
-    /// Writes a text as NIL or a literal, cut as `partial` says; with `binary` as one that may
-    /// hold NUL (RFC 9051, 4.3.1).
-    pub(super) async fn write(
+    /// Writes the section as NIL or a literal.
+    pub(super) async fn write_section(
         &self,
-        message: Option<Message<'_>>,
-        found: &Found,
-        partial: Option<(u64, u64)>,
-        binary: bool,
+        message: Message<'_>,
+        place: &Place,
+        section: &Section,
         out: &mut Out<'_>,
     ) -> Result<(), Gone> {
-        let cut = |range: Range<u64>| match partial {
-            None => range,
-            Some((from, length)) => {
-                let start = range.start.saturating_add(from).min(range.end);
-                start..start.saturating_add(length).min(range.end)
+        match place {
+            Place::Text(range) => {
+                let range = cut(range.clone(), section.partial);
+                announce(out, "", range.end - range.start);
+                self.copy(message, range, out).await
             }
-        };
-        let in_memory = |bytes: &[u8], range: Range<u64>| -> Vec<u8> {
-            let range = range.start as usize..range.end as usize;
-            bytes.get(range).unwrap_or_default().to_vec()
-        };
-        let text = match (found, &self.memory) {
-            (Found::Bytes(bytes), _) => in_memory(bytes, cut(0..bytes.len() as u64)),
-            (Found::Range(range), Some(memory)) => in_memory(memory, cut(range.clone())),
-            (Found::Range(range), None) => {
-                let Some(message) = message else {
-                    return Err(Gone { stalled: false });
-                };
-                return message.stream(cut(range.clone()), binary, out).await;
+            Place::Fields(range) => {
+                let fields = self.fields(message, range.clone(), &section.text);
+                let fields = slice(&fields, cut(0..fields.len() as u64, section.partial));
+                announce(out, "", fields.len() as u64);
+                out.put(fields).await
             }
             _ => {
                 out.buf.extend_from_slice(b"NIL");
-                return Ok(());
+                Ok(())
             }
-        };
-        let tilde = if binary && text.contains(&0) { "~" } else { "" };
-        out.buf
-            .extend_from_slice(format!("{tilde}{{{}}}\r\n", text.len()).as_bytes());
-        out.put(&text).await
+        }
     }
-}
 
-impl Message<'_> {
-    async fn stream(self, range: Range<u64>, binary: bool, out: &mut Out<'_>) -> Result<(), Gone> {
-        // Whether there is a NUL is not known: only who asked for BINARY may get one.
-        let tilde = if binary { "~" } else { "" };
-        let len = range.end - range.start;
-        out.buf
-            .extend_from_slice(format!("{tilde}{{{len}}}\r\n").as_bytes());
+    /// Writes a part, decoded; as a literal8 unless it is known that there is no NUL in it
+    /// (RFC 9051, 4.3.1).
+    pub(super) async fn write_binary(
+        &self,
+        message: Message<'_>,
+        place: &Place,
+        partial: Option<(u64, u64)>,
+        out: &mut Out<'_>,
+    ) -> Result<(), Gone> {
+        match place {
+            Place::Text(range) => {
+                let range = cut(range.clone(), partial);
+                let text = self.memory.as_ref().map(|m| slice(m, range.clone()));
+                let plain = text.is_some_and(|text| !text.contains(&0));
+                announce(out, if plain { "" } else { "~" }, range.end - range.start);
+                self.copy(message, range, out).await
+            }
+            Place::Encoded(range, encoding, length) => {
+                let wanted = cut(0..*length, partial);
+                announce(out, "~", wanted.end - wanted.start);
+                self.decode(message, range.clone(), encoding, wanted, out)
+                    .await
+            }
+            _ => {
+                out.buf.extend_from_slice(b"NIL");
+                Ok(())
+            }
+        }
+    }
+
+    fn fields(&self, message: Message<'_>, range: Range<u64>, text: &SectionText) -> Vec<u8> {
+        let pick = |header: &[u8]| match text {
+            SectionText::HeaderFields(names) => mail::pick_fields(header, names, true),
+            SectionText::HeaderFieldsNot(names) => mail::pick_fields(header, names, false),
+            _ => Vec::new(),
+        };
+        match &self.memory {
+            Some(memory) => pick(slice(memory, range)),
+            None => aside(|| pick(&message.read(range).unwrap_or_default())),
+        }
+    }
+
+    async fn copy(
+        &self,
+        message: Message<'_>,
+        range: Range<u64>,
+        out: &mut Out<'_>,
+    ) -> Result<(), Gone> {
+        if let Some(memory) = &self.memory {
+            return out.put(slice(memory, range)).await;
+        }
         let mut at = range.start;
         while at < range.end {
             let end = (at + STEP).min(range.end);
-            // It was read a moment ago; now there is no other way to say that it is gone.
-            let piece = aside(|| self.read(at..end)).map_err(|_| Gone { stalled: false })?;
+            let piece = again(message, at..end)?;
             out.put(&piece).await?;
             at = end;
         }
         Ok(())
     }
+
+    /// Writes what `wanted` names of the decoded part that lies at `range`.
+    async fn decode(
+        &self,
+        message: Message<'_>,
+        range: Range<u64>,
+        encoding: &str,
+        wanted: Range<u64>,
+        out: &mut Out<'_>,
+    ) -> Result<(), Gone> {
+        let Some(mut decoder) = Decoder::new(Some(encoding)) else {
+            return Err(Gone { stalled: false });
+        };
+        let (mut at, mut done) = (range.start, 0);
+        let mut decoded = Vec::new();
+        while done < wanted.end {
+            decoded.clear();
+            if at == range.end {
+                decoder.finish(&mut decoded);
+                if decoded.is_empty() {
+                    return Err(Gone { stalled: false });
+                }
+            } else {
+                let end = (at + STEP).min(range.end);
+                match &self.memory {
+                    Some(memory) => decoder.feed(slice(memory, at..end), &mut decoded),
+                    None => decoder.feed(&again(message, at..end)?, &mut decoded),
+                }
+                at = end;
+            }
+            let here = done..done + decoded.len() as u64;
+            let (from, to) = (
+                wanted.start.clamp(here.start, here.end),
+                wanted.end.clamp(here.start, here.end),
+            );
+            out.put(slice(&decoded, from - done..to - done)).await?;
+            done = here.end;
+        }
+        Ok(())
+    }
+}
+
+fn announce(out: &mut Out<'_>, tilde: &str, length: u64) {
+    out.buf
+        .extend_from_slice(format!("{tilde}{{{length}}}\r\n").as_bytes());
+}
+
+/// Reads what was read a moment ago: now there is no other way to say that it is gone.
+fn again(message: Message<'_>, range: Range<u64>) -> Result<Bytes, Gone> {
+    aside(|| message.read(range)).map_err(|_| Gone { stalled: false })
 }
 
 fn wanted(section: &Section) -> SectionRef {
@@ -260,40 +422,7 @@ fn wanted(section: &Section) -> SectionRef {
         SectionText::Header => SectionRef::Header,
         SectionText::Text => SectionRef::Text,
         SectionText::Mime => SectionRef::Mime,
-        SectionText::HeaderFields(names) => SectionRef::HeaderFields(names.clone()),
-        SectionText::HeaderFieldsNot(names) => SectionRef::HeaderFieldsNot(names.clone()),
-    }
-}
-
-fn section_text<'a>(
-    section: &Section,
-    raw: &'a [u8],
-    structure: &mut Option<Structure>,
-) -> Option<Cow<'a, [u8]>> {
-    if section.part.is_empty() {
-        return mail::header_section(raw, &wanted(section));
-    }
-    structure
-        .get_or_insert_with(|| Structure::parse(raw))
-        .section(raw, &section.part, &wanted(section))
-}
-
-/// BINARY is of leaves (RFC 9051, 6.4.5); what has parts of its own is given as it is.
-fn decoded(part: &[u32], raw: &[u8], structure: &mut Option<Structure>) -> Found {
-    let structure = structure.get_or_insert_with(|| Structure::parse(raw));
-    if part.is_empty() {
-        return Found::Range(0..raw.len() as u64);
-    }
-    let Some(node) = structure.part(part) else {
-        return Found::Nil;
-    };
-    let body = raw.get(node.body.clone()).unwrap_or_default();
-    let encoding = node
-        .encoding
-        .as_deref()
-        .filter(|_| node.children.is_empty());
-    match mail::decode(body, encoding) {
-        Some(text) => Found::of(raw, text),
-        None => Found::UnknownEncoding,
+        SectionText::HeaderFields(_) => SectionRef::HeaderFields(Vec::new()),
+        SectionText::HeaderFieldsNot(_) => SectionRef::HeaderFieldsNot(Vec::new()),
     }
 }

@@ -458,11 +458,12 @@ impl Fragmenter {
             return Some(Event::Append { tag, head, sync });
         }
         if announced.binary {
-            return if sync {
-                Some(self.bad(ErrorKind::Bad, "Binary literals are not supported"))
-            } else {
-                self.too_big(size, sync, "Binary literals are not supported")
-            };
+            return self.refuse_literal(
+                ErrorKind::Bad,
+                size,
+                sync,
+                "Binary literals are not supported",
+            );
         }
         let total = self.literals_len.saturating_add(size);
         let fits = size <= self.limits.max_literal as u64
@@ -482,12 +483,22 @@ impl Fragmenter {
     }
 
     fn too_big(&mut self, size: u64, sync: bool, text: &'static str) -> Option<Event> {
+        self.refuse_literal(ErrorKind::TooBig, size, sync, text)
+    }
+
+    fn refuse_literal(
+        &mut self,
+        kind: ErrorKind,
+        size: u64,
+        sync: bool,
+        text: &'static str,
+    ) -> Option<Event> {
         if sync {
-            return Some(self.bad(ErrorKind::TooBig, text));
+            return Some(self.bad(kind, text));
         }
-        self.begin_skip(Some((ErrorKind::TooBig, text)));
+        self.begin_skip(Some((kind, text)));
         if size > self.skip_left {
-            return Some(self.dead(ErrorKind::TooBig, text));
+            return Some(self.dead(kind, text));
         }
         self.skip_literal(size);
         None
