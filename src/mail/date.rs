@@ -48,8 +48,8 @@ pub fn parse_date(value: &[u8]) -> Option<MailDate> {
         if token.is_empty() {
             continue;
         }
-        if let Some(time) = clock(token) {
-            seconds = seconds.or(Some(time));
+        if token.contains(&b':') && seconds.is_none() {
+            seconds = Some(clock(token)?);
         } else if matches!(token[0], b'+' | b'-') && seconds.is_some() {
             zone = zone.or(numeric_zone(token));
         } else if token[0].is_ascii_digit() {

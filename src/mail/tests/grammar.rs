@@ -33,7 +33,8 @@ fn read(wire: &[u8]) -> Value {
                 List(items)
             }
             b' ' => {
-                assert!(!matches!(wire[at + 1], b' ' | b')') && wire[at - 1] != b'(');
+                // A literal before it may end in a parenthesis, so the list is asked, not the bytes.
+                assert!(!matches!(wire[at + 1], b' ' | b')') && !stack.last().unwrap().is_empty());
                 at += 1;
                 continue;
             }
