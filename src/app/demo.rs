@@ -4,7 +4,9 @@
 //! a few accounts; there is no code in the server that knows of it.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::demo_phone::{self, Owner};
@@ -39,7 +41,10 @@ pub fn run(options: Options) -> Result<(), AppError> {
     let accounts = accounts(&options, &domain)?;
     let (dir, temporary) = match &options.dir {
         Some(dir) => {
-            std::fs::create_dir_all(dir)
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
                 .map_err(AppError::io(format!("--dir {}", dir.display())))?;
             (dir.clone(), None)
         }
@@ -53,15 +58,13 @@ pub fn run(options: Options) -> Result<(), AppError> {
     };
     let config = config(&options, &domain, &dir);
     super::log::start(&config.log).map_err(AppError::Log)?;
-    write_config(&config)?;
     let demo = Demo {
         options,
         domain,
         accounts,
+        temporary,
     };
-    let result = super::run(config, None, demo);
-    drop(temporary);
-    result
+    super::run(config, None, demo)
 }
 
 /// Everything that the demo makes, each with its password.
@@ -108,6 +111,7 @@ fn config(options: &Options, domain: &Domain, dir: &Path) -> Config {
     config.http.listen = at(80);
     config.http.listen_tls = at(443);
     config.http.max_connections = CONNECTIONS;
+    config.http.max_connections_per_ip = CONNECTIONS;
     config.auth.insecure_loopback_login = options.insecure_login;
     config.auth.max_failures = 1000;
     config.auth.max_failures_per_ip = 1_000_000;
@@ -122,15 +126,20 @@ fn config(options: &Options, domain: &Domain, dir: &Path) -> Config {
     config
 }
 
-/// For the other commands: `posthorn --config DIR/posthorn.toml account list`.
+const WRITTEN: &str = "# Written by `posthorn demo`";
+
+/// For the other commands: `posthorn --config DIR/posthorn.toml account list`. A file that
+/// somebody else wrote stays.
 fn write_config(config: &Config) -> Result<(), AppError> {
     let path = config.data_dir.join("posthorn.toml");
+    if std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN)) {
+        return Ok(());
+    }
     let dir = std::path::absolute(&config.data_dir).map_err(AppError::io("--dir"))?;
     let text = format!(
-        "# Written by `posthorn demo`, so that the other commands find it.\n\
-         hostname = {:?}\ndata_dir = {:?}\n",
-        config.hostname,
-        dir.display().to_string()
+        "{WRITTEN}, so that the other commands find it.\nhostname = {}\ndata_dir = {}\n",
+        toml::Value::from(config.hostname.as_str()),
+        toml::Value::from(dir.display().to_string())
     );
     std::fs::write(&path, text).map_err(AppError::io(path.display().to_string()))
 }
@@ -139,10 +148,18 @@ struct Demo {
     options: Options,
     domain: Domain,
     accounts: Vec<(Address, String)>,
+    /// Removed when the demo ends.
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl Extra for Demo {
+    fn abandon(&mut self) {
+        self.temporary.take();
+    }
+
     async fn prepare(&mut self, core: &Core) -> Result<(), AppError> {
+        // Now the store's lock is held: nobody else's file is written over.
+        write_config(&core.config)?;
         let failed = |error: StoreError| AppError::Demo(error.to_string());
         let mut domains = HashSet::from([self.domain.clone()]);
         domains.extend(self.accounts.iter().map(|(a, _)| a.domain().clone()));
@@ -210,10 +227,18 @@ impl Extra for Demo {
         if let Err(reason) = demo_phone::start(owner, core.store.clone()).await {
             eprintln!("posthorn: there is no demo phone: {reason}");
         } else if !self.options.json {
-            println!("A demo phone of {address} is registered; it rings here.");
+            say(&format!(
+                "A demo phone of {address} is registered; it rings here.\n"
+            ));
         }
         Ok(())
     }
+}
+
+/// Whoever reads may have gone: the demo goes on.
+fn say(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn joined<T>(added: Result<Result<T, StoreError>, tokio::task::JoinError>) -> Result<(), AppError> {
@@ -239,7 +264,7 @@ impl Demo {
                 },
                 "accounts": self.accounts.len(),
             });
-            println!("{line}");
+            say(&format!("{line}\n"));
             return;
         }
         let domain = &self.domain;
@@ -248,7 +273,7 @@ impl Demo {
             Some(_) => "kept",
             None => "removed at the end",
         };
-        println!(
+        say(&format!(
             "\
 Posthorn {version} demo on 127.0.0.1; data in {dir} ({kept})
 
@@ -283,7 +308,7 @@ Other commands: posthorn --config {dir}/posthorn.toml status. Stop with Ctrl-C.
                 0 => String::new(),
                 more => format!("; {more} more"),
             },
-        );
+        ));
     }
 }
 

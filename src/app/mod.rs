@@ -98,6 +98,8 @@ trait Extra {
     async fn prepare(&mut self, _core: &Core) -> Result<(), AppError> {
         Ok(())
     }
+    /// The process ends at once.
+    fn abandon(&mut self) {}
     /// All ports are open; ready comes next.
     async fn started(&mut self, _core: &Core) -> Result<(), AppError> {
         Ok(())
@@ -120,6 +122,8 @@ pub fn serve(path: &Path) -> Result<(), AppError> {
 
 fn run(config: Config, file: Option<PathBuf>, extra: impl Extra) -> Result<(), AppError> {
     raise_file_limit();
+    // Also what the index makes is nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -150,7 +154,11 @@ async fn live(
         })?;
     }
     let telemetry = Telemetry::new()?;
-    let store = open(&config, telemetry.clone()).await?;
+    // Told to stop while it recovers: that is as safe as a crash.
+    let store = tokio::select! {
+        store = open(&config, telemetry.clone()) => store?,
+        () = second(&mut signals) => return Ok(()),
+    };
     let outcome = async {
         let certificates = Certificates::load(&config.tls, &config.hostname, &config.data_dir)?;
         let core = Core {
@@ -161,7 +169,10 @@ async fn live(
             store: store.clone(),
             telemetry,
         };
-        extra.prepare(&core).await?;
+        tokio::select! {
+            prepared = extra.prepare(&core) => prepared?,
+            () = second(&mut signals) => return Ok(()),
+        }
         let services = Services::start(&core).await?;
         let operations = Operations::new(
             core.store.clone(),
@@ -195,6 +206,7 @@ async fn live(
             () = services.stop(grace) => {}
             () = second(&mut signals) => {
                 tracing::warn!("told twice to stop: stopping at once");
+                extra.abandon();
                 std::process::exit(1);
             }
         }
@@ -213,10 +225,8 @@ async fn until_stopped(
     core: &Core,
 ) {
     while signals.next().await == Told::Reload {
-        let Some(file) = file else {
-            tracing::info!("nothing to read again: there is no configuration file");
-            continue;
-        };
+        // The demo: its terminal was closed.
+        let Some(file) = file else { return };
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, now]);
         }

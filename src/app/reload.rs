@@ -23,7 +23,8 @@ pub(super) fn reload(path: &Path, current: &mut Config, auth: &Auth, certificate
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }
     if let Err(error) = certificates.reload(&new.tls) {
-        tracing::error!("the certificate stays as it was: {error}");
+        tracing::error!("the configuration stays as it was: {error}");
+        return;
     }
     if let Err(error) = super::log::set_level(&new.log) {
         tracing::error!("the log level stays as it was: {error}");
@@ -41,17 +42,26 @@ pub(super) fn reload(path: &Path, current: &mut Config, auth: &Auth, certificate
             listen: current.smtp.listen.clone(),
             listen_submission: current.smtp.listen_submission.clone(),
             listen_submission_tls: current.smtp.listen_submission_tls.clone(),
-            max_connections: current.smtp.max_connections,
-            max_connections_per_ip: current.smtp.max_connections_per_ip,
             subaddress_separator: current.smtp.subaddress_separator,
             ..new.smtp
         },
         imap: crate::config::ImapConfig {
             listen: current.imap.listen.clone(),
             listen_tls: current.imap.listen_tls.clone(),
-            max_connections: current.imap.max_connections,
-            max_connections_per_ip: current.imap.max_connections_per_ip,
             ..new.imap
+        },
+        http: crate::config::HttpConfig {
+            listen: current.http.listen.clone(),
+            listen_tls: current.http.listen_tls.clone(),
+            max_body_bytes: current.http.max_body_bytes,
+            request_timeout_secs: current.http.request_timeout_secs,
+            ..new.http
+        },
+        limits: crate::config::LimitsConfig {
+            admin_connections: current.limits.admin_connections,
+            admin_timeout_secs: current.limits.admin_timeout_secs,
+            shutdown_grace_secs: current.limits.shutdown_grace_secs,
+            ..new.limits
         },
         push: new.push,
         tls: new.tls,
@@ -77,30 +87,37 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             s.listen_submission.clone(),
             s.listen_submission_tls.clone(),
         );
-        (
-            listen,
-            s.max_connections,
-            s.max_connections_per_ip,
-            s.subaddress_separator,
-        )
+        (listen, s.subaddress_separator)
     };
     let imap = |c: &Config| {
         let i = &c.imap;
+        (i.listen.clone(), i.listen_tls.clone())
+    };
+    let http = |c: &Config| {
+        let h = &c.http;
+        let listen = (h.listen.clone(), h.listen_tls.clone());
+        (listen, h.max_body_bytes, h.request_timeout_secs)
+    };
+    let limits = |c: &Config| {
+        let l = &c.limits;
         (
-            i.listen.clone(),
-            i.listen_tls.clone(),
-            i.max_connections,
-            i.max_connections_per_ip,
+            l.admin_connections,
+            l.admin_timeout_secs,
+            l.shutdown_grace_secs,
         )
     };
     let sections: [(&'static str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 8] = [
         ("hostname", &old.hostname, &new.hostname),
         ("data_dir", &old.data_dir, &new.data_dir),
-        ("[smtp] listeners", &smtp(old), &smtp(new)),
+        ("[smtp] listeners, separator", &smtp(old), &smtp(new)),
         ("[imap] listeners", &imap(old), &imap(new)),
-        ("[http]", &old.http, &new.http),
+        ("[http] listeners, body and time", &http(old), &http(new)),
         ("[store]", &old.store, &new.store),
-        ("[limits]", &old.limits, &new.limits),
+        (
+            "[limits] of the admin socket and of stopping",
+            &limits(old),
+            &limits(new),
+        ),
         ("log.format", &old.log.format, &new.log.format),
     ];
     for (name, a, b) in sections {
@@ -122,9 +139,14 @@ mod tests {
         new.auth.max_failures = 1;
         new.log.level = "debug".into();
         new.smtp.max_hops = 3;
-        assert_eq!(needs_restart(&old, &new), Vec::<&str>::new());
         new.smtp.max_connections = 3;
+        new.limits.keepalive_secs = 7;
+        assert_eq!(needs_restart(&old, &new), Vec::<&str>::new());
+        new.smtp.listen = vec!["127.0.0.1:2525".parse().unwrap()];
         new.data_dir = "/y".into();
-        assert_eq!(needs_restart(&old, &new), ["data_dir", "[smtp] listeners"]);
+        assert_eq!(
+            needs_restart(&old, &new),
+            ["data_dir", "[smtp] listeners, separator"]
+        );
     }
 }

@@ -78,7 +78,7 @@ fn run_demo(demo: DemoArgs, json: bool) -> Done {
     let accounts = demo
         .account
         .iter()
-        .map(|given| match given.rsplit_once(':') {
+        .map(|given| match given.split_once(':') {
             Some((name, password)) if !name.is_empty() && !password.is_empty() => {
                 Ok((name.to_owned(), password.to_owned()))
             }

@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod show;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,10 +53,15 @@ pub fn main() -> ExitCode {
         Err(CliError::Failed(message)) => (1, message),
         Err(CliError::Usage(message)) => (2, message),
     };
+    // Whoever reads may be gone: the status still tells.
     if json {
-        println!("{}", serde_json::json!({ "error": error }));
+        let _ = writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({ "error": error })
+        );
     } else {
-        eprintln!("posthorn: {error}");
+        let _ = writeln!(std::io::stderr(), "posthorn: {error}");
     }
     ExitCode::from(status)
 }

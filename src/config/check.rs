@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::Config;
+use super::{Config, bounds};
 use crate::types::Domain;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,13 +129,9 @@ pub(super) fn cross_check(text: &str, config: &Config) -> Vec<Problem> {
     tls(config, &mut found);
     push(config, &mut found);
     auth(config, &mut found);
-    not_zero(config, &mut found);
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
-        found.error(
-            "log.level",
-            format!("{error}; write info, or warn,posthorn::push=debug"),
-        );
-    }
+    numbers(config, &mut found);
+    log_level(config, &mut found);
+    separator(config, &mut found);
     found.problems
 }
 
@@ -332,43 +328,55 @@ fn auth(config: &Config, found: &mut Findings<'_>) {
             "less than 7 MiB makes stolen hashes cheap to guess".into(),
         );
     }
-    if auth.hash_threads > 64 {
-        found.error("auth.hash_threads", "more than 64 threads that hash");
+}
+
+fn separator(config: &Config, found: &mut Findings<'_>) {
+    let separator = config.smtp.subaddress_separator;
+    if !"+-_=#%&!$*^~/".contains(separator) {
+        found.error(
+            "smtp.subaddress_separator",
+            "subaddress_separator is a sign such as + or -",
+        );
     }
 }
 
-/// Bounds that would switch the server off.
-fn not_zero(config: &Config, found: &mut Findings<'_>) {
-    let bounds: [(&str, u64); 14] = [
-        ("auth.hash_threads", config.auth.hash_threads as u64),
-        ("auth.hash_queue", config.auth.hash_queue as u64),
-        ("auth.failure_window_secs", config.auth.failure_window_secs),
-        ("smtp.max_connections", config.smtp.max_connections as u64),
-        (
-            "smtp.max_connections_per_ip",
-            config.smtp.max_connections_per_ip as u64,
-        ),
-        ("smtp.max_recipients", config.smtp.max_recipients as u64),
-        ("smtp.max_message_bytes", config.smtp.max_message_bytes),
-        ("imap.max_connections", config.imap.max_connections as u64),
-        (
-            "imap.max_connections_per_ip",
-            config.imap.max_connections_per_ip as u64,
-        ),
-        ("http.max_connections", config.http.max_connections as u64),
-        (
-            "limits.tls_handshake_timeout_secs",
-            config.limits.tls_handshake_timeout_secs,
-        ),
-        ("limits.keepalive_secs", config.limits.keepalive_secs),
-        ("store.queue_len", config.store.queue_len as u64),
-        ("store.segment_bytes", config.store.segment_bytes),
-    ];
-    for (path, value) in bounds {
-        if value == 0 {
-            let key = path.rsplit('.').next().unwrap_or(path);
-            found.error(path, format!("{key} can't be 0"));
+fn numbers(config: &Config, found: &mut Findings<'_>) {
+    for bound in bounds::all(config) {
+        let key = bound.path.rsplit('.').next().unwrap_or(bound.path);
+        let (least, most) = (bound.least, bound.most);
+        if bound.value == 0 && least > 0 {
+            found.error(bound.path, format!("{key} can't be 0"));
+        } else if !(least..=most).contains(&bound.value) {
+            found.error(bound.path, format!("{key} must be from {least} to {most}"));
         }
+    }
+}
+
+/// The words that a level can be; `EnvFilter` takes any other for the name of a module.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn log_level(config: &Config, found: &mut Findings<'_>) {
+    let level = &config.log.level;
+    let bad = level.split(',').find(|part| {
+        let word = part.rsplit('=').next().unwrap_or(part).trim();
+        !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word))
+    });
+    if let Some(part) = bad {
+        let word = part.rsplit('=').next().unwrap_or(part).trim();
+        let nearest = LEVELS
+            .iter()
+            .max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)))
+            .filter(|known| strsim::jaro_winkler(word, known) > 0.7);
+        let hint = nearest.map_or(String::new(), |known| format!("; did you mean `{known}`?"));
+        found.error(
+            "log.level",
+            format!("`{word}` is no level{hint}; write info, or warn,posthorn::push=debug"),
+        );
+    } else if let Err(error) = tracing_subscriber::EnvFilter::try_new(level) {
+        found.error(
+            "log.level",
+            format!("{error}; write info, or warn,posthorn::push=debug"),
+        );
     }
 }
 

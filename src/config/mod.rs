@@ -4,6 +4,7 @@
 //! an error. One struct per section, one section per file.
 
 mod auth;
+mod bounds;
 mod check;
 mod http;
 mod imap;

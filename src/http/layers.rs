@@ -28,6 +28,38 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
+/// A browser sends a password that it knows along with what other sites' pages ask for. It
+/// also says who asks, and that is held to the name that was asked (RFC 6454, 7; Fetch, 2.2).
+fn same_site(request: &Request) -> Result<(), ApiError> {
+    if request.method().is_safe() {
+        return Ok(());
+    }
+    let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+    let refused = || {
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "cross-origin",
+            "pages of other sites may not do this",
+        ))
+    };
+    match header("sec-fetch-site") {
+        None | Some(b"same-origin" | b"none") => {}
+        Some(_) => return refused(),
+    }
+    let Some(origin) = header("origin") else {
+        return Ok(());
+    };
+    let authority = request.uri().authority().map(|a| a.as_str().as_bytes());
+    let host = header("host").or(authority).unwrap_or_default();
+    let origin = origin
+        .strip_prefix(b"https://")
+        .or_else(|| origin.strip_prefix(b"http://"));
+    match origin {
+        Some(origin) if !host.is_empty() && origin.eq_ignore_ascii_case(host) => Ok(()),
+        _ => refused(),
+    }
+}
+
 /// Around everything.
 pub(super) async fn guard(
     State(context): State<Context>,
@@ -42,9 +74,13 @@ pub(super) async fn guard(
         .is_some_and(|c| c.tls);
     // The route's pattern, so that label values are bounded.
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = tokio::time::timeout(Duration::from_secs(secs), next.run(request))
-        .await
-        .unwrap_or_else(|_| ApiError::of_status(StatusCode::REQUEST_TIMEOUT).into_response());
+    let mut response = if let Err(error) = same_site(&request) {
+        error.into_response()
+    } else {
+        tokio::time::timeout(Duration::from_secs(secs), next.run(request))
+            .await
+            .unwrap_or_else(|_| ApiError::of_status(StatusCode::REQUEST_TIMEOUT).into_response())
+    };
     let status = response.status();
     let is_json = response
         .headers()

@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod layers;
 mod login;
+mod patient;
 mod server;
 
 #[cfg(test)]

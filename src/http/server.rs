@@ -1,6 +1,7 @@
 //! Listeners and connections: HTTP/1.1 and HTTP/2 over `net`'s streams.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,8 +13,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio_util::sync::CancellationToken;
 
+use super::patient::Patient;
 use super::{Context, api, health, layers};
-use crate::net::{ListenOptions, Listening, Peer, Stream, listen};
+use crate::net::{
+    ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, listen,
+};
 
 /// Of a request's head, and a connection's read buffer.
 const MAX_HEAD: usize = 32 * 1024;
@@ -37,6 +41,16 @@ impl Connection {
 /// Binds all listeners of `[http]` and serves until `stop`.
 pub fn start(context: &Context) -> io::Result<Vec<Listening>> {
     let config = context.config.load_full();
+    let (live, places) = (context.config.clone(), Places::default());
+    let limits: LimitSource = Arc::new(move || {
+        let config = live.load();
+        ConnectionLimits {
+            connections: config.http.max_connections,
+            per_ip: config.http.max_connections_per_ip,
+            keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+        }
+    });
     let mut listening = Vec::new();
     let plain = config.http.listen.iter().map(|addr| (*addr, false));
     let tls = config.http.listen_tls.iter().map(|addr| (*addr, true));
@@ -44,10 +58,8 @@ pub fn start(context: &Context) -> io::Result<Vec<Listening>> {
         let options = ListenOptions {
             service: "http",
             implicit_tls: tls,
-            max_connections: config.http.max_connections,
-            max_per_ip: config.http.max_connections_per_ip,
-            keepalive: Duration::from_secs(config.limits.keepalive_secs),
-            handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+            limits: limits.clone(),
+            places: places.clone(),
             busy_line: BUSY,
         };
         let router = router(context, tls);
@@ -83,7 +95,7 @@ pub(super) fn router(context: &Context, tls: bool) -> Router {
 async fn serve(
     context: Context,
     router: Router,
-    stream: Stream,
+    mut stream: Stream,
     peer: Peer,
     stop: CancellationToken,
 ) {
@@ -94,6 +106,16 @@ async fn serve(
         peer,
         tls: stream.is_tls(),
     };
+    // Who connects and says nothing.
+    tokio::select! {
+        begun = tokio::time::timeout(timeout, stream.readable()) => {
+            if !matches!(begun, Ok(Ok(()))) {
+                return;
+            }
+        }
+        () = stop.cancelled() => return,
+    }
+    let http2 = stream.alpn() == Some(b"h2");
     let app = router.layer(axum::Extension(connection));
     let service = TowerToHyperService::new(app.into_service::<Incoming>());
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -109,7 +131,14 @@ async fn serve(
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(timeout)
         .keep_alive_timeout(timeout);
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    // Not guessed from the first bytes: a guess has no time limit.
+    let builder = if http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
+    let io = TokioIo::new(Patient::new(stream, timeout));
+    let serving = builder.serve_connection(io, service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

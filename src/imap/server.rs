@@ -17,7 +17,10 @@ use super::exec::{Exec, Gone, Incoming, Out};
 use super::session::{Output, Session, Settings};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
-use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
+use crate::net::{
+    ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
+    listen,
+};
 use crate::store::{Account, Store};
 use crate::telemetry::{ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
@@ -42,16 +45,24 @@ const READ: usize = 16 * 1024;
 pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr, std::io::Error)> {
     let config = context.config.load();
     let imap = &config.imap;
+    let (live, places) = (context.config.clone(), Places::default());
+    let limits: LimitSource = Arc::new(move || {
+        let config = live.load();
+        ConnectionLimits {
+            connections: config.imap.max_connections,
+            per_ip: config.imap.max_connections_per_ip,
+            keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+        }
+    });
     let mut listening = Vec::new();
     for (addresses, implicit_tls) in [(&imap.listen, false), (&imap.listen_tls, true)] {
         for address in addresses {
             let options = ListenOptions {
                 service: "imap",
                 implicit_tls,
-                max_connections: imap.max_connections,
-                max_per_ip: imap.max_connections_per_ip,
-                keepalive: Duration::from_secs(config.limits.keepalive_secs),
-                handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+                limits: limits.clone(),
+                places: places.clone(),
                 busy_line: b"* BYE Too many connections, try again later\r\n",
             };
             let own = Arc::new(context.clone());

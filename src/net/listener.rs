@@ -36,15 +36,31 @@ pub struct ListenOptions {
     pub service: &'static str,
     /// TLS from the first byte.
     pub implicit_tls: bool,
-    pub max_connections: usize,
-    /// Of one IPv4 address or one IPv6 /64.
-    pub max_per_ip: usize,
-    /// Zero: none.
-    pub keepalive: Duration,
-    pub handshake_timeout: Duration,
+    /// Asked for each connection: limits may change while the server runs.
+    pub limits: LimitSource,
+    /// Listeners that share them share the limits.
+    pub places: Places,
     /// Written to a plain-text connection that is over a limit, before it is closed.
     pub busy_line: &'static [u8],
 }
+
+/// What a listener allows.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    pub connections: usize,
+    /// Of one IPv4 address or one IPv6 /64.
+    pub per_ip: usize,
+    /// Zero: none.
+    pub keepalive: Duration,
+    pub handshake_timeout: Duration,
+}
+
+/// Gives the limits of the moment.
+pub type LimitSource = Arc<dyn Fn() -> ConnectionLimits + Send + Sync>;
+
+/// Who holds a place; shared by listeners whose connections count together.
+#[derive(Clone, Default)]
+pub struct Places(Arc<Mutex<Open>>);
 
 /// Gives the TLS settings of the moment: they may be exchanged while the server runs.
 pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
@@ -77,7 +93,6 @@ where
         options,
         tls,
         telemetry,
-        open: Mutex::default(),
     });
     let done = tokio::spawn(accept_until(listener, local, shared, stop, handle));
     Ok(Listening { local, done })
@@ -101,7 +116,6 @@ struct Shared {
     options: ListenOptions,
     tls: TlsSource,
     telemetry: Arc<Telemetry>,
-    open: Mutex<Open>,
 }
 
 /// Places taken. The map has an entry only for who holds a place, so it is bounded by them.
@@ -121,12 +135,13 @@ impl Place {
     fn take(shared: &Arc<Shared>, remote: IpAddr) -> Result<Self, Refused> {
         let ip = limited_as(remote);
         let options = &shared.options;
-        let mut open = shared.open.lock();
-        if open.total >= options.max_connections {
+        let limits = (options.limits)();
+        let mut open = options.places.0.lock();
+        if open.total >= limits.connections {
             return Err(Refused::Limit);
         }
         let of_ip = open.by_ip.entry(ip).or_default();
-        if *of_ip >= options.max_per_ip {
+        if *of_ip >= limits.per_ip {
             if *of_ip == 0 {
                 open.by_ip.remove(&ip);
             }
@@ -145,7 +160,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.shared.open.lock();
+        let mut open = self.shared.options.places.0.lock();
         open.total = open.total.saturating_sub(1);
         if let Some(count) = open.by_ip.get_mut(&self.ip) {
             *count -= 1;
@@ -244,16 +259,17 @@ where
     let shared = &place.shared;
     // The peer may be gone already; then the first read says so.
     let _ = tcp.set_nodelay(true);
-    if !shared.options.keepalive.is_zero() {
+    let limits = (shared.options.limits)();
+    if !limits.keepalive.is_zero() {
         let keepalive = TcpKeepalive::new()
-            .with_time(shared.options.keepalive)
+            .with_time(limits.keepalive)
             .with_interval(Duration::from_secs(20))
             .with_retries(4);
         let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     }
     let mut stream = Stream::Plain(tcp);
     if shared.options.implicit_tls {
-        let handshake = stream.start_tls((shared.tls)(), shared.options.handshake_timeout);
+        let handshake = stream.start_tls((shared.tls)(), limits.handshake_timeout);
         let result = tokio::select! {
             () = stop.cancelled() => return,
             result = Box::pin(handshake) => result,

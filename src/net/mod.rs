@@ -9,5 +9,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use listener::{ListenOptions, Listening, Peer, TlsSource, listen};
+pub use listener::{
+    ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, TlsSource, listen,
+};
 pub use stream::Stream;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{ListenOptions, Listening, Stream, TlsSource, listen};
+use super::{ConnectionLimits, ListenOptions, Listening, Places, Stream, TlsSource, listen};
 use crate::telemetry::Telemetry;
 
 fn certificate() -> (TlsSource, Arc<rustls::ClientConfig>) {
@@ -31,10 +31,13 @@ fn options(implicit_tls: bool) -> ListenOptions {
     ListenOptions {
         service: "smtp",
         implicit_tls,
-        max_connections: 3,
-        max_per_ip: 2,
-        keepalive: Duration::from_secs(60),
-        handshake_timeout: Duration::from_secs(5),
+        limits: Arc::new(|| ConnectionLimits {
+            connections: 3,
+            per_ip: 2,
+            keepalive: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(5),
+        }),
+        places: Places::default(),
         busy_line: b"421 busy\r\n",
     }
 }

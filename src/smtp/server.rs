@@ -17,7 +17,10 @@ use super::session::{Answer, Envelope, Output, Role, Session, Settings, Work};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::mail::trace;
-use crate::net::{ListenOptions, Listening, Peer, Stream, TlsSource, listen};
+use crate::net::{
+    ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
+    listen,
+};
 use crate::store::{Recipient, Resolution, Spool, Store};
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address};
@@ -51,6 +54,16 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
         (&smtp.listen_submission, Role::Submission, false),
         (&smtp.listen_submission_tls, Role::Submission, true),
     ];
+    let (live, places) = (context.config.clone(), Places::default());
+    let limits: LimitSource = Arc::new(move || {
+        let config = live.load();
+        ConnectionLimits {
+            connections: config.smtp.max_connections,
+            per_ip: config.smtp.max_connections_per_ip,
+            keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+        }
+    });
     let mut listening = Vec::new();
     for (addresses, role, implicit_tls) in kinds {
         for address in addresses {
@@ -61,10 +74,8 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
                     "submission"
                 },
                 implicit_tls,
-                max_connections: smtp.max_connections,
-                max_per_ip: smtp.max_connections_per_ip,
-                keepalive: Duration::from_secs(config.limits.keepalive_secs),
-                handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
+                limits: limits.clone(),
+                places: places.clone(),
                 busy_line: b"421 4.7.0 Too many connections, try again later\r\n",
             };
             let own = context.clone();

@@ -175,7 +175,7 @@ impl Feed {
     pub(super) fn new(shared: Arc<Shared>, from: Option<LogPos>) -> Self {
         Self {
             told: shared.ring.end.subscribe(),
-            at: from.unwrap_or_else(|| shared.ring.end()),
+            at: from.unwrap_or_default(),
             shared,
             ready: VecDeque::new(),
         }

@@ -2,7 +2,8 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -36,9 +37,10 @@ async fn list(State(context): State<Context>, Login(account): Login) -> Result<R
 async fn add(
     State(context): State<Context>,
     Login(account): Login,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<DeviceInfo>), ApiError> {
-    let new: NewDevice = parse(&body)?;
+    let new: NewDevice = parse(&headers, &body)?;
     let device = context.devices.add(account.id, new).await?;
     Ok((StatusCode::CREATED, Json(device)))
 }
@@ -69,9 +71,10 @@ async fn verify(
     State(context): State<Context>,
     Login(account): Login,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<DeviceInfo>, ApiError> {
-    let Code { code } = parse(&body)?;
+    let Code { code } = parse(&headers, &body)?;
     let id = device_id(&id)?;
     Ok(Json(context.devices.verify(account.id, id, &code).await?))
 }
@@ -121,7 +124,13 @@ fn device_id(text: &str) -> Result<DeviceId, ApiError> {
         .map_err(|_| ApiError::not_found())
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// Only what says that it is JSON: a form of another site's page can't say so.
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let kind = kind.unwrap_or_default().split(|b| *b == b';').next();
+    if !kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json")) {
+        return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
     serde_json::from_slice(body).map_err(|error| {
         // The parser's text names keys and places, not values of ours.
         ApiError::bad_request(format!("not the JSON that belongs here: {error}"))
