@@ -339,12 +339,18 @@ fn done(message: String) -> Done {
 }
 
 fn parse_address(text: &str) -> Result<Address, Failure> {
-    Address::parse(text).map_err(|error| {
+    let wrong = |reason: String| {
         Failure::new(
             FailureKind::Usage,
-            format!("`{text}` is not a mail address: {error}"),
+            format!("`{text}` is not a mail address: {reason}"),
         )
-    })
+    };
+    let address = Address::parse(text).map_err(|error| wrong(error.to_string()))?;
+    // RFC 5321, 4.5.3.1.1: others need not take more.
+    if address.local().len() > 64 {
+        return Err(wrong("local part longer than 64 bytes".into()));
+    }
+    Ok(address)
 }
 
 fn parse_domain(text: &str) -> Result<Domain, Failure> {

@@ -129,6 +129,8 @@ fn run(config: Config, file: Option<PathBuf>, extra: impl Extra) -> Result<(), A
         .enable_all()
         .thread_name("posthorn")
         .max_blocking_threads(64)
+        // Twice the usual: searches may be nested deeply, and a debug build has large frames.
+        .thread_stack_size(4 * 1024 * 1024)
         .build()
         .map_err(AppError::io("starting the runtime"))?;
     let result = runtime.block_on(live(config, file, extra, grace));

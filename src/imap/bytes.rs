@@ -69,12 +69,12 @@ pub(super) fn announcement(piece: &[u8]) -> Option<Announced> {
         Some((b'+' | b'-', digits)) => (digits, false),
         _ => (digits, true),
     };
-    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let size = digits
-        .iter()
-        .fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    let size = digits.iter().fold(0u64, |n, d| {
+        n.saturating_mul(10).saturating_add(u64::from(d - b'0'))
+    });
     Some(Announced {
         size,
         sync,

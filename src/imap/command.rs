@@ -147,6 +147,8 @@ pub enum StatusItem {
     Deleted,
     Size,
     HighestModSeq,
+    /// RFC 7889, 3.2.
+    AppendLimit,
 }
 
 /// APPEND without its message: the message literal is streamed, see `fragment`.

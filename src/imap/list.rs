@@ -14,9 +14,14 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     wild(pattern.as_bytes(), name.as_bytes())
 }
 
+/// Longest pattern, and most patterns of one command: matching costs pattern times name.
+pub const MAX_PATTERN: usize = 2048;
+pub const MAX_PATTERNS: usize = 64;
+
 /// Time is pattern × name at worst: states are kept, not tried again.
 fn wild(pattern: &[u8], name: &[u8]) -> bool {
     let mut states = vec![false; pattern.len() + 1];
+    let mut next = states.clone();
     states[0] = true;
     let close = |states: &mut [bool]| {
         for at in 0..pattern.len() {
@@ -27,21 +32,27 @@ fn wild(pattern: &[u8], name: &[u8]) -> bool {
     };
     close(&mut states);
     for b in name {
-        let mut next = vec![false; pattern.len() + 1];
+        next.fill(false);
+        let mut alive = false;
         for at in 0..pattern.len() {
             if !states[at] {
                 continue;
             }
-            match pattern[at] {
-                b'*' => next[at] = true,
-                b'%' if *b != b'/' => next[at] = true,
-                b'%' => {}
-                p if p == *b => next[at + 1] = true,
-                _ => {}
-            }
+            let to = match pattern[at] {
+                b'*' => at,
+                b'%' if *b != b'/' => at,
+                b'%' => continue,
+                p if p == *b => at + 1,
+                _ => continue,
+            };
+            next[to] = true;
+            alive = true;
+        }
+        if !alive {
+            return false;
         }
         close(&mut next);
-        states = next;
+        std::mem::swap(&mut states, &mut next);
     }
     states[pattern.len()]
 }

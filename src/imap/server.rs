@@ -22,7 +22,7 @@ use crate::net::{
     listen,
 };
 use crate::store::{Account, Store};
-use crate::telemetry::{ImapEnd, ImapState, Telemetry};
+use crate::telemetry::{Handshake, ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
 /// What IMAP needs from the rest of the server.
@@ -328,6 +328,7 @@ impl Connection {
             account,
             selected: None,
             rev2: self.session.is_rev2(),
+            append_limit: self.config.imap.max_append_bytes,
             tag: String::new(),
         }));
         Ok(())
@@ -338,7 +339,10 @@ impl Connection {
             return Ok(Some(ImapEnd::Gone));
         };
         let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
-        match stream.start_tls((self.context.tls)(), limit).await {
+        let started = stream.start_tls((self.context.tls)(), limit).await;
+        let net = &self.context.telemetry.net;
+        net.handshake("imap", Handshake::of(&started));
+        match started {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.session.tls_started(Instant::now());

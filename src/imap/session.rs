@@ -307,8 +307,12 @@ impl Session {
                 };
                 match parse(&bytes, options) {
                     Ok(tagged) => {
-                        self.bad = 0;
+                        let before = self.bad;
                         self.command(now, tagged);
+                        // One that could be carried out forgives.
+                        if self.bad == before {
+                            self.bad = 0;
+                        }
                     }
                     Err(error) if error.bad_charset => {
                         let tag = error.tag.unwrap_or_else(|| "*".into());
@@ -399,6 +403,7 @@ impl Session {
         match result {
             Ok(()) => {
                 self.authenticated = true;
+                self.bad = 0;
                 self.fragmenter
                     .set_limits(fragment_limits(&self.settings.limits, true));
                 let text = format!("OK [{}] Logged in", self.capabilities());

@@ -56,7 +56,11 @@ pub fn fuzz_session(data: &[u8]) {
                     session.tls_started(now);
                     continue;
                 }
-                Output::Write(_) | Output::Message(_) | Output::Discard | Output::Close => continue,
+                Output::Write(_)
+                | Output::Message(_)
+                | Output::Discard
+                | Output::Refused(_)
+                | Output::Close => continue,
             };
             session.answer(now, answer);
         }

@@ -22,7 +22,7 @@ use crate::net::{
     listen,
 };
 use crate::store::{Recipient, Resolution, Spool, Store};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Handshake, Telemetry};
 use crate::types::{AccountId, Address};
 
 /// What SMTP needs from the rest of the server.
@@ -183,6 +183,11 @@ impl Connection {
                 }
                 Output::Message(bytes) => self.spool.push(&bytes),
                 Output::Discard => self.spool.clear(),
+                Output::Refused(code) => {
+                    let class = if code < 500 { "deferred" } else { "refused" };
+                    let metrics = &self.context.telemetry.smtp;
+                    metrics.not_accepted(self.role_name(), self.ip(), class, code);
+                }
                 Output::Work(work) => {
                     let answer = self.work(work).await;
                     self.session.answer(Instant::now(), answer);
@@ -193,6 +198,13 @@ impl Connection {
                     };
                     let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
                     let started = stream.start_tls((self.context.tls)(), limit).await;
+                    let service = if self.role == Role::Mx {
+                        "smtp"
+                    } else {
+                        "submission"
+                    };
+                    let net = &self.context.telemetry.net;
+                    net.handshake(service, Handshake::of(&started));
                     match started {
                         Ok(stream) => self.stream = Some(stream),
                         Err(error) => {
@@ -211,6 +223,13 @@ impl Connection {
             }
         }
         true
+    }
+
+    fn role_name(&self) -> &'static str {
+        match self.role {
+            Role::Mx => "mx",
+            Role::Submission => "submission",
+        }
     }
 
     fn ip(&self) -> IpAddr {
@@ -244,6 +263,11 @@ impl Connection {
                 }))
             }
             Work::MaySend { account, from } => {
+                let directory = self.context.store.directory();
+                let known = directory.account(account).is_some_and(|a| !a.disabled);
+                let Some(from) = from.filter(|_| known) else {
+                    return Answer::MaySend(known);
+                };
                 Answer::MaySend(match self.context.store.resolve(&from) {
                     Resolution::Accounts(accounts) => accounts.contains(&account),
                     _ => false,
@@ -254,11 +278,7 @@ impl Connection {
                 let (size, recipients) = (envelope.size, envelope.recipients.len());
                 let result = self.deliver(envelope).await;
                 self.spool.clear();
-                let role = if self.role == Role::Mx {
-                    "mx"
-                } else {
-                    "submission"
-                };
+                let role = self.role_name();
                 let metrics = &self.context.telemetry.smtp;
                 Answer::Delivered(match result {
                     Ok(id) => {

@@ -313,8 +313,11 @@ impl Tx {
         };
         self.mailboxes.insert(key, work);
         self.change_list(account, |list| {
+            // A name that was subscribed stays so (RFC 9051, 6.3.7).
+            let names = list.subscribed_missing.len();
             list.subscribed_missing.retain(|name| *name != info.name);
-            list.mailboxes.push(info);
+            let subscribed = info.subscribed || list.subscribed_missing.len() < names;
+            list.mailboxes.push(MailboxInfo { subscribed, ..info });
             sort(list);
         })
     }

@@ -1,6 +1,6 @@
 //! Who is local: accounts, aliases and domains, all in memory, as an immutable snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::model::{Account, Alias, LocalDomain};
@@ -89,7 +89,8 @@ impl Directory {
             return Resolution::NotLocal;
         }
         let mut found = Vec::new();
-        self.collect(address, separator, 0, &mut found);
+        let mut seen = HashSet::new();
+        self.collect(address, separator, 0, &mut seen, &mut found);
         if found.is_empty() && address.local().eq_ignore_ascii_case("postmaster") {
             found.extend(self.postmaster(address.domain()));
         }
@@ -105,6 +106,7 @@ impl Directory {
         address: &Address,
         separator: char,
         depth: usize,
+        seen: &mut HashSet<String>,
         found: &mut Vec<AccountId>,
     ) {
         if depth > Self::MAX_DEPTH || found.len() >= Self::MAX_TARGETS {
@@ -119,8 +121,11 @@ impl Directory {
                 return;
             }
             if let Some(alias) = self.alias(address) {
-                for target in &alias.targets {
-                    self.collect(target, separator, depth + 1, found);
+                // Each alias once: those that name one another would be endless work.
+                if seen.insert(alias.address.lookup_key()) {
+                    for target in &alias.targets {
+                        self.collect(target, separator, depth + 1, seen, found);
+                    }
                 }
                 return;
             }
@@ -178,6 +183,24 @@ mod tests {
             });
         }
         directory
+    }
+
+    #[test]
+    fn aliases_that_all_name_one_another_are_looked_at_once() {
+        let mut directory = directory();
+        let all: Vec<Address> = (0..40).map(|n| address(&format!("l{n}@x.test"))).collect();
+        for alias in &all {
+            let mut targets = all.clone();
+            targets.push(address("bob@x.test"));
+            directory.put_alias(Alias {
+                address: alias.clone(),
+                targets,
+            });
+        }
+        assert_eq!(
+            directory.resolve(&all[0], '+'),
+            Resolution::Accounts(vec![AccountId(2)])
+        );
     }
 
     #[test]

@@ -86,11 +86,15 @@ impl Exec {
         });
         // RFC 9051, 6.4.5: reading marks as read, and the answer says so.
         let marked = if needs.seen && !selected.read_only {
-            self.mark_seen(key, &uids).await?
+            // Reading goes on where nothing can be written.
+            self.mark_seen(key, &uids).await.unwrap_or_default()
         } else {
             UidSet::new()
         };
         let current = self.selected()?.current();
+        if let Some(selected) = self.selected.as_mut() {
+            selected.tell_keywords(&current, &mut out.buf);
+        }
         let mut window: Vec<(u32, Message)> = Vec::with_capacity(WINDOW);
         let mut trouble = Trouble::default();
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
@@ -116,7 +120,13 @@ impl Exec {
         if !marked.is_empty()
             && let Some(selected) = self.selected.as_mut()
         {
-            selected.absorb(&marked, &mut out.buf);
+            // Of those that were marked, the flags in `current` were told.
+            let known = |message: &Message| {
+                let told = marked.contains(message.uid.0);
+                told.then(|| current.by_uid(message.uid).map(|m| m.flags))
+                    .flatten()
+            };
+            selected.absorb(&known, &mut out.buf);
         }
         if trouble.unknown_encoding {
             // RFC 9051, 7.1
@@ -124,12 +134,14 @@ impl Exec {
                 "[UNKNOWN-CTE] A part is in an unknown encoding".into(),
             ));
         }
-        if trouble.gone {
-            return Err(Refusal::No(
+        match (trouble.gone, uid) {
+            (false, _) => Ok("Fetched".into()),
+            // RFC 9051, 6.4.9: a UID that is not there is no error.
+            (true, true) => Ok("[EXPUNGEISSUED] Fetched".into()),
+            (true, false) => Err(Refusal::No(
                 "[EXPUNGEISSUED] Some messages were expunged".into(),
-            ));
+            )),
         }
-        Ok("Fetched".into())
     }
 
     async fn mark_seen(&self, key: MailboxKey, uids: &UidSet) -> Result<UidSet, StoreError> {

@@ -1,10 +1,12 @@
 //! LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC 6154; RFC 3501, 6.3.9).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use super::{Answer, Exec, Out};
+use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::List;
-use crate::imap::{encode, list::matches};
+use crate::imap::encode;
+use crate::imap::list::{MAX_PATTERN, MAX_PATTERNS, matches};
 use crate::store::MailboxInfo;
 
 /// A name in the hierarchy: a mailbox, a subscribed name without one, or only a parent.
@@ -15,6 +17,29 @@ struct Name {
     children: bool,
     /// Something below it is subscribed.
     subscribed_below: bool,
+}
+
+fn bounded(patterns: &[String]) -> Result<(), Refusal> {
+    if patterns.len() > MAX_PATTERNS || patterns.iter().any(|p| p.len() > MAX_PATTERN) {
+        return Err(Refusal::No("[LIMIT] The pattern is too long".into()));
+    }
+    Ok(())
+}
+
+/// Lets others run every few milliseconds.
+struct Turn(Instant);
+
+impl Turn {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    async fn take(&mut self) {
+        if self.0.elapsed() > Duration::from_millis(3) {
+            tokio::task::yield_now().await;
+            self.0 = Instant::now();
+        }
+    }
 }
 
 impl Exec {
@@ -56,7 +81,10 @@ impl Exec {
             .iter()
             .map(|p| format!("{}{p}", list.reference))
             .collect();
+        bounded(&patterns)?;
+        let mut turn = Turn::new();
         for ((_, name), entry) in &self.names()? {
+            turn.take().await;
             if !patterns.iter().any(|p| matches(p, name)) {
                 continue;
             }
@@ -115,7 +143,10 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Answer {
         let pattern = format!("{reference}{pattern}");
+        bounded(std::slice::from_ref(&pattern))?;
+        let mut turn = Turn::new();
         for ((_, name), entry) in &self.names()? {
+            turn.take().await;
             if !matches(&pattern, name) {
                 continue;
             }

@@ -28,7 +28,7 @@ impl Exec {
             out.line("* OK [CLOSED] The previous mailbox is closed");
         }
         let info = self.find(name)?;
-        let selected = Selected::open(self.store.mailbox(info.key)?, read_only);
+        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.rev2);
         let snapshot = selected.numbering.clone();
         selected.flag_lists(&snapshot, &mut out.buf);
         out.line(&format!("* {} EXISTS", snapshot.len()));
@@ -116,6 +116,7 @@ impl Exec {
             StatusItem::Deleted => format!("DELETED {}", status.deleted),
             StatusItem::Size => format!("SIZE {}", status.size),
             StatusItem::HighestModSeq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
+            StatusItem::AppendLimit => format!("APPENDLIMIT {}", self.append_limit),
         };
         let pairs: Vec<String> = items.iter().map(pair).collect();
         out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());

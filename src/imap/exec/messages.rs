@@ -1,12 +1,13 @@
 //! STORE, COPY, MOVE, EXPUNGE (RFC 9051, 6.4; RFC 4315; RFC 6851).
 
+use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::sync::put_flags;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction};
-use crate::store::{Copied, FlagAction, MailboxInfo};
-use crate::types::{Flag, UidSet};
+use crate::store::{Copied, FlagAction, MailboxInfo, Message};
+use crate::types::{Flag, Flags, Uid, UidSet};
 
 impl Exec {
     pub(super) async fn store_flags(
@@ -27,13 +28,31 @@ impl Exec {
         };
         let changed = self
             .store
-            .store_flags(key, uids.clone(), action, flags, None)
+            .store_flags(key, uids.clone(), action, flags.clone(), None)
             .await?;
         let Some(selected) = self.selected.as_mut() else {
             return Err(Refusal::Bad("No mailbox is selected".into()));
         };
+        // Told below, unless it is silent: then the client knows what it asked for, and hears
+        // of what others changed besides.
+        let ours: UidSet = changed.changed.iter().map(|(uid, ..)| uid.0).collect();
+        let current = selected.current();
+        let expected: HashMap<u32, Flags> = if silent {
+            let given = bits(&flags, current.keywords());
+            let expect = |uid: u32| Some((uid, after(selected.told(Uid(uid))?, action, given)));
+            ours.iter().filter_map(expect).collect()
+        } else {
+            HashMap::new()
+        };
+        let known = |message: &Message| {
+            if silent {
+                expected.get(&message.uid.0).copied()
+            } else {
+                uids.contains(message.uid.0).then_some(message.flags)
+            }
+        };
         // The lists first, so that new keywords are known before they are used.
-        selected.absorb(&uids, &mut out.buf);
+        selected.absorb(&known, &mut out.buf);
         let current = selected.current();
         let mut gone = false;
         for (seq, told) in uids.ranges().flat_map(|r| selected.numbering.range(r)) {
@@ -59,12 +78,14 @@ impl Exec {
                 "[LIMIT] The mailbox has too many keywords".into(),
             ));
         }
-        if gone {
-            return Err(Refusal::No(
+        match (gone, uid) {
+            (false, _) => Ok("Stored".into()),
+            // RFC 9051, 6.4.9: a UID that is not there is no error.
+            (true, true) => Ok("[EXPUNGEISSUED] Stored".into()),
+            (true, false) => Err(Refusal::No(
                 "[EXPUNGEISSUED] Some messages were expunged".into(),
-            ));
+            )),
         }
-        Ok("Stored".into())
     }
 
     /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there.
@@ -114,6 +135,35 @@ impl Exec {
             self.store.expunge(key, Some(uids)).await?;
         }
         Ok("Expunged".into())
+    }
+}
+
+/// Flags by name as bits of a mailbox.
+fn bits(flags: &[Flag], keywords: &[String]) -> Flags {
+    let mut bits = Flags::default();
+    for flag in flags {
+        match flag {
+            Flag::System(system) => bits.system = bits.system.with(*system),
+            Flag::Keyword(name) => {
+                let at = keywords.iter().position(|k| k.eq_ignore_ascii_case(name));
+                bits.keywords |= at.map_or(0, |at| 1 << at.min(63));
+            }
+        }
+    }
+    bits
+}
+
+fn after(old: Flags, action: FlagAction, given: Flags) -> Flags {
+    match action {
+        FlagAction::Replace => given,
+        FlagAction::Add => Flags {
+            system: old.system.with(given.system),
+            keywords: old.keywords | given.keywords,
+        },
+        FlagAction::Remove => Flags {
+            system: old.system.without(given.system),
+            keywords: old.keywords & !given.keywords,
+        },
     }
 }
 

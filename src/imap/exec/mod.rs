@@ -154,6 +154,7 @@ pub struct Exec {
     pub account: Arc<Account>,
     pub selected: Option<Selected>,
     pub rev2: bool,
+    pub append_limit: u64,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
 }

@@ -35,20 +35,24 @@ pub struct Selected {
     pub read_only: bool,
     pub numbering: Arc<Snapshot>,
     flags: Arc<Snapshot>,
+    /// Keywords told, where they are others than those of `flags`.
+    keywords: Option<Arc<[String]>>,
     /// Messages that are \Recent here (RFC 3501, 2.3.2).
     recent: UidSet,
     /// `$` (RFC 5182).
     pub saved: UidSet,
+    /// IMAP4rev2 knows no \Recent.
+    rev2: bool,
     changes: watch::Receiver<u64>,
 }
 
 impl Selected {
-    pub fn open(mailbox: Arc<Mailbox>, read_only: bool) -> Self {
+    pub fn open(mailbox: Arc<Mailbox>, read_only: bool, rev2: bool) -> Self {
         let mut changes = mailbox.watch();
         changes.borrow_and_update();
         // Claimed before the snapshot: what comes in between is then recent in two sessions,
         // which RFC 3501, 2.3.2 prefers to none.
-        let recent_from = mailbox.recent_from(!read_only);
+        let recent_from = mailbox.recent_from(!read_only && !rev2);
         let numbering = mailbox.snapshot();
         let recent = numbering
             .range(recent_from.0.max(1)..=u32::MAX)
@@ -58,9 +62,11 @@ impl Selected {
             key: mailbox.key(),
             read_only,
             flags: Arc::clone(&numbering),
+            keywords: None,
             numbering,
             recent,
             saved: UidSet::new(),
+            rev2,
             changes,
             mailbox,
         }
@@ -80,7 +86,7 @@ impl Selected {
     }
 
     pub fn is_recent(&self, uid: Uid) -> bool {
-        self.recent.contains(uid.0)
+        !self.rev2 && self.recent.contains(uid.0)
     }
 
     pub fn recent_set(&self) -> &UidSet {
@@ -131,6 +137,7 @@ impl Selected {
     /// Writes what the client has not been told yet, as far as it may be told now.
     /// Gives the newest message that was announced.
     pub fn sync(&mut self, telling: Telling, rev2: bool, out: &mut Vec<u8>) -> Option<Uid> {
+        self.rev2 = rev2;
         self.changes.borrow_and_update();
         let recent_from = (!rev2).then(|| self.mailbox.recent_from(!self.read_only));
         let newest = self.mailbox.snapshot();
@@ -144,9 +151,7 @@ impl Selected {
             Some(self.flags.diff(&newest))
         };
         let flags = flags.as_ref().unwrap_or(&numbering);
-        if flags.keywords_changed {
-            self.flag_lists(&newest, out);
-        }
+        self.tell_keywords(&newest, out);
         if telling == Telling::NoExpunge && !numbering.expunged.is_empty() {
             for message in &flags.changed {
                 if let Some(seq) = self.numbering.seq_of(message.uid) {
@@ -154,6 +159,7 @@ impl Selected {
                 }
             }
             self.flags = newest;
+            self.keywords = None;
             return None;
         }
         self.tell_numbering(&numbering, &newest, recent_from, out);
@@ -167,6 +173,7 @@ impl Selected {
         }
         self.numbering = Arc::clone(&newest);
         self.flags = newest;
+        self.keywords = None;
         numbering.added.last().map(|m| m.uid)
     }
 
@@ -208,15 +215,33 @@ impl Selected {
         }
     }
 
-    /// After this session's own STORE: tells what others changed and takes the rest as told.
-    /// `own` are the UIDs whose state this session knows.
-    pub fn absorb(&mut self, own: &UidSet, out: &mut Vec<u8>) {
-        let newest = self.mailbox.snapshot();
-        let diff = self.flags.diff(&newest);
-        if diff.keywords_changed {
-            self.flag_lists(&newest, out);
+    /// Before flags of `now` are told: the lists, so that new keywords are known.
+    pub fn tell_keywords(&mut self, now: &Arc<Snapshot>, out: &mut Vec<u8>) {
+        if !Arc::ptr_eq(self.told_keywords(), now.keywords())
+            && self.told_keywords() != now.keywords()
+        {
+            self.flag_lists(now, out);
+            self.keywords = Some(Arc::clone(now.keywords()));
         }
-        for message in diff.changed.iter().filter(|m| !own.contains(m.uid.0)) {
+    }
+
+    fn told_keywords(&self) -> &Arc<[String]> {
+        self.keywords
+            .as_ref()
+            .unwrap_or_else(|| self.flags.keywords())
+    }
+
+    /// After this session's own change: tells what others changed and takes the rest as told.
+    /// `known` gives the flags that the client now takes a message to have, where it is one of
+    /// its own change; of those that differ it is told too.
+    pub fn absorb(&mut self, known: &dyn Fn(&Message) -> Option<Flags>, out: &mut Vec<u8>) {
+        let newest = self.mailbox.snapshot();
+        self.tell_keywords(&newest, out);
+        let diff = self.flags.diff(&newest);
+        for message in &diff.changed {
+            if known(message) == Some(message.flags) {
+                continue;
+            }
             if let Some(seq) = self.numbering.seq_of(message.uid) {
                 self.flag_change(seq, message, &newest, out);
             }
@@ -227,6 +252,12 @@ impl Selected {
             self.numbering = Arc::clone(&newest);
         }
         self.flags = newest;
+        self.keywords = None;
+    }
+
+    /// The flags that the client was last told of a message.
+    pub fn told(&self, uid: Uid) -> Option<Flags> {
+        self.flags.by_uid(uid).map(|message| message.flags)
     }
 
     fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {

@@ -11,6 +11,7 @@ pub(super) struct Cursor<'a> {
     literal: usize,
     pub options: Options,
     depth: usize,
+    keys: usize,
 }
 
 pub(super) type Parsed<T> = Result<T, ParseError>;
@@ -32,6 +33,7 @@ impl<'a> Cursor<'a> {
             literal: 0,
             options,
             depth: 0,
+            keys: 0,
         }
     }
 
@@ -240,16 +242,19 @@ impl<'a> Cursor<'a> {
                 None => return bad("The mailbox name is not valid modified UTF-7"),
             }
         };
-        Ok(if name.eq_ignore_ascii_case("INBOX") {
-            "INBOX".into()
+        Ok(name)
+    }
+
+    /// INBOX in any case is INBOX, also as the first level of a name.
+    pub(super) fn mailbox(&mut self) -> Parsed<String> {
+        let bytes = self.astring()?;
+        let name = self.mailbox_name(bytes)?;
+        let (first, rest) = name.split_at(name.find('/').unwrap_or(name.len()));
+        Ok(if first.eq_ignore_ascii_case("INBOX") {
+            format!("INBOX{rest}")
         } else {
             name
         })
-    }
-
-    pub(super) fn mailbox(&mut self) -> Parsed<String> {
-        let bytes = self.astring()?;
-        self.mailbox_name(bytes)
     }
 
     /// `( item item ... )`; may be empty.
@@ -269,6 +274,22 @@ impl<'a> Cursor<'a> {
             }
             self.space()?;
         }
+    }
+
+    /// The key of an OR or NOT: the only way to write a long list of alternatives, so these
+    /// may be deeper than parentheses.
+    pub(super) fn nested_key<T>(
+        &mut self,
+        inner: impl FnOnce(&mut Self) -> Parsed<T>,
+    ) -> Parsed<T> {
+        const MOST: usize = 128;
+        if self.keys >= MOST {
+            return bad("Too deeply nested");
+        }
+        self.keys += 1;
+        let result = inner(self);
+        self.keys -= 1;
+        result
     }
 
     /// One level deeper; fails where the limit is.

@@ -107,9 +107,9 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     }
     c.space()?;
     Ok(match name.as_str() {
-        "NOT" => SearchKey::Not(Box::new(c.nested(|c| key(c, left))?)),
+        "NOT" => SearchKey::Not(Box::new(c.nested_key(|c| key(c, left))?)),
         "OR" => {
-            let (a, b) = c.nested(|c| {
+            let (a, b) = c.nested_key(|c| {
                 let a = key(c, left)?;
                 c.space()?;
                 Ok((a, key(c, left)?))

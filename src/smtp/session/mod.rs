@@ -51,10 +51,10 @@ pub enum Work {
         login: String,
         password: Secret,
     },
-    /// May this account send as this address?
+    /// May this account send, and as this address?
     MaySend {
         account: AccountId,
-        from: Address,
+        from: Option<Address>,
     },
     Deliver(Envelope),
 }
@@ -95,6 +95,8 @@ pub enum Output {
     Message(Vec<u8>),
     /// What was kept of the message is not wanted.
     Discard,
+    /// The message came in full and was answered with this code; to be counted.
+    Refused(u16),
     Work(Work),
     StartTls,
     Close,
@@ -217,14 +219,18 @@ impl Session {
     /// The server stops: a message that is coming in may still end, nothing else begins.
     pub fn shutdown(&mut self) {
         self.stopping = true;
-        let receiving = self.incoming.is_some()
-            || matches!(
-                self.phase,
-                Phase::Data(_) | Phase::Chunk { .. } | Phase::Waiting(_)
-            );
-        if !receiving {
+        if self.is_between() {
             self.stop_now();
         }
+    }
+
+    /// No message is coming in, no work is under way.
+    fn is_between(&self) -> bool {
+        let receiving = matches!(
+            self.phase,
+            Phase::Data(_) | Phase::Chunk { .. } | Phase::Waiting(_) | Phase::StartingTls
+        );
+        !receiving && self.incoming.is_none() && !matches!(self.phase, Phase::Closed)
     }
 
     fn stop_now(&mut self) {
@@ -317,9 +323,6 @@ impl Session {
             // An answer to another question: a fault of the shell, the peer tries again.
             _ => self.end(&Reply::new(421, "4.3.0", "Internal error")),
         }
-        if self.stopping && !self.is_busy() {
-            self.stop_now();
-        }
         self.advance();
     }
 
@@ -329,7 +332,14 @@ impl Session {
     }
 
     fn advance(&mut self) {
-        while self.step() {}
+        loop {
+            if self.stopping && self.is_between() {
+                self.stop_now();
+            }
+            if !self.step() {
+                break;
+            }
+        }
         self.flush_before_work();
         if self.input.is_empty() && self.input.capacity() > 4096 {
             self.input = Vec::new();
@@ -339,6 +349,13 @@ impl Session {
     /// Replies leave before the work that comes after them.
     fn flush_before_work(&mut self) {
         if self.replies.is_empty() {
+            return;
+        }
+        // Who is there is known at once: those replies wait for the others of the group.
+        if matches!(
+            self.output.back(),
+            Some(Output::Work(Work::Resolve(_) | Work::MaySend { .. }))
+        ) {
             return;
         }
         let write = Output::Write(std::mem::take(&mut self.replies));

@@ -42,13 +42,13 @@ impl Session {
             parameters,
             recipients: Vec::new(),
         };
-        match (&transaction.from, self.account) {
-            (Some(from), Some(account)) => {
-                let from = from.clone();
+        match self.account {
+            Some(account) => {
+                let from = transaction.from.clone();
                 let waiting = Waiting::Mail(Box::new(transaction));
                 self.work(Work::MaySend { account, from }, waiting);
             }
-            _ => self.begin(transaction),
+            None => self.begin(transaction),
         }
     }
 
@@ -141,9 +141,9 @@ impl Session {
         let most = self.settings.limits.max_message_bytes;
         if size > most.saturating_mul(2) {
             return self.end(&Reply::new(
-                421,
-                "4.3.4",
-                "Chunk too large, closing connection",
+                552,
+                "5.3.4",
+                "Message too large, closing connection",
             ));
         }
         if refused.is_none() && self.incoming.is_none() {
@@ -173,6 +173,7 @@ impl Session {
         if !last {
             if self.incoming.as_ref().is_some_and(|i| i.over) {
                 self.reset();
+                self.output.push_back(Output::Refused(552));
                 return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
             }
             return self.reply(&Reply::new(250, "2.0.0", "Chunk received"));
@@ -223,6 +224,7 @@ impl Session {
         };
         if let Some(reply) = refused {
             self.output.push_back(Output::Discard);
+            self.output.push_back(Output::Refused(reply.code));
             return self.refuse(&reply);
         }
         let (helo, esmtp) = self.helo.clone().unwrap_or_default();
