@@ -515,3 +515,78 @@ async fn stops_in_order() {
         .expect("closed")
         .expect("in order");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_do_nothing_here() {
+    let server = Server::new("").await;
+    let url = format!("{}/api/v1/devices", server.plain);
+    let host = url.split('/').nth(2).expect("host").to_owned();
+    let same = format!("http://{host}");
+    let kind = "application/json; charset=utf-8";
+    for (headers, status) in [
+        (vec![("content-type", "text/plain")], 415),
+        (vec![], 415),
+        (
+            vec![("content-type", kind), ("origin", "https://evil.example")],
+            403,
+        ),
+        (vec![("content-type", kind), ("origin", "null")], 403),
+        (
+            vec![("content-type", kind), ("sec-fetch-site", "cross-site")],
+            403,
+        ),
+        (
+            vec![("content-type", kind), ("sec-fetch-site", "same-site")],
+            403,
+        ),
+        // Past the guards: this is not a device.
+        (vec![("content-type", kind)], 400),
+        (
+            vec![
+                ("content-type", kind),
+                ("origin", same.as_str()),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            400,
+        ),
+    ] {
+        let mut request = server
+            .client
+            .post(&url)
+            .basic_auth("alice@x.test", Some("right"))
+            .body("{}");
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("answer");
+        assert_eq!(answer.status().as_u16(), status, "{headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_or_reads_nothing_is_let_go() {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::new("").await;
+    let address = server.plain.strip_prefix("http://").expect("http");
+    for said in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nX"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("open");
+        stream.write_all(said.as_bytes()).await.expect("said");
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest));
+        assert!(ended.await.is_ok(), "still open after {said:?}");
+    }
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("open");
+    let asks = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
+    // Never reads: at some time its requests are not taken any more, and then it is let go.
+    let asked = async {
+        loop {
+            if stream.write_all(asks.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    assert!(ended.is_ok(), "still open for who reads nothing");
+}

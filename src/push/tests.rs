@@ -421,3 +421,33 @@ async fn the_key_stays_over_restarts() {
     );
     assert!(matches!(damaged.await, Err(StartError::Key)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_mail_of_all_is_owed_though_the_server_died_at_once() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device).await.expect("added");
+    // Committed, and then nobody was there to hear of it.
+    server.deliver("first").await;
+    server.push().await;
+    let (_, _, json) = phone.next().await;
+    assert_eq!(json["subj"], "first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wake_up_is_as_urgent_as_the_most_urgent_that_it_stands_for() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device).await.expect("added");
+    server.deliver("from a person").await;
+    server.deliver("of a list\r\nList-Id: <l.x.test>").await;
+    server.push().await;
+    let mut urgencies = vec![];
+    let mut count = 0;
+    while count < 2 {
+        let (_, headers, json) = phone.next().await;
+        urgencies.push(headers["urgency"].to_str().expect("text").to_owned());
+        count += json["n"].as_u64().expect("n");
+    }
+    assert_eq!(urgencies[0], "high");
+}

@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     mailbox: &'static str,
     uid_validity: UidValidity,
     newest: Option<(Uid, MessageRecord)>,
+    /// Others that it stands for as well.
+    others: Vec<MessageRecord>,
 }
 
 /// The newest message of the entry that exists; Err: there is none, nor any unread other.
@@ -77,8 +79,19 @@ pub(super) fn newest(
 pub(super) fn prepared(
     store: &Store,
     device: Device,
+    entry: &OutboxEntry,
     newest: Option<(Uid, MessageRecord)>,
 ) -> Prepared {
+    let others = match (entry.key.slot, &newest) {
+        (WakeSlot::Mail(mailbox), Some((newest, _))) => {
+            let account = entry.key.account;
+            let mailbox = MailboxKey { account, mailbox };
+            let others = entry.uids.iter().filter(|uid| *uid != newest);
+            let read = |uid: &Uid| store.message(mailbox, *uid).ok().flatten();
+            others.filter_map(read).collect()
+        }
+        _ => Vec::new(),
+    };
     let directory = store.directory();
     let account = directory.account(device.account);
     let inbox = store.mailboxes(device.account).ok();
@@ -89,6 +102,7 @@ pub(super) fn prepared(
         uid_validity: inbox.map_or(UidValidity(0), |info| info.uid_validity),
         device,
         newest,
+        others,
     }
 }
 
@@ -109,6 +123,19 @@ pub(super) async fn wake_up(
         Some((_, record)) => summary(store, record).await,
         None => None,
     };
+    // As urgent as the most urgent that it stands for: a list's mail must not hold back a
+    // person's.
+    let mut urgency = summary.as_ref().map_or("normal", |s| urgency_of(s.traits));
+    for record in &prepared.others {
+        if urgency == "high" {
+            break;
+        }
+        if let Some(summary) = self::summary(store, record).await
+            && urgency_of(summary.traits) == "high"
+        {
+            urgency = "high";
+        }
+    }
     let notice = match (entry.key.slot, &prepared.device.state) {
         (WakeSlot::Mail(_), _) => Notice::Mail(Mail {
             account: &prepared.account,
@@ -126,9 +153,8 @@ pub(super) async fn wake_up(
         full: payload::encode(&notice, show, &id, entry.caused),
         small: payload::encode(&notice, ContentLevel::WakeUpOnly, &id, entry.caused),
         ttl_secs: entry.expires.since(at) / 1000,
-        urgency: match (&notice, &summary) {
-            (Notice::Mail(_), Some(summary)) => urgency(summary.traits),
-            (Notice::Mail(_), None) => "normal",
+        urgency: match &notice {
+            Notice::Mail(_) => urgency,
             _ => "high",
         },
         topic: matches!(notice, Notice::Mail(_)).then_some(topic),
@@ -136,7 +162,7 @@ pub(super) async fn wake_up(
 }
 
 /// People are urgent, machines and lists are not (RFC 8030, 5.3).
-fn urgency(traits: Traits) -> &'static str {
+fn urgency_of(traits: Traits) -> &'static str {
     let is = |bits| traits.0 & bits != 0;
     if is(Traits::IMPORTANT) {
         "high"

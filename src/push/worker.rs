@@ -395,7 +395,7 @@ impl Worker {
             expires: at.plus(60_000),
             attempts: 0,
         };
-        let prepared = prepared(&self.store, device, None);
+        let prepared = prepared(&self.store, device, &entry, None);
         self.attempt(entry, prepared, at);
     }
 
@@ -425,7 +425,7 @@ impl Worker {
         };
         match newest {
             Ok(newest) if wanted => {
-                let prepared = prepared(&self.store, device, newest);
+                let prepared = prepared(&self.store, device, &entry, newest);
                 self.attempt(entry, prepared, at);
             }
             _ => {

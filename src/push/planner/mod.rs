@@ -109,6 +109,8 @@ struct Flight {
     /// How much of the entry it carries.
     uids: usize,
     count: u32,
+    /// Another entry took its place meanwhile, such as a newer code: that one is still owed.
+    superseded: bool,
 }
 
 pub(crate) struct Planner {
@@ -241,6 +243,9 @@ impl Planner {
             }
         };
         self.unqueue(key);
+        if let Some(flight) = self.flights.get_mut(&key) {
+            flight.superseded = true;
+        }
         let due = entry.due;
         self.pending.insert(
             key,

@@ -120,6 +120,7 @@ impl Planner {
             suspect,
             uids,
             count,
+            superseded: false,
         };
         self.flights.insert(key, flight);
     }
@@ -192,6 +193,9 @@ impl Planner {
         let Some(pending) = self.pending.get_mut(&key) else {
             return;
         };
+        if flight.superseded {
+            return self.queue_at(key, now);
+        }
         let entry = &mut pending.entry;
         entry.count = entry.count.saturating_sub(flight.count);
         entry.uids.drain(..flight.uids.min(entry.uids.len()));

@@ -590,3 +590,31 @@ fn a_code_that_is_not_accepted_leaves_the_record_alone() {
     p.done(t(6 * SECOND), key, &answer(DELIVERED), 0, true);
     assert_eq!(p.take_edits(), [Edit::Remove(key)]);
 }
+
+#[test]
+fn a_newer_code_is_sent_though_an_older_one_is_on_its_way() {
+    let mut p = planner();
+    let verify = OutboxKey {
+        slot: WakeSlot::Verify,
+        ..key(1)
+    };
+    let entry = |at: u64| OutboxEntry {
+        key: verify,
+        uids: vec![],
+        count: 1,
+        caused: t(at),
+        due: t(at),
+        expires: t(at + MINUTE),
+        attempts: 0,
+    };
+    let next = |p: &mut Planner, at| match p.poll(at) {
+        Some(Step::Send(entry)) => Some(entry.caused),
+        _ => None,
+    };
+    p.restore(entry(0), ORIGIN);
+    assert_eq!(next(&mut p, t(0)), Some(t(0)));
+    p.restore(entry(500), ORIGIN);
+    assert_eq!(next(&mut p, t(500)), None, "one at a time");
+    p.done(t(2000), verify, &answer(DELIVERED), 0, true);
+    assert_eq!(next(&mut p, t(2000)), Some(t(500)));
+}

@@ -60,8 +60,11 @@ impl WebPush {
             ..
         } = &device.kind;
         let refused = |class| Answer::none(Outcome::Rejected(Rejection::Message), class);
+        let ours = |class| Answer::none(Outcome::Transient { wait: None }, class);
         let (client, url) = match self.clients.for_endpoint(endpoint) {
             Ok(found) => found,
+            // The fault is on this side, and may be mended: the wake-up stays owed.
+            Err(class @ ("client" | "configuration")) => return ours(class),
             Err(class) => return refused(class),
         };
         let to = Receiver {
@@ -74,7 +77,7 @@ impl WebPush {
         loop {
             let plain = if shrunk { &wakeup.small } else { &wakeup.full };
             let Some(body) = encrypt(plain, to) else {
-                return refused("encryption");
+                return ours("encryption");
             };
             let Ok(token) = self.vapid.header(&origin, &subject, now) else {
                 return Answer::none(Outcome::Auth, "signature");
