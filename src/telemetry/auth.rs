@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::MetricError;
+use super::errors::{ErrorKind, Errors};
 
 /// How a login ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +39,14 @@ impl LoginResult {
 }
 
 pub struct AuthMetrics {
+    errors: Errors,
     logins: IntCounterVec,
     hash_seconds: Histogram,
     hash_waiting: IntGauge,
 }
 
 impl AuthMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let logins = IntCounterVec::new(
             Opts::new(
                 "posthorn_auth_logins_total",
@@ -72,6 +74,7 @@ impl AuthMetrics {
         registry.register(Box::new(hash_seconds.clone()))?;
         registry.register(Box::new(hash_waiting.clone()))?;
         Ok(Self {
+            errors: errors.clone(),
             logins,
             hash_seconds,
             hash_waiting,
@@ -89,7 +92,10 @@ impl AuthMetrics {
             LoginResult::Invalid => tracing::info!(service, %peer, "login refused"),
             LoginResult::Throttled => tracing::info!(service, %peer, "login throttled"),
             LoginResult::Busy => tracing::warn!(service, %peer, "login put off: too many wait"),
-            LoginResult::Error => tracing::error!(service, %peer, "login failed in the store"),
+            LoginResult::Error => {
+                self.errors.count(ErrorKind::Store);
+                tracing::error!(service, %peer, "login failed in the store");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use super::errors::{ErrorKind, Errors};
 use super::{MetricError, latency_buckets};
 
 /// Where a connection stands. `Idle` is a selected or authenticated one that is in IDLE.
@@ -95,6 +96,7 @@ impl ImapResult {
 }
 
 pub struct ImapMetrics {
+    errors: Errors,
     sessions: IntGaugeVec,
     ends: IntCounterVec,
     commands: IntCounterVec,
@@ -103,8 +105,9 @@ pub struct ImapMetrics {
 }
 
 impl ImapMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let metrics = Self {
+            errors: errors.clone(),
             sessions: IntGaugeVec::new(
                 Opts::new("posthorn_imap_sessions", "IMAP connections, by state."),
                 &["state"],
@@ -193,6 +196,7 @@ impl ImapMetrics {
 
     /// An account logged in or a session failed in a way that its operator wants to see.
     pub fn store_failed(&self, command: &'static str, error: &dyn std::fmt::Display) {
+        self.errors.count(ErrorKind::Store);
         tracing::warn!(command, %error, "IMAP command failed in the store");
     }
 }

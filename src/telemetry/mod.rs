@@ -4,6 +4,7 @@
 //! an account or a host that a stranger chose. No message content, no passwords, no endpoints.
 
 mod auth;
+mod errors;
 mod http;
 mod imap;
 mod net;
@@ -18,6 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 pub use auth::{AuthMetrics, LoginResult};
+pub use errors::{ErrorKind, Errors};
 pub use http::HttpMetrics;
 pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
 pub use net::{Handshake, NetMetrics, Refused};
@@ -31,6 +33,8 @@ pub use prometheus::Error as MetricError;
 /// All metrics of one server.
 pub struct Telemetry {
     registry: Registry,
+    /// By kind, of all services.
+    pub errors: Errors,
     pub auth: AuthMetrics,
     pub http: HttpMetrics,
     pub imap: ImapMetrics,
@@ -58,14 +62,16 @@ impl Telemetry {
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
+        let errors = Errors::new(&registry)?;
         Ok(Arc::new(Self {
-            auth: AuthMetrics::new(&registry)?,
+            auth: AuthMetrics::new(&registry, &errors)?,
             http: HttpMetrics::new(&registry)?,
-            imap: ImapMetrics::new(&registry)?,
-            net: NetMetrics::new(&registry)?,
-            push: PushMetrics::new(&registry)?,
-            smtp: SmtpMetrics::new(&registry)?,
-            store: StoreMetrics::new(&registry)?,
+            imap: ImapMetrics::new(&registry, &errors)?,
+            net: NetMetrics::new(&registry, &errors)?,
+            push: PushMetrics::new(&registry, &errors)?,
+            smtp: SmtpMetrics::new(&registry, &errors)?,
+            store: StoreMetrics::new(&registry, &errors)?,
+            errors,
             registry,
         }))
     }

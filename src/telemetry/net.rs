@@ -5,6 +5,7 @@ use std::io;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::MetricError;
+use super::errors::{ErrorKind, Errors};
 
 const SERVICES: [&str; 4] = ["smtp", "submission", "imap", "http"];
 
@@ -57,6 +58,7 @@ impl Handshake {
 }
 
 pub struct NetMetrics {
+    errors: Errors,
     open: IntGaugeVec,
     accepted: IntCounterVec,
     refused: IntCounterVec,
@@ -66,7 +68,7 @@ pub struct NetMetrics {
 }
 
 impl NetMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
@@ -81,6 +83,7 @@ impl NetMetrics {
         )?;
         registry.register(Box::new(open.clone()))?;
         let metrics = Self {
+            errors: errors.clone(),
             open,
             accepted: counter(
                 "posthorn_net_connections_accepted_total",
@@ -136,6 +139,7 @@ impl NetMetrics {
     pub fn closed(&self, service: &'static str, panicked: bool) {
         self.open.with_label_values(&[service]).dec();
         if panicked {
+            self.errors.count(ErrorKind::Panic);
             self.panics.with_label_values(&[service]).inc();
             tracing::error!(service, "a connection ended by a panic");
         }
@@ -155,6 +159,7 @@ impl NetMetrics {
     }
 
     pub fn accept_failed(&self, service: &'static str, error: &io::Error) {
+        self.errors.count(ErrorKind::Accept);
         self.accept_errors.with_label_values(&[service]).inc();
         tracing::warn!(service, %error, "accept failed");
     }

@@ -4,9 +4,11 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::errors::{ErrorKind, Errors};
 use super::{MetricError, latency_buckets};
 
 pub struct PushMetrics {
+    errors: Errors,
     wakeups: IntCounterVec,
     attempt_seconds: Histogram,
     delivery_to_wake_seconds: Histogram,
@@ -39,7 +41,7 @@ pub struct DeviceCounts {
 }
 
 impl PushMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let wakeups = IntCounterVec::new(
             Opts::new(
                 "posthorn_push_wakeups_total",
@@ -94,6 +96,7 @@ impl PushMetrics {
         registry.register(Box::new(outbox_oldest_age_seconds.clone()))?;
         registry.register(Box::new(devices.clone()))?;
         Ok(Self {
+            errors: errors.clone(),
             wakeups,
             attempt_seconds,
             delivery_to_wake_seconds,
@@ -122,6 +125,7 @@ impl PushMetrics {
 
     /// Push services refuse our credentials.
     pub fn alarm(&self, kind: &str) {
+        self.errors.count(ErrorKind::Push);
         self.alarms.with_label_values(&[kind]).inc();
         tracing::error!(
             kind,

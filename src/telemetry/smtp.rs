@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
+use super::errors::{ErrorKind, Errors};
 use super::{MetricError, latency_buckets};
 
 const ROLES: [&str; 2] = ["mx", "submission"];
 const RESULTS: [&str; 3] = ["accepted", "deferred", "refused"];
 
 pub struct SmtpMetrics {
+    errors: Errors,
     messages: IntCounterVec,
     bytes: IntCounter,
     answer_seconds: Histogram,
 }
 
 impl SmtpMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let messages = IntCounterVec::new(
             Opts::new(
                 "posthorn_smtp_messages_total",
@@ -45,6 +47,7 @@ impl SmtpMetrics {
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(answer_seconds.clone()))?;
         Ok(Self {
+            errors: errors.clone(),
             messages,
             bytes,
             answer_seconds,
@@ -68,6 +71,9 @@ impl SmtpMetrics {
 
     /// `result` is `deferred` or `refused`.
     pub fn not_accepted(&self, role: &'static str, peer: IpAddr, result: &'static str, code: u16) {
+        if result == "deferred" {
+            self.errors.count(ErrorKind::Delivery);
+        }
         self.messages.with_label_values(&[role, result]).inc();
         tracing::info!(role, %peer, result, code, "message not accepted");
     }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 
+use super::errors::{ErrorKind, Errors};
 use super::{MetricError, latency_buckets};
 use crate::types::MailboxKey;
 
 pub struct StoreMetrics {
+    errors: Errors,
     group_operations: Histogram,
     group_bytes: Histogram,
     sync_seconds: Histogram,
@@ -39,7 +41,7 @@ fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, Me
 }
 
 impl StoreMetrics {
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let replayed_frames = IntGauge::new(
             "posthorn_store_replayed_frames",
             "Commit groups that were replayed into the index at the last start.",
@@ -47,6 +49,7 @@ impl StoreMetrics {
         registry.register(Box::new(replayed_frames.clone()))?;
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
+            errors: errors.clone(),
             group_operations: histogram(
                 registry,
                 "posthorn_store_group_operations",
@@ -115,20 +118,24 @@ impl StoreMetrics {
     }
 
     pub fn write_failed(&self) {
+        self.errors.count(ErrorKind::Write);
         self.write_failures.inc();
     }
 
     pub fn check_failed(&self, mailbox: MailboxKey) {
+        self.errors.count(ErrorKind::Index);
         self.check_failures.inc();
         tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox's index does not add up");
     }
 
     pub fn damaged_body(&self, blob: crate::types::BlobId, reason: &str) {
+        self.errors.count(ErrorKind::Body);
         self.damaged_bodies.inc();
         tracing::error!(%blob, reason, "a message body is damaged or missing");
     }
 
     pub fn rebuilt(&self, reason: &str) {
+        self.errors.count(ErrorKind::Index);
         self.rebuilds.inc();
         tracing::warn!(reason, "the index is rebuilt from the log");
     }

@@ -47,6 +47,10 @@ impl Exec {
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
+            Err(Refusal::Trouble(text)) => {
+                self.telemetry.imap.store_failed("append", &text);
+                (ImapResult::No, format!("NO {text}"))
+            }
             Err(Refusal::Bad(text)) => (ImapResult::Bad, format!("BAD {text}")),
             Err(Refusal::Gone(gone)) => return Err(gone),
         };

@@ -111,13 +111,20 @@ type Answer = Result<String, Refusal>;
 /// NO or BAD and its text.
 enum Refusal {
     No(String),
+    /// NO, for a reason of ours.
+    Trouble(String),
     Bad(String),
     Gone(Gone),
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::No(store_error(&error))
+        let text = store_error(&error);
+        if error.is_temporary() || error == StoreError::DamagedBody {
+            Self::Trouble(text)
+        } else {
+            Self::No(text)
+        }
     }
 }
 
@@ -177,6 +184,10 @@ impl Exec {
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
+            Err(Refusal::Trouble(text)) => {
+                self.telemetry.imap.store_failed(name, &text);
+                (ImapResult::No, format!("NO {text}"))
+            }
             Err(Refusal::Bad(text)) => (ImapResult::Bad, format!("BAD {text}")),
             Err(Refusal::Gone(gone)) => return Err(gone),
         };

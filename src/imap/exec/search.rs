@@ -131,7 +131,9 @@ impl Exec {
 
     /// A search that failed leaves nothing saved (RFC 5182, 2.1).
     pub(super) fn forget_saved(&mut self, error: &Refusal) {
-        if let (Refusal::No(_), Some(selected)) = (error, self.selected.as_mut()) {
+        if let (Refusal::No(_) | Refusal::Trouble(_), Some(selected)) =
+            (error, self.selected.as_mut())
+        {
             selected.saved = UidSet::new();
         }
     }
