@@ -283,7 +283,7 @@ Posthorn {version} demo on 127.0.0.1; data in {dir} ({kept})
   {imap:<6} IMAP, STARTTLS
   {imaps:<6} IMAP over TLS
   {http:<6} HTTP: API, /metrics, /healthz
-  {https:<6} the same over HTTPS
+  {https:<6} the same over HTTPS, but no /metrics
 
 Accounts: alice@{domain} and bob@{domain}, password {password}{more}
 

@@ -4,6 +4,7 @@
 //! the running server; where none runs it opens the store itself.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,7 +210,24 @@ fn operate(path: &Path, request: Request) -> Result<Reply, CliError> {
     })
 }
 
+/// A file that one user made in another's store would lock the server out of it.
+fn owned(dir: &Path) -> Result<(), CliError> {
+    let Ok(found) = std::fs::metadata(dir) else {
+        return Ok(());
+    };
+    let (owner, me) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner == me {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "{} belongs to user {owner} and this is user {me}: run it as the user that the server \
+         runs as",
+        dir.display()
+    )))
+}
+
 async fn directly(config: &Config, request: Request) -> Result<Reply, CliError> {
+    owned(&config.data_dir)?;
     let telemetry = Telemetry::new().map_err(CliError::failed)?;
     let options = Options {
         dir: config.data_dir.clone(),
