@@ -327,6 +327,23 @@ async fn a_service_in_trouble_gets_it_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_mail_ever_is_owed_too() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device).await.expect("added");
+    // As after a crash between the commit and the notifier's first: it has no cursor.
+    server.deliver("first").await;
+    assert_eq!(
+        server.store.cursor(crate::store::Worker::Push),
+        Ok(None),
+        "nothing was noted before"
+    );
+    let _push = server.push().await;
+    assert_eq!(phone.next().await.2["subj"], "first");
+    server.outbox_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_end_it() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let push = server.push().await;

@@ -142,14 +142,16 @@ impl Worker {
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
+        // Without a cursor all of the log counts: "from now on" would forget the first mail ever,
+        // where the server died before it was noted.
         let from = match self.store.cursor(crate::store::Worker::Push) {
-            Ok(from) => from,
+            Ok(from) => from.unwrap_or_default(),
             Err(error) => {
                 tracing::error!(%error, "no wake-ups: the cursor can't be read");
                 return;
             }
         };
-        let mut feed = self.store.feed(from);
+        let mut feed = self.store.feed(Some(from));
         let mut feed_after = Instant::now();
         loop {
             self.advance();
