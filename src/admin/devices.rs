@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -27,6 +27,8 @@ use crate::store::{
 };
 use crate::types::{AccountId, DeviceId, UnixMillis};
 
+/// For how long a test waits for its turn.
+pub const TEST_PATIENCE: Duration = Duration::from_secs(5);
 /// Characters of a device's name.
 pub const MAX_NAME: usize = 100;
 const HOUR: u64 = 3600 * 1000;

@@ -239,6 +239,16 @@ fn push(config: &Config, found: &mut Findings<'_>) {
             );
         }
     }
+    let (most, kept) = (
+        config.push.max_devices_per_account,
+        config.store.max_devices_per_account,
+    );
+    if most > kept {
+        found.error(
+            "push.max_devices_per_account",
+            format!("more than [store] max_devices_per_account, which is {kept}"),
+        );
+    }
     match config.push.vapid_subject.as_deref() {
         Some(subject) => {
             if !(subject.starts_with("mailto:") && subject.contains('@')
@@ -339,7 +349,7 @@ fn auth(config: &Config, found: &mut Findings<'_>) {
 
 /// Bounds that would switch the server off.
 fn not_zero(config: &Config, found: &mut Findings<'_>) {
-    let bounds: [(&str, u64); 14] = [
+    let bounds: [(&str, u64); 18] = [
         ("auth.hash_threads", config.auth.hash_threads as u64),
         ("auth.hash_queue", config.auth.hash_queue as u64),
         ("auth.failure_window_secs", config.auth.failure_window_secs),
@@ -356,6 +366,16 @@ fn not_zero(config: &Config, found: &mut Findings<'_>) {
             config.imap.max_connections_per_ip as u64,
         ),
         ("http.max_connections", config.http.max_connections as u64),
+        (
+            "http.request_timeout_secs",
+            config.http.request_timeout_secs,
+        ),
+        ("http.idle_timeout_secs", config.http.idle_timeout_secs),
+        ("http.write_timeout_secs", config.http.write_timeout_secs),
+        (
+            "push.max_in_flight_per_account",
+            config.push.max_in_flight_per_account as u64,
+        ),
         (
             "limits.tls_handshake_timeout_secs",
             config.limits.tls_handshake_timeout_secs,
@@ -411,6 +431,8 @@ mod tests {
             ),
             ("[tls]\ncertificate = \"a.pem\"\n", 4, "needs key"),
             ("[tls]\nkey = \"a.pem\"\n", 4, "needs certificate"),
+            ("[push]\nmax_devices_per_account = 33\n", 4, "which is 32"),
+            ("[http]\nidle_timeout_secs = 0\n", 4, "can't be 0"),
             (
                 "[push]\nallow_private = [\"127.0.0.1/32:*\", \"10.0.0.1:80\"]\n",
                 4,

@@ -17,12 +17,14 @@ use crate::http::error::ApiError;
 use crate::http::login::Login;
 use crate::types::DeviceId;
 
+pub(in crate::http) const TEST_ROUTE: &str = "/api/v1/devices/{id}/test";
+
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/api/v1/devices", get(list).post(add))
         .route("/api/v1/devices/{id}", get(one).delete(remove))
         .route("/api/v1/devices/{id}/verify", post(verify))
-        .route("/api/v1/devices/{id}/test", post(test))
+        .route(TEST_ROUTE, post(test))
         .route("/api/v1/devices/{id}/pause", post(pause))
         .route("/api/v1/devices/{id}/resume", post(resume))
         .route("/api/v1/push/vapid-key", get(vapid_key))
