@@ -42,8 +42,21 @@ pub trait DeviceTester: Send + Sync {
     fn edits(&self) -> Arc<Mutex<()>>;
     /// A device was added, changed or removed.
     fn changed(&self, account: AccountId, device: DeviceId) -> Asked<'_, ()>;
-    /// Wakes it now. None: not possible at this moment, try later.
-    fn test(&self, account: AccountId, device: DeviceId) -> Asked<'_, Option<TestResult>>;
+    /// Wakes it now.
+    fn test(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Asked<'_, Result<TestResult, NotTested>>;
+}
+
+/// Why a test was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTested {
+    /// As often as it may be.
+    TooOften { retry_secs: u64 },
+    /// Not possible at this moment.
+    Later,
 }
 
 /// What the push service said to a test.
@@ -100,10 +113,12 @@ pub enum DeviceError {
     Subscription(#[from] SubscriptionError),
     #[error("the account has as many devices as it may: {0}")]
     TooMany(usize),
-    #[error("too many registrations, try again later")]
+    #[error("too often, try again later")]
     TooOften { retry_secs: u64 },
     #[error("the code is wrong or too old")]
     Code,
+    #[error("the device does not wait for a code: it is verified already")]
+    Verified,
     #[error("the device is not verified yet")]
     Unverified,
     #[error("no wake-up is possible at this moment, try again in a few seconds")]
@@ -171,7 +186,7 @@ impl Devices {
 
     /// Registers a device; a code is pushed to it that has to come back through [`verify`].
     /// An endpoint that the account has already keeps its id, and stays verified if its keys
-    /// are the same: pages do this at every visit.
+    /// are the same: pages do this at every visit. One that is not verified gets a new code.
     ///
     /// [`verify`]: Self::verify
     pub async fn add(&self, account: AccountId, new: NewDevice) -> Result<DeviceInfo, DeviceError> {
@@ -198,7 +213,7 @@ impl Devices {
             .find(|device| endpoint(&device.kind) == endpoint(&kind));
         if let Some(old) = same
             && keys(&old.kind) == keys(&kind)
-            && !expired(old, at)
+            && !matches!(old.state, DeviceState::Unverified { .. })
         {
             let mut device = old.clone();
             device.name = name.to_owned();
@@ -235,7 +250,13 @@ impl Devices {
         let mut updates = Vec::new();
         match same {
             Some(_) => updates.push(Update::DevicePut(Box::new(device.clone()))),
-            None => device.id = self.store.device_add(device.clone()).await?,
+            None => {
+                let added = self.store.device_add(device.clone()).await;
+                device.id = added.map_err(|error| match error {
+                    StoreError::Limit(_) => DeviceError::TooMany(known.len()),
+                    other => other.into(),
+                })?;
+            }
         }
         updates.push(Update::OutboxPut(verification(&device, at, expires)));
         self.store.update(updates).await?;
@@ -263,8 +284,7 @@ impl Devices {
                     return Err(DeviceError::Code);
                 }
             }
-            // The page may ask twice.
-            _ => return Ok(info(&device)),
+            _ => return Err(DeviceError::Verified),
         }
         device.state = DeviceState::Active;
         let slot = WakeSlot::Verify;
@@ -322,7 +342,10 @@ impl Devices {
             return Err(DeviceError::Unverified);
         }
         let tester = self.tester.as_ref().ok_or(DeviceError::NotRunning)?;
-        tester.test(account, id).await.ok_or(DeviceError::Later)
+        tester.test(account, id).await.map_err(|why| match why {
+            NotTested::TooOften { retry_secs } => DeviceError::TooOften { retry_secs },
+            NotTested::Later => DeviceError::Later,
+        })
     }
 
     /// What browsers call `applicationServerKey`; None before the server's first start.
@@ -403,10 +426,6 @@ fn keys(kind: &DeviceKind) -> (&[u8], &[u8], &[u8]) {
         ..
     } = kind;
     (p256dh, auth, vapid_key)
-}
-
-fn expired(device: &Device, at: UnixMillis) -> bool {
-    matches!(device.state, DeviceState::Unverified { expires, .. } if expires <= at)
 }
 
 /// A device as its owner may see it: the endpoint is a capability and never shown whole.

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::admin::devices::{Asked, DeviceTester, TestResult};
+use crate::admin::devices::{Asked, DeviceTester, NotTested, TestResult};
 use crate::store::{DeviceState, Options, Update};
 use crate::tls::Certificates;
 use crate::types::{AccountId, Address, DeviceId, Domain, Secret};
@@ -25,6 +25,9 @@ const AUTH: &str = "BTBZMqHH6r4Tts7J_aSIgg";
 struct Tester {
     edits: Arc<Mutex<()>>,
     changed: parking_lot::Mutex<Vec<DeviceId>>,
+    /// What the next tests come to, and how long they take.
+    refusals: parking_lot::Mutex<Vec<NotTested>>,
+    takes: parking_lot::Mutex<std::time::Duration>,
 }
 
 impl DeviceTester for Tester {
@@ -35,12 +38,22 @@ impl DeviceTester for Tester {
         self.changed.lock().push(device);
         Box::pin(std::future::ready(()))
     }
-    fn test(&self, _: AccountId, _: DeviceId) -> Asked<'_, Option<TestResult>> {
-        Box::pin(std::future::ready(Some(TestResult {
-            outcome: "delivered".into(),
-            status: Some(201),
-            answer: "accepted".into(),
-        })))
+    fn test(&self, _: AccountId, _: DeviceId) -> Asked<'_, Result<TestResult, NotTested>> {
+        let refusal = self.refusals.lock().pop();
+        let takes = *self.takes.lock();
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            refusal.map_or_else(
+                || {
+                    Ok(TestResult {
+                        outcome: "delivered".into(),
+                        status: Some(201),
+                        answer: "accepted".into(),
+                    })
+                },
+                Err,
+            )
+        })
     }
 }
 
@@ -199,13 +212,21 @@ async fn a_device_from_its_registration_to_its_end() {
         (StatusCode::CONFLICT, &"unverified".into())
     );
     let code = json!({ "code": server.code_of(id) });
-    for _ in 0..2 {
-        let (status, device) = server.api(Method::POST, &verify, Some(code.clone())).await;
-        assert_eq!(
-            (status, &device["state"]),
-            (StatusCode::OK, &"active".into())
-        );
-    }
+    // Registering it once more before makes a new code, for the first may have been lost.
+    let again = server
+        .api(Method::POST, "/devices", Some(new_device("x", "secret")))
+        .await;
+    assert_eq!((again.0, &again.1["id"]), (StatusCode::CREATED, &id.into()));
+    assert_ne!(code["code"], server.code_of(id));
+    assert_eq!(server.tester.changed.lock().len(), 2);
+    let (status, _) = server.api(Method::POST, &verify, Some(code)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let code = json!({ "code": server.code_of(id) });
+    let (status, device) = server.api(Method::POST, &verify, Some(code)).await;
+    assert_eq!(
+        (status, &device["state"]),
+        (StatusCode::OK, &"active".into())
+    );
     assert!(server.context.store.outbox().expect("read").is_empty());
     // The same subscription again: same device, still verified.
     let (status, again) = server
@@ -227,6 +248,30 @@ async fn a_device_from_its_registration_to_its_end() {
     assert_eq!(
         result,
         json!({"outcome": "delivered", "status": 201, "answer": "accepted"})
+    );
+    for (refusal, status, code) in [
+        (NotTested::Later, 503, "try-later"),
+        (NotTested::TooOften { retry_secs: 41 }, 429, "too-often"),
+    ] {
+        server.tester.refusals.lock().push(refusal);
+        let (got, error) = server
+            .api(Method::POST, &format!("{path}/test"), None)
+            .await;
+        assert_eq!(got.as_u16(), status);
+        assert_eq!(error["error"]["code"], code);
+    }
+    // A push service may take longer than a request may otherwise.
+    *server.tester.takes.lock() = std::time::Duration::from_millis(2500);
+    let (status, _) = server
+        .api(Method::POST, &format!("{path}/test"), None)
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, error) = server
+        .api(Method::POST, &verify, Some(json!({ "code": "wrong" })))
+        .await;
+    assert_eq!(
+        (status, &error["error"]["code"]),
+        (StatusCode::CONFLICT, &"already-verified".into())
     );
     let (_, paused) = server
         .api(Method::POST, &format!("{path}/pause"), None)
@@ -338,7 +383,7 @@ async fn logins() {
             .basic_auth("alice@x.test", Some("wrong"));
         let answer = wrong.send().await.expect("answer");
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
-            assert!(answer.headers().contains_key("retry-after"));
+            assert_eq!(answer.headers()["retry-after"], "300", "the whole window");
         }
         statuses.push(answer.status().as_u16());
     }

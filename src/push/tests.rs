@@ -369,7 +369,7 @@ async fn answers_that_end_it() {
     let answer = push.test(server.account, id).await.expect("possible");
     assert_eq!((answer.outcome, answer.status), (Outcome::Gone, Some(410)));
     server.until(|s| s.device(id).is_none()).await;
-    assert!(push.test(server.account, id).await.is_none());
+    assert_eq!(push.test(server.account, id).await, Err(Untested::Later));
 }
 
 #[tokio::test(flavor = "multi_thread")]
