@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::subscription::{Subscription, SubscriptionError};
 use crate::config::Config;
 use crate::net::guard::Guard;
+use crate::net::resolve::resolve;
 use crate::store::{
     ContentLevel, Device, DeviceKind, DeviceState, OutboxEntry, OutboxKey, Store, StoreError,
     Update, WakeSlot,
@@ -200,6 +201,8 @@ impl Devices {
             .map_err(|error| DeviceError::Config(error.to_string()))?;
         let at = now();
         let checked = new.subscription.check(&guard, at)?;
+        let patience = Duration::from_secs(config.push.connect_timeout_secs);
+        resolves(&guard, &checked.endpoint, patience).await?;
         let kind = DeviceKind::WebPush {
             endpoint: checked.endpoint,
             p256dh: checked.p256dh,
@@ -383,6 +386,19 @@ impl Devices {
         }
         times.push_back(at);
         Ok(())
+    }
+}
+
+/// Refuses a name that leads to forbidden addresses only. One that can't be resolved now is taken:
+/// its code is pushed as soon as it can be, or the device is forgotten.
+async fn resolves(guard: &Guard, endpoint: &str, patience: Duration) -> Result<(), DeviceError> {
+    let url = guard.url(endpoint).map_err(SubscriptionError::from)?;
+    let port = url.port_or_known_default().unwrap_or(443);
+    let plain = url.scheme() == "http";
+    let found = resolve(guard, url.host_str().unwrap_or_default(), port, plain);
+    match tokio::time::timeout(patience, found).await {
+        Ok(Ok(Err(why))) => Err(SubscriptionError::from(why).into()),
+        _ => Ok(()),
     }
 }
 

@@ -331,6 +331,11 @@ async fn what_is_refused_says_why() {
             "bad-subscription",
         ),
         (
+            with("/subscription/endpoint", "https://localhost/".into()),
+            422,
+            "bad-subscription",
+        ),
+        (
             with("/subscription/keys/auth", "AAAA".into()),
             422,
             "bad-subscription",

@@ -121,8 +121,12 @@ pub async fn start(
     };
     let vapid = Arc::new(Vapid::from_pkcs8(&pkcs8)?);
     let public_key = vapid.public().into();
-    let transport: Arc<dyn Transport> =
-        Arc::new(WebPush::new(store.clone(), config.clone(), vapid));
+    let web_push = WebPush::new(store.clone(), config.clone(), vapid);
+    // Mail is served all the same.
+    if let Err(class) = web_push.check() {
+        telemetry.push.own_fault(class);
+    }
+    let transport: Arc<dyn Transport> = Arc::new(web_push);
     let edits = Arc::new(Mutex::new(()));
     let (commands, receiver) = mpsc::channel(64);
     let worker = Worker::new(

@@ -170,7 +170,12 @@ impl Server {
     }
 
     async fn deliver(&self, subject: &str) -> crate::types::Uid {
-        let raw = format!("From: Bob <bob@y.test>\r\nSubject: {subject}\r\n\r\nHi\r\n");
+        self.deliver_with("", subject).await
+    }
+
+    /// `headers`: whole lines.
+    async fn deliver_with(&self, headers: &str, subject: &str) -> crate::types::Uid {
+        let raw = format!("From: Bob <bob@y.test>\r\n{headers}Subject: {subject}\r\n\r\nHi\r\n");
         let to = Recipient {
             account: self.account,
             mailbox: None,
@@ -437,4 +442,44 @@ async fn the_key_stays_over_restarts() {
         server.stop.clone(),
     );
     assert!(matches!(damaged.await, Err(StartError::Key)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_urgent_of_a_batch_counts() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let _push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device).await.expect("added");
+    let list = "List-Id: <l.y.test>\r\nPrecedence: bulk\r\n";
+    server.deliver_with(list, "0").await;
+    assert_eq!(phone.next().await.1["urgency"], "low");
+    server.deliver("a person").await;
+    server.deliver_with(list, "a list").await;
+    let (_, headers, json) = phone.next().await;
+    assert_eq!(json["subj"], "a list");
+    assert_eq!(headers["urgency"], "high");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("bound");
+    phone.origin = format!("http://{}", listener.local_addr().expect("address"));
+    tokio::spawn(async move {
+        let mut open = vec![];
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 100_000]).await;
+            let head = b"HTTP/1.1 201 Created\r\nContent-Length: 10\r\n\r\n";
+            let _ = stream.write_all(head).await;
+            open.push(stream);
+        }
+    });
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    let id = server.store.device_add(device).await.expect("added");
+    let test = push.test(server.account, id);
+    let answer = tokio::time::timeout(PATIENCE, test).await.expect("in time");
+    assert_eq!(answer.expect("made").outcome, Outcome::Delivered);
 }

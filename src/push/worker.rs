@@ -19,7 +19,7 @@ use super::outcome::{Answer, Outcome, Untested};
 use super::planner::{Alarm, Edit, Limits, Planner, Step, Target, TestStart, is_news, is_woken};
 use super::service::{self, Transport};
 use super::tasks::{AbortOnDrop, Committing, commit, jitter, join, sleep_until};
-use super::wakeup::{Prepared, TopicKey, newest, prepared, wake_up};
+use super::wakeup::{Prepared, Standing, TopicKey, prepared, standing, wake_up};
 use crate::config::{Config, PushConfig};
 use crate::store::{
     Change, Committed, Device, DeviceState, OutboxEntry, OutboxKey, Store, StoreError, WakeSlot,
@@ -418,7 +418,7 @@ impl Worker {
             expires: at.plus(60_000),
             attempts: 0,
         };
-        let prepared = prepared(&self.store, device, None);
+        let prepared = prepared(&self.store, device, Standing::default());
         self.attempt(entry, prepared, at);
     }
 
@@ -442,13 +442,13 @@ impl Worker {
             (WakeSlot::Verify, DeviceState::Unverified { expires, .. }) => *expires > at,
             _ => false,
         };
-        let newest = match key.slot {
-            WakeSlot::Mail(mailbox) if wanted => newest(&self.store, &entry, mailbox),
-            _ => Ok(None),
+        let standing = match key.slot {
+            WakeSlot::Mail(mailbox) if wanted => standing(&self.store, &entry, mailbox),
+            _ => Ok(Standing::default()),
         };
-        match newest {
-            Ok(newest) if wanted => {
-                let prepared = prepared(&self.store, device, newest);
+        match standing {
+            Ok(standing) if wanted => {
+                let prepared = prepared(&self.store, device, standing);
                 self.attempt(entry, prepared, at);
             }
             _ => {

@@ -66,7 +66,7 @@ impl PushMetrics {
         let alarms = IntCounterVec::new(
             Opts::new(
                 "posthorn_push_alarms_total",
-                "Times that push services refused the server's credentials: an origin held, or the transport stopped.",
+                "Push services refuse the server's credentials, or wake-ups could not even be tried, by kind.",
             ),
             &["kind"],
         )?;
