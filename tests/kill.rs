@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Server, Smtp};
+use posthorn::config::Config;
+use posthorn::store::{ContentLevel, Device, DeviceKind, DeviceState, Options, Store};
+use posthorn::telemetry::Telemetry;
+use posthorn::types::{Address, DeviceId, UnixMillis};
 
 const ROUNDS: usize = 50;
 const SENDERS: usize = 4;
@@ -139,4 +143,78 @@ fn nothing_acknowledged_is_lost() {
     let acked = ledger.lock().unwrap().acked.len();
     assert!(acked > ROUNDS, "the load was no load: {acked} messages");
     eprintln!("{ROUNDS} kills, {acked} acknowledged, {} found", all.len());
+}
+
+/// Gives bob a verified device at `endpoint`, while no server runs.
+async fn add_device(dir: &std::path::Path, endpoint: String) {
+    let config = Config::new("posthorn.test", dir);
+    let options = Options {
+        dir: dir.to_owned(),
+        config: config.store,
+        subaddress_separator: config.smtp.subaddress_separator,
+    };
+    let store = Store::open(options, Telemetry::new().unwrap()).expect("store");
+    let bob = Address::parse("bob@posthorn.test").unwrap();
+    let bob = store.directory().account_by_address(&bob).expect("bob").id;
+    let key = aws_lc_rs::agreement::PrivateKey::generate(&aws_lc_rs::agreement::ECDH_P256).unwrap();
+    let device = Device {
+        id: DeviceId(0),
+        account: bob,
+        name: "phone".into(),
+        kind: DeviceKind::WebPush {
+            endpoint,
+            p256dh: key.compute_public_key().unwrap().as_ref().to_vec(),
+            auth: vec![7; 16],
+            vapid_key: vec![],
+        },
+        state: DeviceState::Active,
+        show: ContentLevel::WakeUpOnly,
+        created: UnixMillis(0),
+        last_success: None,
+        last_failure: None,
+        last_error: None,
+        failures: 0,
+    };
+    store.device_add(device).await.expect("device");
+    store.close().await;
+}
+
+#[test]
+fn the_first_wake_up_of_a_fresh_store_outlives_the_server() {
+    for round in 0..3 {
+        let home = tempfile::tempdir().expect("tempdir");
+        let dir = home.path().join("data");
+        let base = common::free_base();
+        assert!(Server::start_at(&dir, base, &[]).stop().success());
+        // A push service that takes requests and never answers.
+        let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/device", service.local_addr().unwrap());
+        tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(add_device(&dir, endpoint));
+        let server = Server::start_at(&dir, base, &[]);
+        let mut smtp = server.smtp();
+        let reply = smtp
+            .deliver(
+                "k@example.net",
+                &["bob@posthorn.test"],
+                b"Subject: 1\r\n\r\n1\r\n",
+            )
+            .expect("reply");
+        assert!(reply.starts_with("250"), "{reply}");
+        std::thread::sleep(Duration::from_millis(round * 3));
+        server.kill();
+        // What came before the kill does not count.
+        service.set_nonblocking(true).unwrap();
+        while service.accept().is_ok() {}
+        let _server = Server::start_at(&dir, base, &[]);
+        let until = std::time::Instant::now() + common::PATIENCE;
+        while service.accept().is_err() {
+            assert!(
+                std::time::Instant::now() < until,
+                "round {round}: nobody was woken"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

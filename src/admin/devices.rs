@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -21,12 +21,15 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::subscription::{Subscription, SubscriptionError};
 use crate::config::Config;
 use crate::net::guard::Guard;
+use crate::net::resolve::resolve;
 use crate::store::{
     ContentLevel, Device, DeviceKind, DeviceState, OutboxEntry, OutboxKey, Store, StoreError,
     Update, WakeSlot,
 };
 use crate::types::{AccountId, DeviceId, UnixMillis};
 
+/// For how long a test waits for its turn.
+pub const TEST_PATIENCE: Duration = Duration::from_secs(5);
 /// Characters of a device's name.
 pub const MAX_NAME: usize = 100;
 const HOUR: u64 = 3600 * 1000;
@@ -40,8 +43,21 @@ pub trait DeviceTester: Send + Sync {
     fn edits(&self) -> Arc<Mutex<()>>;
     /// A device was added, changed or removed.
     fn changed(&self, account: AccountId, device: DeviceId) -> Asked<'_, ()>;
-    /// Wakes it now. None: not possible at this moment, try later.
-    fn test(&self, account: AccountId, device: DeviceId) -> Asked<'_, Option<TestResult>>;
+    /// Wakes it now.
+    fn test(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Asked<'_, Result<TestResult, NotTested>>;
+}
+
+/// Why a test was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTested {
+    /// As often as it may be.
+    TooOften { retry_secs: u64 },
+    /// Not possible at this moment.
+    Later,
 }
 
 /// What the push service said to a test.
@@ -98,10 +114,12 @@ pub enum DeviceError {
     Subscription(#[from] SubscriptionError),
     #[error("the account has as many devices as it may: {0}")]
     TooMany(usize),
-    #[error("too many registrations, try again later")]
+    #[error("too often, try again later")]
     TooOften { retry_secs: u64 },
     #[error("the code is wrong or too old")]
     Code,
+    #[error("the device does not wait for a code: it is verified already")]
+    Verified,
     #[error("the device is not verified yet")]
     Unverified,
     #[error("no wake-up is possible at this moment, try again in a few seconds")]
@@ -169,7 +187,7 @@ impl Devices {
 
     /// Registers a device; a code is pushed to it that has to come back through [`verify`].
     /// An endpoint that the account has already keeps its id, and stays verified if its keys
-    /// are the same: pages do this at every visit.
+    /// are the same: pages do this at every visit. One that is not verified gets a new code.
     ///
     /// [`verify`]: Self::verify
     pub async fn add(&self, account: AccountId, new: NewDevice) -> Result<DeviceInfo, DeviceError> {
@@ -183,6 +201,8 @@ impl Devices {
             .map_err(|error| DeviceError::Config(error.to_string()))?;
         let at = now();
         let checked = new.subscription.check(&guard, at)?;
+        let patience = Duration::from_secs(config.push.connect_timeout_secs);
+        resolves(&guard, &checked.endpoint, patience).await?;
         let kind = DeviceKind::WebPush {
             endpoint: checked.endpoint,
             p256dh: checked.p256dh,
@@ -196,7 +216,7 @@ impl Devices {
             .find(|device| endpoint(&device.kind) == endpoint(&kind));
         if let Some(old) = same
             && keys(&old.kind) == keys(&kind)
-            && !expired(old, at)
+            && !matches!(old.state, DeviceState::Unverified { .. })
         {
             let mut device = old.clone();
             device.name = name.to_owned();
@@ -233,7 +253,13 @@ impl Devices {
         let mut updates = Vec::new();
         match same {
             Some(_) => updates.push(Update::DevicePut(Box::new(device.clone()))),
-            None => device.id = self.store.device_add(device.clone()).await?,
+            None => {
+                let added = self.store.device_add(device.clone()).await;
+                device.id = added.map_err(|error| match error {
+                    StoreError::Limit(_) => DeviceError::TooMany(known.len()),
+                    other => other.into(),
+                })?;
+            }
         }
         updates.push(Update::OutboxPut(verification(&device, at, expires)));
         self.store.update(updates).await?;
@@ -261,8 +287,7 @@ impl Devices {
                     return Err(DeviceError::Code);
                 }
             }
-            // The page may ask twice.
-            _ => return Ok(info(&device)),
+            _ => return Err(DeviceError::Verified),
         }
         device.state = DeviceState::Active;
         let slot = WakeSlot::Verify;
@@ -320,7 +345,10 @@ impl Devices {
             return Err(DeviceError::Unverified);
         }
         let tester = self.tester.as_ref().ok_or(DeviceError::NotRunning)?;
-        tester.test(account, id).await.ok_or(DeviceError::Later)
+        tester.test(account, id).await.map_err(|why| match why {
+            NotTested::TooOften { retry_secs } => DeviceError::TooOften { retry_secs },
+            NotTested::Later => DeviceError::Later,
+        })
     }
 
     /// What browsers call `applicationServerKey`; None before the server's first start.
@@ -358,6 +386,19 @@ impl Devices {
         }
         times.push_back(at);
         Ok(())
+    }
+}
+
+/// Refuses a name that leads to forbidden addresses only. One that can't be resolved now is taken:
+/// its code is pushed as soon as it can be, or the device is forgotten.
+async fn resolves(guard: &Guard, endpoint: &str, patience: Duration) -> Result<(), DeviceError> {
+    let url = guard.url(endpoint).map_err(SubscriptionError::from)?;
+    let port = url.port_or_known_default().unwrap_or(443);
+    let plain = url.scheme() == "http";
+    let found = resolve(guard, url.host_str().unwrap_or_default(), port, plain);
+    match tokio::time::timeout(patience, found).await {
+        Ok(Ok(Err(why))) => Err(SubscriptionError::from(why).into()),
+        _ => Ok(()),
     }
 }
 
@@ -401,10 +442,6 @@ fn keys(kind: &DeviceKind) -> (&[u8], &[u8], &[u8]) {
         ..
     } = kind;
     (p256dh, auth, vapid_key)
-}
-
-fn expired(device: &Device, at: UnixMillis) -> bool {
-    matches!(device.state, DeviceState::Unverified { expires, .. } if expires <= at)
 }
 
 /// A device as its owner may see it: the endpoint is a capability and never shown whole.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::admin::devices::{Asked, DeviceTester, TestResult};
-use crate::push::Handle;
+use crate::admin::devices::{Asked, DeviceTester, NotTested, TestResult};
+use crate::push::{Handle, Untested};
 use crate::types::{AccountId, DeviceId};
 
 impl DeviceTester for Handle {
@@ -17,14 +17,21 @@ impl DeviceTester for Handle {
         Box::pin(Handle::changed(self, account, device))
     }
 
-    fn test(&self, account: AccountId, device: DeviceId) -> Asked<'_, Option<TestResult>> {
+    fn test(
+        &self,
+        account: AccountId,
+        device: DeviceId,
+    ) -> Asked<'_, Result<TestResult, NotTested>> {
         Box::pin(async move {
-            let answer = Handle::test(self, account, device).await?;
-            Some(TestResult {
-                outcome: answer.outcome.label().to_owned(),
-                status: answer.status,
-                answer: answer.class.to_owned(),
-            })
+            match Handle::test(self, account, device).await {
+                Ok(answer) => Ok(TestResult {
+                    outcome: answer.outcome.label().to_owned(),
+                    status: answer.status,
+                    answer: answer.class.to_owned(),
+                }),
+                Err(Untested::TooOften { retry_secs }) => Err(NotTested::TooOften { retry_secs }),
+                Err(Untested::Later) => Err(NotTested::Later),
+            }
         })
     }
 }

@@ -156,6 +156,8 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         KIB,
         64 * MIB,
     );
+    bound("http.idle_timeout_secs", c.idle_timeout_secs, 1, DAY);
+    bound("http.write_timeout_secs", c.write_timeout_secs, 1, DAY);
     bound("http.request_timeout_secs", c.request_timeout_secs, 1, DAY);
     let c = &config.push;
     bound("push.coalesce_secs", c.coalesce_secs, 0, DAY);
@@ -184,6 +186,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound(
         "push.max_in_flight_per_origin",
         c.max_in_flight_per_origin as u64,
+        1,
+        10_000,
+    );
+    bound(
+        "push.max_in_flight_per_account",
+        c.max_in_flight_per_account as u64,
         1,
         10_000,
     );

@@ -235,6 +235,16 @@ fn push(config: &Config, found: &mut Findings<'_>) {
             );
         }
     }
+    let (most, kept) = (
+        config.push.max_devices_per_account,
+        config.store.max_devices_per_account,
+    );
+    if most > kept {
+        found.error(
+            "push.max_devices_per_account",
+            format!("more than [store] max_devices_per_account, which is {kept}"),
+        );
+    }
     match config.push.vapid_subject.as_deref() {
         Some(subject) => {
             if !(subject.starts_with("mailto:") && subject.contains('@')
@@ -419,6 +429,8 @@ mod tests {
             ),
             ("[tls]\ncertificate = \"a.pem\"\n", 4, "needs key"),
             ("[tls]\nkey = \"a.pem\"\n", 4, "needs certificate"),
+            ("[push]\nmax_devices_per_account = 33\n", 4, "which is 32"),
+            ("[http]\nidle_timeout_secs = 0\n", 4, "can't be 0"),
             (
                 "[push]\nallow_private = [\"127.0.0.1/32:*\", \"10.0.0.1:80\"]\n",
                 4,

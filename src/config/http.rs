@@ -14,6 +14,10 @@ pub struct HttpConfig {
     pub max_connections_per_ip: usize,
     pub max_body_bytes: usize,
     pub request_timeout_secs: u64,
+    /// A connection on which nothing is asked.
+    pub idle_timeout_secs: u64,
+    /// A client that does not read.
+    pub write_timeout_secs: u64,
 }
 
 impl Default for HttpConfig {
@@ -25,6 +29,8 @@ impl Default for HttpConfig {
             max_connections_per_ip: 100,
             max_body_bytes: 64 * 1024,
             request_timeout_secs: 30,
+            idle_timeout_secs: 60,
+            write_timeout_secs: 30,
         }
     }
 }

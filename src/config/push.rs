@@ -21,7 +21,8 @@ pub struct PushConfig {
     pub verify_timeout_secs: u64,
     pub connect_timeout_secs: u64,
     pub request_timeout_secs: u64,
-    /// Requests in flight: to one origin, and in all.
+    /// Requests in flight: for one account, to one origin, and in all.
+    pub max_in_flight_per_account: usize,
     pub max_in_flight_per_origin: usize,
     pub max_in_flight: usize,
     /// In a row, before a device is paused.
@@ -42,6 +43,7 @@ impl Default for PushConfig {
             verify_timeout_secs: 600,
             connect_timeout_secs: 10,
             request_timeout_secs: 30,
+            max_in_flight_per_account: 4,
             max_in_flight_per_origin: 8,
             max_in_flight: 64,
             max_rejections: 20,

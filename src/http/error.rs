@@ -8,9 +8,6 @@ use axum::response::{IntoResponse, Response};
 use crate::admin::devices::DeviceError;
 use crate::auth::AuthError;
 
-/// For clients that may guess no further for a while.
-const THROTTLE_SECS: u64 = 60;
-
 /// An answer that says what went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -78,6 +75,7 @@ impl From<DeviceError> for ApiError {
             DeviceError::TooMany(_) => (StatusCode::CONFLICT, "too-many-devices"),
             DeviceError::TooOften { .. } => (StatusCode::TOO_MANY_REQUESTS, "too-often"),
             DeviceError::Code => (StatusCode::FORBIDDEN, "wrong-code"),
+            DeviceError::Verified => (StatusCode::CONFLICT, "already-verified"),
             DeviceError::Unverified => (StatusCode::CONFLICT, "unverified"),
             DeviceError::Later => (StatusCode::SERVICE_UNAVAILABLE, "try-later"),
             DeviceError::NotRunning => (StatusCode::SERVICE_UNAVAILABLE, "not-running"),
@@ -99,8 +97,9 @@ impl From<DeviceError> for ApiError {
     }
 }
 
-impl From<AuthError> for ApiError {
-    fn from(error: AuthError) -> Self {
+impl ApiError {
+    /// `window`: for how many seconds a wrong password counts.
+    pub(super) fn of_login(error: AuthError, window: u64) -> Self {
         match error {
             AuthError::Invalid => Self::unauthorized(),
             AuthError::Throttled => Self::new(
@@ -108,7 +107,7 @@ impl From<AuthError> for ApiError {
                 "throttled",
                 error.to_string(),
             )
-            .later(THROTTLE_SECS),
+            .later(window),
             AuthError::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()).later(5)
             }

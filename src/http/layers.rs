@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
@@ -12,9 +13,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Context;
 use super::error::ApiError;
-use super::server::Connection;
+use super::server::{Activity, Connection};
+use super::{Context, api, browser};
+use crate::admin::devices::TEST_PATIENCE;
 use crate::telemetry::HttpMetrics;
 
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -28,36 +30,15 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// A browser sends a password that it knows along with what other sites' pages ask for. It
-/// also says who asks, and that is held to the name that was asked (RFC 6454, 7; Fetch, 2.2).
-fn same_site(request: &Request) -> Result<(), ApiError> {
-    if request.method().is_safe() {
-        return Ok(());
+/// A test has to outlast the push service that it asks.
+fn time_limit(context: &Context, route: Option<&str>) -> Duration {
+    let config = context.config.load();
+    let usual = Duration::from_secs(config.http.request_timeout_secs);
+    if route != Some(api::TEST_ROUTE) {
+        return usual;
     }
-    let header = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
-    let refused = || {
-        Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "cross-origin",
-            "pages of other sites may not do this",
-        ))
-    };
-    match header("sec-fetch-site") {
-        None | Some(b"same-origin" | b"none") => {}
-        Some(_) => return refused(),
-    }
-    let Some(origin) = header("origin") else {
-        return Ok(());
-    };
-    let authority = request.uri().authority().map(|a| a.as_str().as_bytes());
-    let host = header("host").or(authority).unwrap_or_default();
-    let origin = origin
-        .strip_prefix(b"https://")
-        .or_else(|| origin.strip_prefix(b"http://"));
-    match origin {
-        Some(origin) if !host.is_empty() && origin.eq_ignore_ascii_case(host) => Ok(()),
-        _ => refused(),
-    }
+    let asked = Duration::from_secs(config.push.request_timeout_secs);
+    usual.max(asked + TEST_PATIENCE + Duration::from_secs(5))
 }
 
 /// Around everything.
@@ -67,19 +48,22 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let secs = context.config.load().http.request_timeout_secs;
     let tls = request
         .extensions()
         .get::<Connection>()
         .is_some_and(|c| c.tls);
+    let activity = request.extensions().get::<Activity>().cloned();
+    let _busy = activity.as_ref().map(Activity::begin);
     // The route's pattern, so that label values are bounded.
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = if let Err(error) = same_site(&request) {
-        error.into_response()
-    } else {
-        tokio::time::timeout(Duration::from_secs(secs), next.run(request))
+    let limit = time_limit(&context, route.as_ref().map(MatchedPath::as_str));
+    let has_body = !request.body().is_end_stream();
+    let (method, uri) = (request.method(), request.uri());
+    let mut response = match browser::check(method, uri, request.headers(), tls, has_body) {
+        Ok(()) => tokio::time::timeout(limit, next.run(request))
             .await
-            .unwrap_or_else(|_| ApiError::of_status(StatusCode::REQUEST_TIMEOUT).into_response())
+            .unwrap_or_else(|_| ApiError::of_status(StatusCode::REQUEST_TIMEOUT).into_response()),
+        Err(error) => error.into_response(),
     };
     let status = response.status();
     let is_json = response

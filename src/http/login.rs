@@ -39,8 +39,11 @@ impl FromRequestParts<Context> for Login {
             .and_then(basic)
             .ok_or_else(ApiError::unauthorized)?;
         let peer = connection.peer.remote.ip();
-        let account = context.auth.login(&login, &password, peer, "http").await?;
-        Ok(Self(account))
+        let account = context.auth.login(&login, &password, peer, "http").await;
+        let window = context.config.load().auth.failure_window_secs;
+        account
+            .map(Self)
+            .map_err(|error| ApiError::of_login(error, window))
     }
 }
 

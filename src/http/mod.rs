@@ -6,12 +6,13 @@
 //! only. On the TLS listeners: health and the API.
 
 mod api;
+mod browser;
 mod error;
 mod health;
 mod layers;
 mod login;
-mod patient;
 mod server;
+mod stream;
 
 #[cfg(test)]
 mod tests;

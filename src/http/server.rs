@@ -1,8 +1,9 @@
-//! Listeners and connections: HTTP/1.1 and HTTP/2 over `net`'s streams.
+//! Listeners and connections over `net`'s streams: HTTP/2 where TLS agreed upon it (ALPN), else
+//! HTTP/1.1. On plain connections only the latter, as everywhere.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -11,9 +12,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::patient::Patient;
+use super::stream::Watched;
 use super::{Context, api, health, layers};
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, listen,
@@ -35,6 +37,41 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn may_carry_passwords(&self) -> bool {
         self.tls || self.peer.remote.ip().to_canonical().is_loopback()
+    }
+}
+
+/// What a connection does: requests that are being answered, and since when there are none.
+#[derive(Clone)]
+pub(super) struct Activity(Arc<Mutex<(usize, Instant)>>);
+
+/// A request that is being answered.
+pub(super) struct Busy(Activity);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((0, Instant::now()))))
+    }
+
+    pub(super) fn begin(&self) -> Busy {
+        self.0.lock().0 += 1;
+        Busy(self.clone())
+    }
+
+    /// When it will have been idle for so long, if nothing is asked; Err: look again then.
+    fn idle_at(&self, after: Duration) -> Result<Instant, Instant> {
+        let (busy, since) = *self.0.lock();
+        if busy == 0 {
+            Ok(since + after)
+        } else {
+            Err(Instant::now() + after)
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut activity = self.0.0.lock();
+        *activity = (activity.0.saturating_sub(1), Instant::now());
     }
 }
 
@@ -95,29 +132,25 @@ pub(super) fn router(context: &Context, tls: bool) -> Router {
 async fn serve(
     context: Context,
     router: Router,
-    mut stream: Stream,
+    stream: Stream,
     peer: Peer,
     stop: CancellationToken,
 ) {
     let config = context.config.load_full();
     let timeout = Duration::from_secs(config.http.request_timeout_secs);
+    let idle = Duration::from_secs(config.http.idle_timeout_secs);
+    let stall = Duration::from_secs(config.http.write_timeout_secs);
     let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
     let connection = Connection {
         peer,
         tls: stream.is_tls(),
     };
-    // Who connects and says nothing.
-    tokio::select! {
-        begun = tokio::time::timeout(timeout, stream.readable()) => {
-            if !matches!(begun, Ok(Ok(()))) {
-                return;
-            }
-        }
-        () = stop.cancelled() => return,
-    }
-    let http2 = stream.alpn() == Some(b"h2");
-    let app = router.layer(axum::Extension(connection));
+    let activity = Activity::new();
+    let app = router
+        .layer(axum::Extension(activity.clone()))
+        .layer(axum::Extension(connection));
     let service = TowerToHyperService::new(app.into_service::<Incoming>());
+    let http2 = stream.alpn() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -131,20 +164,33 @@ async fn serve(
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(timeout)
         .keep_alive_timeout(timeout);
-    // Not guessed from the first bytes: a guess has no time limit.
+    // Never both: the builder would wait for a preface as long as the peer likes.
     let builder = if http2 {
         builder.http2_only()
     } else {
         builder.http1_only()
     };
-    let io = TokioIo::new(Patient::new(stream, timeout));
-    let serving = builder.serve_connection(io, service);
+    let stream = Watched::new(stream, http2.then_some(timeout), stall);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stop.cancelled() => {
+    let (ended, patience) = loop {
+        let look = activity.idle_at(idle);
+        let at = look.unwrap_or_else(|at| at);
+        tokio::select! {
+            ended = serving.as_mut() => break (Some(ended), grace),
+            () = stop.cancelled() => break (None, grace),
+            () = tokio::time::sleep_until(at.into()) => {
+                if activity.idle_at(idle).is_ok_and(|at| at <= Instant::now()) {
+                    break (None, stall);
+                }
+            }
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             serving.as_mut().graceful_shutdown();
-            match tokio::time::timeout(grace, serving).await {
+            match tokio::time::timeout(patience, serving).await {
                 Ok(ended) => ended,
                 Err(_) => return,
             }

@@ -205,21 +205,13 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     const fn v6(a: u16, b: u16, c: u16) -> Ipv6Addr {
         Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)
     }
-    const REFUSED: [(Ipv6Addr, u8); 12] = [
-        // Unspecified, loopback and the old IPv4-compatible form.
-        (Ipv6Addr::UNSPECIFIED, 96),
-        (v6(0x64, 0xff9b, 1), 48),
-        (v6(0x100, 0, 0), 64),
+    /// All that is global unicast; what is outside is special, or assigned to nobody.
+    const GLOBAL: (Ipv6Addr, u8) = (v6(0x2000, 0, 0), 3);
+    const REFUSED: [(Ipv6Addr, u8); 4] = [
         (v6(0x2001, 0, 0), 23),
         (v6(0x2001, 0xdb8, 0), 32),
+        (v6(0x2620, 0x4f, 0x8000), 48),
         (v6(0x3fff, 0, 0), 20),
-        (v6(0x5f00, 0, 0), 16),
-        (v6(0xfc00, 0, 0), 7),
-        (v6(0xfe80, 0, 0), 10),
-        (v6(0xfec0, 0, 0), 10),
-        (v6(0xff00, 0, 0), 8),
-        // IPv4-translated (RFC 2765), no longer in use.
-        (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
     ];
     if let Some(v4) = ip.to_ipv4_mapped() {
         return is_public_v4(v4);
@@ -234,9 +226,8 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     if s[0] == 0x2002 {
         return is_public_v4(embedded(s[1], s[2]));
     }
-    !REFUSED
-        .iter()
-        .any(|(network, bits)| in_network(ip.into(), (*network).into(), *bits))
+    let within = |(network, bits): &(Ipv6Addr, u8)| in_network(ip.into(), (*network).into(), *bits);
+    within(&GLOBAL) && !REFUSED.iter().any(within)
 }
 
 #[cfg(test)]
@@ -280,6 +271,11 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "64:ff9b:1::1",
             "100::1",
+            "100:0:0:1::1",
+            "1fff::1",
+            "2620:4f:8000::1",
+            "4000::1",
+            "8000::1",
             "2001::1",
             "2001:1ff::1",
             "2001:db8::1",
@@ -311,6 +307,7 @@ mod tests {
             "64:ff9b::101:101",
             "2002:101:101::1",
             "2001:200::1",
+            "2620:4f:8001::1",
             "2a00::1",
             "2606:4700::1111",
         ] {

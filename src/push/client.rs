@@ -2,7 +2,6 @@
 //! the connection goes to just that address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +13,19 @@ use reqwest::redirect::Policy;
 
 use crate::config::{Config, PushConfig};
 use crate::net::guard::{Guard, Refusal, literal};
+use crate::net::resolve;
 
 /// Ports differ only where the allow list has some, so this is rarely above one.
 const MAX_CLIENTS: usize = 64;
+
+/// Why there is no client for an endpoint; with a class for the device list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoClient {
+    /// The endpoint may not be spoken to.
+    Refused(&'static str),
+    /// None can be made, for this one or any other.
+    Ours(&'static str),
+}
 
 /// One client per scheme and port, because the check of a resolved address needs both.
 pub(crate) struct Clients {
@@ -40,11 +49,19 @@ impl Clients {
         }
     }
 
-    /// The client that may speak to `endpoint`; Err: a class for the device list.
-    pub(crate) fn for_endpoint(
-        &self,
-        endpoint: &str,
-    ) -> Result<(reqwest::Client, Url), &'static str> {
+    /// Can clients be made at all? Without certificate authorities, say, they can't.
+    pub(crate) fn check(&self) -> Result<(), NoClient> {
+        let config = self.config.load();
+        let resolver = GuardedResolver {
+            guard: Guard::default(),
+            port: 443,
+            plain: false,
+        };
+        build(&config.push, resolver).map(drop)
+    }
+
+    /// The client that may speak to `endpoint`.
+    pub(crate) fn for_endpoint(&self, endpoint: &str) -> Result<(reqwest::Client, Url), NoClient> {
         let config = self.config.load_full();
         let mut built = self.built.lock();
         if built
@@ -54,7 +71,7 @@ impl Clients {
         {
             *built = Built {
                 guard: Guard::new(&config.push.allow_private, config.push.allow_http)
-                    .map_err(|_| "configuration")?,
+                    .map_err(|_| NoClient::Ours("configuration"))?,
                 from: Some(config.clone()),
                 clients: HashMap::new(),
             };
@@ -63,14 +80,13 @@ impl Clients {
         let url = built
             .guard
             .url(endpoint)
-            .map_err(|_| "address-not-allowed")?;
+            .map_err(|_| NoClient::Refused("address-not-allowed"))?;
         let plain = url.scheme() == "http";
         let port = url.port_or_known_default().unwrap_or(443);
-        if let Some(ip) = url.host_str().and_then(literal)
-            && !built.guard.allows(ip, port)
-            && is_own(ip)
-        {
-            return Err("address-not-allowed");
+        if let Some(ip) = url.host_str().and_then(literal) {
+            let own = resolve::own_addresses().map_err(|_| NoClient::Ours("interfaces"))?;
+            resolve::check(&built.guard, ip, port, plain, &own)
+                .map_err(|_| NoClient::Refused("address-not-allowed"))?;
         }
         if let Some(client) = built.clients.get(&(plain, port)) {
             return Ok((client.clone(), url));
@@ -80,10 +96,7 @@ impl Clients {
             port,
             plain,
         };
-        let client = build(&config.push, resolver).map_err(|error| {
-            tracing::error!(%error, "no HTTP client for push services");
-            "client"
-        })?;
+        let client = build(&config.push, resolver)?;
         if built.clients.len() >= MAX_CLIENTS {
             built.clients.clear();
         }
@@ -92,8 +105,8 @@ impl Clients {
     }
 }
 
-fn build(push: &PushConfig, resolver: GuardedResolver) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+fn build(push: &PushConfig, resolver: GuardedResolver) -> Result<reqwest::Client, NoClient> {
+    let built = reqwest::Client::builder()
         .dns_resolver(Arc::new(resolver))
         .redirect(Policy::none())
         .no_proxy()
@@ -104,7 +117,11 @@ fn build(push: &PushConfig, resolver: GuardedResolver) -> Result<reqwest::Client
         .pool_idle_timeout(Duration::from_secs(90))
         .tcp_nodelay(true)
         .user_agent(concat!("posthorn/", env!("CARGO_PKG_VERSION")))
-        .build()
+        .build();
+    built.map_err(|error| {
+        tracing::error!(%error, "no HTTP client for push services");
+        NoClient::Ours("client")
+    })
 }
 
 /// Resolves by the system and lets only allowed addresses through.
@@ -118,33 +135,12 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, port, plain) = (self.guard.clone(), self.port, self.plain);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), port)).await?;
-            let mut allowed = Vec::new();
-            let mut refusal = None;
-            for address in found {
-                let ip = address.ip();
-                let checked = guard.address(ip, port, plain).and_then(|()| {
-                    if !guard.allows(ip, port) && is_own(ip) {
-                        return Err(Refusal::Address);
-                    }
-                    Ok(())
-                });
-                match checked {
-                    Ok(()) => allowed.push(address),
-                    Err(why) => refusal = Some(why),
-                }
-            }
-            match (allowed.is_empty(), refusal) {
-                (true, Some(why)) => Err(why.into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
+            match resolve::resolve(&guard, name.as_str(), port, plain).await? {
+                Ok(allowed) => Ok(Box::new(allowed.into_iter()) as Addrs),
+                Err(why) => Err(why.into()),
             }
         })
     }
-}
-
-/// True for an address of this machine, public ones included: only those can be bound.
-fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok()
 }
 
 /// True where the guard stopped the connection.
@@ -180,13 +176,24 @@ mod tests {
             "http://127.0.0.1:80/x",
         ] {
             let found = clients(&[], true).for_endpoint(endpoint);
-            assert_eq!(found.err(), Some("address-not-allowed"), "{endpoint}");
+            assert_eq!(
+                found.err(),
+                Some(NoClient::Refused("address-not-allowed")),
+                "{endpoint}"
+            );
         }
         assert!(
             clients(&["127.0.0.1/32:*"], true)
                 .for_endpoint("http://127.0.0.1:8/x")
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_fault_of_ours_is_not_the_endpoints() {
+        let found = clients(&["nonsense"], false).for_endpoint("https://push.example/x");
+        assert_eq!(found.err(), Some(NoClient::Ours("configuration")));
+        assert_eq!(clients(&[], false).check(), Ok(()));
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ use crate::store::{Store, StoreError, Update};
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, DeviceId};
 
-pub use outcome::{Answer, Outcome, Rejection};
+pub use outcome::{Answer, Outcome, Rejection, Untested};
 
 /// The store's setting that holds the VAPID key pair as PKCS#8.
 pub const VAPID_SETTING: &str = "vapid-key";
@@ -80,13 +80,13 @@ impl Handle {
             .await;
     }
 
-    /// Wakes the device now. None: it was tested or woken this very moment, its push service is
-    /// in trouble, or too much is in flight; try later.
-    pub async fn test(&self, account: AccountId, device: DeviceId) -> Option<Answer> {
+    /// Wakes the device now.
+    pub async fn test(&self, account: AccountId, device: DeviceId) -> Result<Answer, Untested> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Test((account, device), reply);
-        self.commands.send(command).await.ok()?;
-        answer.await.ok()
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| Untested::Later)?;
+        answer.await.unwrap_or(Err(Untested::Later))
     }
 
     /// The key that browsers call `applicationServerKey`: an uncompressed point.
@@ -121,8 +121,12 @@ pub async fn start(
     };
     let vapid = Arc::new(Vapid::from_pkcs8(&pkcs8)?);
     let public_key = vapid.public().into();
-    let transport: Arc<dyn Transport> =
-        Arc::new(WebPush::new(store.clone(), config.clone(), vapid));
+    let web_push = WebPush::new(store.clone(), config.clone(), vapid);
+    // Mail is served all the same.
+    if let Err(class) = web_push.check() {
+        telemetry.push.own_fault(class);
+    }
+    let transport: Arc<dyn Transport> = Arc::new(web_push);
     let edits = Arc::new(Mutex::new(()));
     let (commands, receiver) = mpsc::channel(64);
     let worker = Worker::new(

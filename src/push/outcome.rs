@@ -60,6 +60,8 @@ pub struct Answer {
     pub status: Option<u16>,
     /// A short class such as `http-410` or `timeout`.
     pub class: &'static str,
+    /// It is neither the device nor its service that is in trouble, but this server.
+    pub own_fault: bool,
 }
 
 impl Answer {
@@ -69,6 +71,15 @@ impl Answer {
             outcome,
             status: None,
             class,
+            own_fault: false,
+        }
+    }
+
+    /// We could not even ask.
+    pub(crate) fn own_fault(class: &'static str) -> Self {
+        Self {
+            own_fault: true,
+            ..Self::none(Outcome::Transient { wait: None }, class)
         }
     }
 
@@ -79,6 +90,15 @@ impl Answer {
             None => self.class.to_owned(),
         }
     }
+}
+
+/// Why a test was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untested {
+    /// As often as it may be in a minute.
+    TooOften { retry_secs: u64 },
+    /// It was woken this very moment, its push service is in trouble, or too much is in flight.
+    Later,
 }
 
 /// `Retry-After` (RFC 9110, 10.2.3): seconds or an HTTP date; gives milliseconds from `now`, at
@@ -94,10 +114,36 @@ pub(crate) fn retry_after(value: &str, now: UnixMillis) -> Option<u64> {
                 .map_or(MOST, |s| s.saturating_mul(1000).min(MOST)),
         );
     }
-    // IMF-fixdate is what RFC 9110 allows to be sent; the two obsolete forms are not worth code.
-    let date = jiff::fmt::rfc2822::parse(value).ok()?;
-    let at = u64::try_from(date.timestamp().as_millisecond()).ok()?;
+    let at = http_date(value, now)?;
     Some(UnixMillis(at).since(now).min(MOST))
+}
+
+/// An HTTP date in any of its three forms (RFC 9110, 5.6.7), in milliseconds since 1970.
+fn http_date(value: &str, now: UnixMillis) -> Option<u64> {
+    let imf = || Some(jiff::fmt::rfc2822::parse(value).ok()?.timestamp());
+    let utc = |date| jiff::tz::TimeZone::UTC.to_timestamp(date).ok();
+    let asctime = || {
+        let date = jiff::civil::DateTime::strptime("%a %b %e %H:%M:%S %Y", value).ok()?;
+        utc(date)
+    };
+    let rfc850 = || {
+        let (_, date) = value.split_once(", ")?;
+        let (days, rest) = date.strip_suffix(" GMT")?.rsplit_once('-')?;
+        let (year, time) = rest.split_once(' ')?;
+        let short: i64 = (year.len() == 2).then(|| year.parse().ok())??;
+        let this = jiff::Timestamp::from_millisecond(i64::try_from(now.0).ok()?).ok()?;
+        let this = i64::from(jiff::tz::TimeZone::UTC.to_datetime(this).year());
+        // More than 50 years ahead means the past century.
+        let mut year = this - this % 100 + short;
+        if year > this + 50 {
+            year -= 100;
+        }
+        let text = format!("{days}-{year} {time}");
+        let date = jiff::civil::DateTime::strptime("%d-%b-%Y %H:%M:%S", text).ok()?;
+        utc(date)
+    };
+    let at = imf().or_else(asctime).or_else(rfc850)?;
+    u64::try_from(at.as_millisecond()).ok()
 }
 
 #[cfg(test)]
@@ -117,6 +163,13 @@ mod tests {
             ("Thu, 01 Jan 2026 00:01:00 GMT", Some(60_000)),
             ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
             ("Sat, 01 Jan 2028 00:00:00 GMT", Some(86_400_000)),
+            // RFC 9110, 5.6.7: the obsolete forms must be understood too.
+            ("Thursday, 01-Jan-26 00:01:00 GMT", Some(60_000)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(0)),
+            ("Thu Jan  1 00:01:00 2026", Some(60_000)),
+            ("Sun Nov  6 08:49:37 1994", Some(0)),
+            ("Thursday, 01-Jan-26", None),
+            ("Thu Jan", None),
             ("", None),
             ("-5", None),
             ("soon", None),

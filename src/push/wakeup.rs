@@ -42,56 +42,58 @@ pub(super) struct Prepared {
     account: String,
     mailbox: &'static str,
     uid_validity: UidValidity,
-    newest: Option<(Uid, MessageRecord)>,
-    /// Others that it stands for as well.
-    others: Vec<MessageRecord>,
+    standing: Standing,
 }
 
-/// The newest message of the entry that exists; Err: there is none, nor any unread other.
-pub(super) fn newest(
+/// What an entry still stands for.
+#[derive(Default)]
+pub(super) struct Standing {
+    newest: Option<(Uid, MessageRecord)>,
+    /// The most urgent of the older ones.
+    urgency: Option<Urgency>,
+}
+
+/// The newest message of the entry that exists, and how urgent the others are; Err: there is
+/// none, nor any unread other.
+pub(super) fn standing(
     store: &Store,
     entry: &OutboxEntry,
     mailbox: MailboxId,
-) -> Result<Option<(Uid, MessageRecord)>, ()> {
+) -> Result<Standing, ()> {
     let mailbox = MailboxKey {
         account: entry.key.account,
         mailbox,
     };
+    let mut standing = Standing::default();
     for uid in entry.uids.iter().rev() {
-        // One that can't be read just now is better announced than forgotten.
         match store.message(mailbox, *uid) {
-            Ok(Some(record)) => return Ok(Some((*uid, record))),
+            Ok(Some(record)) if standing.newest.is_none() => {
+                standing.newest = Some((*uid, record));
+            }
+            Ok(Some(record)) => {
+                let traits = record.summary.map(|summary| summary.traits);
+                standing.urgency = standing.urgency.max(traits.map(urgency));
+            }
             Ok(None) => {}
             Err(StoreError::NoMailbox | StoreError::NoAccount) => return Err(()),
-            Err(_) => return Ok(None),
+            // One that can't be read just now is better announced than forgotten.
+            Err(_) => return Ok(standing),
         }
+    }
+    if standing.newest.is_some() {
+        return Ok(standing);
     }
     // More came than an entry lists.
     if (entry.uids.len() as u64) < u64::from(entry.count) {
         let status = store.mailbox_status(mailbox);
         if status.is_ok_and(|status| status.unseen > 0) {
-            return Ok(None);
+            return Ok(standing);
         }
     }
     Err(())
 }
 
-pub(super) fn prepared(
-    store: &Store,
-    device: Device,
-    entry: &OutboxEntry,
-    newest: Option<(Uid, MessageRecord)>,
-) -> Prepared {
-    let others = match (entry.key.slot, &newest) {
-        (WakeSlot::Mail(mailbox), Some((newest, _))) => {
-            let account = entry.key.account;
-            let mailbox = MailboxKey { account, mailbox };
-            let others = entry.uids.iter().filter(|uid| *uid != newest);
-            let read = |uid: &Uid| store.message(mailbox, *uid).ok().flatten();
-            others.filter_map(read).collect()
-        }
-        _ => Vec::new(),
-    };
+pub(super) fn prepared(store: &Store, device: Device, standing: Standing) -> Prepared {
     let directory = store.directory();
     let account = directory.account(device.account);
     let inbox = store.mailboxes(device.account).ok();
@@ -101,8 +103,7 @@ pub(super) fn prepared(
         mailbox: "INBOX",
         uid_validity: inbox.map_or(UidValidity(0), |info| info.uid_validity),
         device,
-        newest,
-        others,
+        standing,
     }
 }
 
@@ -119,29 +120,16 @@ pub(super) async fn wake_up(
     let _ = aws_lc_rs::rand::fill(&mut id);
     let id = format!("w_{}", URL_SAFE_NO_PAD.encode(id));
     let show = prepared.device.show;
-    let summary = match &prepared.newest {
+    let summary = match &prepared.standing.newest {
         Some((_, record)) => summary(store, record).await,
         None => None,
     };
-    // As urgent as the most urgent that it stands for: a list's mail must not hold back a
-    // person's.
-    let mut urgency = summary.as_ref().map_or("normal", |s| urgency_of(s.traits));
-    for record in &prepared.others {
-        if urgency == "high" {
-            break;
-        }
-        if let Some(summary) = self::summary(store, record).await
-            && urgency_of(summary.traits) == "high"
-        {
-            urgency = "high";
-        }
-    }
     let notice = match (entry.key.slot, &prepared.device.state) {
         (WakeSlot::Mail(_), _) => Notice::Mail(Mail {
             account: &prepared.account,
             mailbox: prepared.mailbox,
             count: entry.count,
-            uid: prepared.newest.as_ref().map(|(uid, _)| *uid),
+            uid: prepared.standing.newest.as_ref().map(|(uid, _)| *uid),
             uid_validity: prepared.uid_validity,
             from: summary.as_ref().map_or("", |s| &s.from),
             subject: summary.as_ref().map_or("", |s| &s.subject),
@@ -153,23 +141,46 @@ pub(super) async fn wake_up(
         full: payload::encode(&notice, show, &id, entry.caused),
         small: payload::encode(&notice, ContentLevel::WakeUpOnly, &id, entry.caused),
         ttl_secs: entry.expires.since(at) / 1000,
-        urgency: match &notice {
-            Notice::Mail(_) => urgency,
-            _ => "high",
-        },
+        urgency: match notice {
+            Notice::Mail(_) => {
+                let newest = summary.as_ref().map(|summary| urgency(summary.traits));
+                let newest = newest.unwrap_or(Urgency::Normal);
+                prepared.standing.urgency.map_or(newest, |u| u.max(newest))
+            }
+            _ => Urgency::High,
+        }
+        .name(),
         topic: matches!(notice, Notice::Mail(_)).then_some(topic),
     }
 }
 
-/// People are urgent, machines and lists are not (RFC 8030, 5.3).
-fn urgency_of(traits: Traits) -> &'static str {
+/// RFC 8030, 5.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Low,
+    Normal,
+    High,
+}
+
+impl Urgency {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+/// People are urgent, machines and lists are not.
+fn urgency(traits: Traits) -> Urgency {
     let is = |bits| traits.0 & bits != 0;
     if is(Traits::IMPORTANT) {
-        "high"
+        Urgency::High
     } else if is(Traits::LIST | Traits::BULK | Traits::AUTOMATIC) {
-        "low"
+        Urgency::Low
     } else {
-        "high"
+        Urgency::High
     }
 }
 

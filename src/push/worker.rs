@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batch;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{Answer, Outcome, Untested};
 use super::planner::{Alarm, Edit, Limits, Planner, Step, Target, TestStart, is_news, is_woken};
 use super::service::{self, Transport};
 use super::tasks::{AbortOnDrop, Committing, commit, jitter, join, sleep_until};
-use super::wakeup::{Prepared, TopicKey, newest, prepared, wake_up};
+use super::wakeup::{Prepared, Standing, TopicKey, prepared, standing, wake_up};
 use crate::config::{Config, PushConfig};
 use crate::store::{
     Change, Committed, Device, DeviceState, OutboxEntry, OutboxKey, Store, StoreError, WakeSlot,
@@ -29,15 +29,19 @@ use crate::types::{AccountId, MailboxId, MailboxKey, Uid, UnixMillis};
 
 /// Between commits of nothing but the cursor, and after a commit that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For how long a test waits for its turn, and how many may.
-const TEST_PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a test waits for its turn, and how many may: of all, and of one account.
+pub(super) const TEST_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_WAITING_TESTS: usize = 64;
+const MAX_WAITING_TESTS_PER_ACCOUNT: usize = 4;
 
 /// What others ask of the worker.
 pub(super) enum Command {
     Changed(Target),
-    Test(Target, oneshot::Sender<Answer>),
+    Test(Target, Tested),
 }
+
+/// Who asked for a test.
+pub(super) type Tested = oneshot::Sender<Result<Answer, Untested>>;
 
 /// An attempt that ended.
 struct Finished {
@@ -61,9 +65,9 @@ pub(super) struct Worker {
     /// Devices that are removed if their code does not come back.
     unverified: BTreeSet<(UnixMillis, Target)>,
     attempts: JoinSet<Finished>,
-    tests: HashMap<OutboxKey, oneshot::Sender<Answer>>,
+    tests: HashMap<OutboxKey, Tested>,
     /// Tests that wait for something else in flight, each until then.
-    waiting_tests: VecDeque<(Target, Instant, oneshot::Sender<Answer>)>,
+    waiting_tests: VecDeque<(Target, Instant, Tested)>,
     batch: Batch,
     committing: Option<Committing>,
     /// No commit before this.
@@ -83,6 +87,7 @@ fn limits(config: &PushConfig) -> Limits {
         coalesce: config.coalesce_secs.saturating_mul(1000),
         per_hour: config.max_per_hour,
         ttl: config.ttl_secs.saturating_mul(1000),
+        in_flight_per_account: config.max_in_flight_per_account,
         in_flight_per_origin: config.max_in_flight_per_origin,
         in_flight: config.max_in_flight,
         max_rejections: config.max_rejections,
@@ -121,8 +126,12 @@ impl Worker {
         };
         for account in worker.store.directory().accounts() {
             for device in worker.store.devices(account.id)? {
+                let to = (account.id, device.id);
                 if let DeviceState::Unverified { expires, .. } = device.state {
-                    worker.unverified.insert((expires, (account.id, device.id)));
+                    worker.unverified.insert((expires, to));
+                }
+                if let Some(at) = device.last_success {
+                    worker.planner.woken_before(now(), to, at);
                 }
             }
         }
@@ -142,14 +151,16 @@ impl Worker {
         mut commands: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
+        // Without a cursor all of the log counts: "from now on" would forget the first mail ever,
+        // where the server died before it was noted.
         let from = match self.store.cursor(crate::store::Worker::Push) {
-            Ok(from) => from,
+            Ok(from) => from.unwrap_or_default(),
             Err(error) => {
                 tracing::error!(%error, "no wake-ups: the cursor can't be read");
                 return;
             }
         };
-        let mut feed = self.store.feed(from);
+        let mut feed = self.store.feed(Some(from));
         let mut feed_after = Instant::now();
         loop {
             self.advance();
@@ -233,8 +244,12 @@ impl Worker {
                 self.test(to, until, reply);
             }
         }
+        for _ in 0..self.planner.take_settled() {
+            self.telemetry.push.ended(self.transport.name(), "settled");
+        }
         for alarm in self.planner.take_alarms() {
             self.telemetry.push.alarm(match alarm {
+                Alarm::CredentialsRefused => "credentials_refused",
                 Alarm::OriginRefuses => "origin_refuses",
                 Alarm::TransportStopped => "transport_stopped",
             });
@@ -331,7 +346,11 @@ impl Worker {
                 Err(error) => tracing::warn!(%error, "a changed device can't be read"),
             },
             Command::Test(to, reply) => {
-                if self.waiting_tests.len() < MAX_WAITING_TESTS {
+                let own = |(other, ..): &&(Target, _, _)| other.0 == to.0;
+                let of_account = self.waiting_tests.iter().filter(own).count();
+                if self.waiting_tests.len() < MAX_WAITING_TESTS
+                    && of_account < MAX_WAITING_TESTS_PER_ACCOUNT
+                {
                     let until = Instant::now() + TEST_PATIENCE;
                     self.waiting_tests.push_back((to, until, reply));
                 }
@@ -374,7 +393,7 @@ impl Worker {
         }
     }
 
-    fn test(&mut self, to: Target, until: Instant, reply: oneshot::Sender<Answer>) {
+    fn test(&mut self, to: Target, until: Instant, reply: Tested) {
         let Ok(Some(device)) = self.store.device(to.0, to.1) else {
             return;
         };
@@ -383,7 +402,11 @@ impl Worker {
         let key = match self.planner.begin_test(at, to, &origin) {
             TestStart::Begun(key) => key,
             TestStart::Busy => return self.waiting_tests.push_back((to, until, reply)),
-            TestStart::TooOften => return,
+            TestStart::TooOften(wait) => {
+                let retry_secs = wait.div_ceil(1000).max(1);
+                let _ = reply.send(Err(Untested::TooOften { retry_secs }));
+                return;
+            }
         };
         self.tests.insert(key, reply);
         let entry = OutboxEntry {
@@ -395,7 +418,7 @@ impl Worker {
             expires: at.plus(60_000),
             attempts: 0,
         };
-        let prepared = prepared(&self.store, device, &entry, None);
+        let prepared = prepared(&self.store, device, Standing::default());
         self.attempt(entry, prepared, at);
     }
 
@@ -405,12 +428,12 @@ impl Worker {
         let device = match self.store.device(key.account, key.device) {
             Ok(Some(device)) => device,
             Ok(None) => {
-                self.planner.cancel(at, key);
+                self.planner.cancel(key);
                 return self.planner.forget((key.account, key.device));
             }
             Err(error) => {
                 tracing::error!(%error, "a device can't be read");
-                let answer = Answer::none(Outcome::Transient { wait: None }, "store");
+                let answer = Answer::own_fault("store");
                 return self.planner.done(at, key, &answer, 0, true);
             }
         };
@@ -419,17 +442,17 @@ impl Worker {
             (WakeSlot::Verify, DeviceState::Unverified { expires, .. }) => *expires > at,
             _ => false,
         };
-        let newest = match key.slot {
-            WakeSlot::Mail(mailbox) if wanted => newest(&self.store, &entry, mailbox),
-            _ => Ok(None),
+        let standing = match key.slot {
+            WakeSlot::Mail(mailbox) if wanted => standing(&self.store, &entry, mailbox),
+            _ => Ok(Standing::default()),
         };
-        match newest {
-            Ok(newest) if wanted => {
-                let prepared = prepared(&self.store, device, &entry, newest);
+        match standing {
+            Ok(standing) if wanted => {
+                let prepared = prepared(&self.store, device, standing);
                 self.attempt(entry, prepared, at);
             }
             _ => {
-                self.planner.cancel(at, key);
+                self.planner.cancel(key);
                 self.telemetry.push.ended(self.transport.name(), "settled");
             }
         }
@@ -449,7 +472,7 @@ impl Worker {
             });
             let answer = AbortOnDrop(sending)
                 .await
-                .unwrap_or_else(|_| Answer::none(Outcome::Transient { wait: None }, "internal"));
+                .unwrap_or_else(|_| Answer::own_fault("internal"));
             Finished {
                 key,
                 answer,
@@ -472,6 +495,9 @@ impl Worker {
             let waited = at.since(finished.caused);
             self.telemetry.push.woke(waited as f64 / 1000.0);
         }
+        if answer.own_fault {
+            self.telemetry.push.own_fault(answer.class);
+        }
         if outcome != Outcome::Delivered {
             tracing::info!(
                 account = key.account.0,
@@ -484,7 +510,7 @@ impl Worker {
         self.planner
             .done(at, *key, answer, jitter(), finished.own_key);
         if let Some(reply) = self.tests.remove(key) {
-            let _ = reply.send(finished.answer);
+            let _ = reply.send(Ok(finished.answer));
         }
     }
 

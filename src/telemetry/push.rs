@@ -68,11 +68,16 @@ impl PushMetrics {
         let alarms = IntCounterVec::new(
             Opts::new(
                 "posthorn_push_alarms_total",
-                "Times that push services refused the server's credentials: an origin held, or the transport stopped.",
+                "Push services refuse the server's credentials, or wake-ups could not even be tried, by kind.",
             ),
             &["kind"],
         )?;
-        for kind in ["origin_refuses", "transport_stopped"] {
+        for kind in [
+            "credentials_refused",
+            "origin_refuses",
+            "transport_stopped",
+            "own_fault",
+        ] {
             alarms.with_label_values(&[kind]);
         }
         let outbox_entries =
@@ -127,10 +132,16 @@ impl PushMetrics {
     pub fn alarm(&self, kind: &str) {
         self.errors.count(ErrorKind::Push);
         self.alarms.with_label_values(&[kind]).inc();
-        tracing::error!(
+        tracing::warn!(
             kind,
-            "push services refuse the server's VAPID key or its clock"
+            "a push service refuses the server's VAPID key or its clock"
         );
+    }
+
+    /// A wake-up could not even be tried; it is tried again.
+    pub fn own_fault(&self, class: &str) {
+        self.alarms.with_label_values(&["own_fault"]).inc();
+        tracing::error!(class, "wake-ups can't be sent, by a fault of this server");
     }
 
     /// State of the outbox at this moment.

@@ -2,8 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,12 +17,14 @@ use crate::http::error::ApiError;
 use crate::http::login::Login;
 use crate::types::DeviceId;
 
+pub(in crate::http) const TEST_ROUTE: &str = "/api/v1/devices/{id}/test";
+
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/api/v1/devices", get(list).post(add))
         .route("/api/v1/devices/{id}", get(one).delete(remove))
         .route("/api/v1/devices/{id}/verify", post(verify))
-        .route("/api/v1/devices/{id}/test", post(test))
+        .route(TEST_ROUTE, post(test))
         .route("/api/v1/devices/{id}/pause", post(pause))
         .route("/api/v1/devices/{id}/resume", post(resume))
         .route("/api/v1/push/vapid-key", get(vapid_key))
@@ -37,10 +38,9 @@ async fn list(State(context): State<Context>, Login(account): Login) -> Result<R
 async fn add(
     State(context): State<Context>,
     Login(account): Login,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<DeviceInfo>), ApiError> {
-    let new: NewDevice = parse(&headers, &body)?;
+    let new: NewDevice = parse(&body)?;
     let device = context.devices.add(account.id, new).await?;
     Ok((StatusCode::CREATED, Json(device)))
 }
@@ -71,10 +71,9 @@ async fn verify(
     State(context): State<Context>,
     Login(account): Login,
     Path(id): Path<String>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<DeviceInfo>, ApiError> {
-    let Code { code } = parse(&headers, &body)?;
+    let Code { code } = parse(&body)?;
     let id = device_id(&id)?;
     Ok(Json(context.devices.verify(account.id, id, &code).await?))
 }
@@ -124,13 +123,7 @@ fn device_id(text: &str) -> Result<DeviceId, ApiError> {
         .map_err(|_| ApiError::not_found())
 }
 
-/// Only what says that it is JSON: a form of another site's page can't say so.
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
-    let kind = kind.unwrap_or_default().split(|b| *b == b';').next();
-    if !kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json")) {
-        return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         // The parser's text names keys and places, not values of ours.
         ApiError::bad_request(format!("not the JSON that belongs here: {error}"))

@@ -6,6 +6,8 @@ use axum::Router;
 
 use super::Context;
 
+pub(super) use devices::TEST_ROUTE;
+
 pub(super) fn routes() -> Router<Context> {
     devices::routes()
 }

@@ -7,17 +7,19 @@
 //! brings the store to what is here; an entry leaves only when it was delivered, rejected, read
 //! meanwhile, expired, or its device is gone or paused.
 
+mod attempts;
+mod fair;
 mod places;
 mod run;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use self::run::{DAY, DeviceRun, HOUR, OriginRun, ServiceRun, THROTTLE_HOLD, back_off};
-use super::outcome::{Answer, Outcome, Rejection};
+use self::fair::Fair;
+use self::run::{AccountRun, DeviceRun, HOUR, OriginRun, ServiceRun};
 use crate::store::{Device, DeviceState, OutboxEntry, OutboxKey, Source, WakeSlot};
 use crate::types::{
     AccountId, DeviceId, Flags, MailboxId, MailboxKey, SystemFlags, Uid, UnixMillis,
@@ -37,6 +39,7 @@ pub(crate) struct Limits {
     pub(crate) coalesce: u64,
     pub(crate) per_hour: u32,
     pub(crate) ttl: u64,
+    pub(crate) in_flight_per_account: usize,
     pub(crate) in_flight_per_origin: usize,
     pub(crate) in_flight: usize,
     pub(crate) max_rejections: u32,
@@ -81,12 +84,15 @@ pub(crate) enum TestStart {
     Begun(OutboxKey),
     /// Something else is in flight; ask again when that has ended.
     Busy,
-    TooOften,
+    /// Possible again after so many milliseconds.
+    TooOften(u64),
 }
 
 /// Something an operator should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
+    /// The first refusal in an hour, after a second try with a new token.
+    CredentialsRefused,
     OriginRefuses,
     TransportStopped,
 }
@@ -94,23 +100,36 @@ pub(crate) enum Alarm {
 #[derive(Debug)]
 struct Pending {
     entry: OutboxEntry,
+    /// Which of those that had this key one after the other: an attempt's end concerns its own.
+    generation: u64,
     origin: Arc<str>,
     /// Where it is in `queue`.
     at: Option<UnixMillis>,
+    turn: Turn,
     /// When the first message after those in flight came.
     later_caused: Option<UnixMillis>,
 }
 
+/// Is it the turn of an entry that waited for a place?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    None,
+    /// For a place of its origin, which is kept for it.
+    Origin,
+    /// For one of all.
+    Any,
+}
+
 #[derive(Debug)]
 struct Flight {
+    generation: u64,
     origin: Arc<str>,
     started: UnixMillis,
     suspect: bool,
     /// How much of the entry it carries.
     uids: usize,
     count: u32,
-    /// Another entry took its place meanwhile, such as a newer code: that one is still owed.
-    superseded: bool,
 }
 
 pub(crate) struct Planner {
@@ -120,10 +139,14 @@ pub(crate) struct Planner {
     flights: HashMap<OutboxKey, Flight>,
     suspects: usize,
     devices: HashMap<Target, DeviceRun>,
+    accounts: HashMap<AccountId, AccountRun>,
     origins: HashMap<Arc<str>, OriginRun>,
     service: ServiceRun,
     /// Wait for any place at all: those of trusted origins, those of suspect ones.
-    parked: [VecDeque<OutboxKey>; 2],
+    parked: [Fair; 2],
+    generations: u64,
+    /// Wake-ups that ended because nothing was left to say.
+    settled: u64,
     edits: Vec<Edit>,
     alarms: Vec<Alarm>,
     swept: UnixMillis,
@@ -153,9 +176,12 @@ impl Planner {
             flights: HashMap::new(),
             suspects: 0,
             devices: HashMap::new(),
+            accounts: HashMap::new(),
             origins: HashMap::new(),
             service: ServiceRun::default(),
             parked: Default::default(),
+            generations: 0,
+            settled: 0,
             edits: Vec::new(),
             alarms: Vec::new(),
             swept: UnixMillis(0),
@@ -171,10 +197,16 @@ impl Planner {
     pub(crate) fn restore(&mut self, entry: OutboxEntry, origin: &str) {
         if entry.attempts > 0 {
             let device = self.devices.entry(target(entry.key)).or_default();
-            let since = device.failing_since.get_or_insert(entry.caused);
-            *since = (*since).min(entry.caused);
+            device.failed_before(entry.caused, entry.due);
         }
         self.insert(entry, origin);
+    }
+
+    /// A device was woken before a restart: what is collected goes on being so.
+    pub(crate) fn woken_before(&mut self, now: UnixMillis, to: Target, at: UnixMillis) {
+        if now.since(at) < HOUR {
+            self.devices.entry(to).or_default().woken_before(at);
+        }
     }
 
     /// A new message for a device that is to be woken.
@@ -218,7 +250,9 @@ impl Planner {
         entry.uids.push(uid);
         entry.count = entry.count.saturating_add(1);
         entry.expires = expires;
+        let generation = pending.generation;
         let flight = self.flights.get_mut(&key);
+        let flight = flight.filter(|flight| flight.generation == generation);
         if flight.is_some() {
             pending.later_caused.get_or_insert(caused);
         }
@@ -243,16 +277,17 @@ impl Planner {
             }
         };
         self.unqueue(key);
-        if let Some(flight) = self.flights.get_mut(&key) {
-            flight.superseded = true;
-        }
+        self.take_turn(key);
         let due = entry.due;
+        self.generations += 1;
         self.pending.insert(
             key,
             Pending {
                 entry,
+                generation: self.generations,
                 origin,
                 at: None,
+                turn: Turn::None,
                 later_caused: None,
             },
         );
@@ -289,12 +324,15 @@ impl Planner {
         };
         entry.uids.remove(place);
         entry.count = entry.count.saturating_sub(1);
-        if let Some(flight) = self.flights.get_mut(&key) {
+        let generation = pending.generation;
+        let flight = self.flights.get_mut(&key);
+        if let Some(flight) = flight.filter(|flight| flight.generation == generation) {
             if place < flight.uids {
                 flight.uids -= 1;
                 flight.count = flight.count.saturating_sub(1);
             }
         } else if entry.count == 0 {
+            self.settled += 1;
             return self.remove(key);
         }
         // One that is in flight is decided upon when the answer comes.
@@ -308,7 +346,7 @@ impl Planner {
             if let Some(step) = self.next_due(now) {
                 return Some(step);
             }
-            if !self.refill(now) {
+            if !self.refill() {
                 return None;
             }
         }
@@ -319,148 +357,14 @@ impl Planner {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// A test that the device's owner wants. Once it is begun it is in flight: report with
-    /// [`Planner::done`].
-    pub(crate) fn begin_test(&mut self, now: UnixMillis, to: Target, origin: &str) -> TestStart {
-        let key = OutboxKey {
-            account: to.0,
-            device: to.1,
-            slot: WakeSlot::Test,
-        };
-        if !self
-            .devices
-            .entry(to)
-            .or_default()
-            .may_test(now, TESTS_PER_MINUTE)
-        {
-            return TestStart::TooOften;
-        }
-        let origin: Arc<str> = origin.into();
-        let run = self.origins.entry(origin.clone()).or_default();
-        let suspect = run.is_suspect();
-        let full = run.in_flight >= run.places(self.limits.in_flight_per_origin);
-        let held = run.not_before().max(self.service.hold) > now;
-        let device = self.devices.entry(to).or_default();
-        if device.in_flight || full || held || !self.has_place(suspect) {
-            return TestStart::Busy;
-        }
-        self.devices.entry(to).or_default().tests.push_back(now);
-        self.take_off(now, key, origin, suspect, 0, 0);
-        TestStart::Begun(key)
-    }
-
-    /// An attempt ended. `jitter` is in thousandths, from -200 to 200; `own_key`: the device's
-    /// registration was made for the credentials that we use.
-    pub(crate) fn done(
-        &mut self,
-        now: UnixMillis,
-        key: OutboxKey,
-        answer: &Answer,
-        jitter: i32,
-        own_key: bool,
-    ) {
-        let Some(flight) = self.land(now, key) else {
-            return;
-        };
-        let to = target(key);
-        let origin = self.origins.entry(flight.origin.clone()).or_default();
-        let device = self.devices.entry(to).or_default();
-        let verifying = key.slot == WakeSlot::Verify;
-        let mut failure = Some(DeviceChange::Failure {
-            at: now,
-            class: answer.describe(),
-        });
-        let pause = |reason| DeviceChange::Pause {
-            at: now,
-            class: answer.describe(),
-            reason,
-        };
-        match answer.outcome {
-            Outcome::Delivered => {
-                origin.delivered(now);
-                self.service.delivered();
-                let mail = matches!(key.slot, WakeSlot::Mail(_));
-                device.delivered(flight.started, mail, self.limits.per_hour);
-                failure = Some(DeviceChange::Success(now));
-                self.finish(now, key, &flight);
-            }
-            Outcome::Gone => {
-                origin.answered();
-                failure = None;
-                self.forget(to);
-                self.edits.push(Edit::RemoveDevice(to));
-            }
-            Outcome::Rejected(how) => {
-                origin.answered();
-                let redirect = how == Rejection::Redirect;
-                if device.rejected(redirect, self.limits.max_rejections) {
-                    failure = Some(pause(if redirect {
-                        "its push service redirects"
-                    } else {
-                        "its push service rejects wake-ups"
-                    }));
-                }
-                self.finish(now, key, &flight);
-            }
-            // Others of this service are served: it is this registration, made for another key.
-            Outcome::Auth
-                if !own_key && origin.last_delivered.is_some_and(|at| now.since(at) < DAY) =>
-            {
-                failure = None;
-                self.forget(to);
-                self.edits.push(Edit::RemoveDevice(to));
-            }
-            Outcome::Auth => {
-                origin.answered();
-                device.hold = now.plus(run::AUTH_HOLD);
-                // Anybody can register a device that was made for another key; only verified
-                // ones say something about us.
-                if !verifying && origin.auth_failed(now, to) {
-                    self.alarms.push(Alarm::OriginRefuses);
-                    if self.service.origin_refuses(now, &flight.origin) {
-                        self.alarms.push(Alarm::TransportStopped);
-                    }
-                }
-                self.retry(key, now.plus(run::AUTH_HOLD));
-            }
-            Outcome::Throttled { wait } => {
-                origin.answered();
-                let wait = wait.unwrap_or(THROTTLE_HOLD).max(1000);
-                device.hold = now.plus(wait);
-                origin.throttled(now, to, wait);
-                self.retry(key, now.plus(wait));
-            }
-            Outcome::Transient { wait } => {
-                origin.failed();
-                if device.failed(now) {
-                    failure = Some(pause("it could not be reached for a day"));
-                }
-                let attempts = self.pending.get(&key).map_or(1, |p| p.entry.attempts);
-                let wait = back_off(attempts, jitter).max(wait.unwrap_or(0));
-                self.retry(key, now.plus(wait));
-            }
-        }
-        // A new device's record belongs to the one who verifies it.
-        if let Some(change) = failure.filter(|_| !verifying) {
-            if matches!(change, DeviceChange::Pause { .. }) {
-                self.drop_entries(to);
-            }
-            self.edits.push(Edit::Device(to, change));
-        }
-    }
-
-    /// The attempt was not made after all: nothing is left that it could say.
-    pub(crate) fn cancel(&mut self, now: UnixMillis, key: OutboxKey) {
-        if self.land(now, key).is_some() {
-            self.remove(key);
-        }
-    }
-
     /// The device is gone, and with it, in the store, its entries.
     pub(crate) fn forget(&mut self, to: Target) {
         for key in self.keys_of(to) {
             self.unqueue(key);
-            self.pending.remove(&key);
+            self.take_turn(key);
+            if let Some(pending) = self.pending.remove(&key) {
+                self.pass_on(key.account, &pending.origin);
+            }
         }
         if self.devices.get(&to).is_some_and(|d| !d.in_flight) {
             self.devices.remove(&to);
@@ -477,8 +381,7 @@ impl Planner {
     /// The owner wants it woken again: old sins are forgiven.
     pub(crate) fn resumed(&mut self, to: Target) {
         if let Some(device) = self.devices.get_mut(&to) {
-            device.failing_since = None;
-            device.rejections = 0;
+            device.forgive();
             device.hold = UnixMillis(0);
         }
     }
@@ -486,6 +389,11 @@ impl Planner {
     /// Changes for the store since the last call, in order.
     pub(crate) fn take_edits(&mut self) -> Vec<Edit> {
         std::mem::take(&mut self.edits)
+    }
+
+    /// Wake-ups that ended since the last call because their messages were read or removed.
+    pub(crate) fn take_settled(&mut self) -> u64 {
+        std::mem::take(&mut self.settled)
     }
 
     pub(crate) fn take_alarms(&mut self) -> Vec<Alarm> {

@@ -3,16 +3,17 @@
 //! Machine: no IO, no clock, no randomness.
 //!
 //! An entry is in exactly one of these: `queue` (its `at` is set), in flight, behind its device's
-//! attempt in flight, or parked for a place of its origin or of all. Whenever an attempt ends,
-//! those behind it are looked at again; whoever is given a place and can't use it passes it on.
+//! attempt in flight, or parked for a place of its account, of its origin or of all. Whenever an
+//! attempt ends, those behind it are looked at again; whoever is given a place and can't use it
+//! passes it on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::run::OriginRun;
-use super::{Edit, Flight, Planner, SWEEP_EVERY, Step, Target, target};
+use super::{Edit, Flight, Planner, SWEEP_EVERY, Step, Target, Turn, target};
 use crate::store::{OutboxEntry, OutboxKey, WakeSlot};
-use crate::types::{MailboxId, UnixMillis};
+use crate::types::{AccountId, MailboxId, UnixMillis};
 
 impl Planner {
     pub(super) fn next_due(&mut self, now: UnixMillis) -> Option<Step> {
@@ -21,6 +22,7 @@ impl Planner {
                 return None;
             }
             self.unqueue(key);
+            let turn = self.take_turn(key) != Turn::None;
             let Some(pending) = self.pending.get(&key) else {
                 continue;
             };
@@ -30,28 +32,27 @@ impl Planner {
             }
             let (expires, origin) = (pending.entry.expires, pending.origin.clone());
             let gate = self.gate(key, &origin);
+            let suspect = self.origins.get(&origin).is_none_or(OriginRun::is_suspect);
             if gate > now {
                 self.queue_at(key, gate.min(expires));
-                self.unpark_idle(&origin);
-                continue;
-            }
-            if self.devices.get(&target(key)).is_some_and(|d| d.in_flight) {
+            } else if self.devices.get(&target(key)).is_some_and(|d| d.in_flight) {
                 // Queued again when that attempt ends.
-                self.unpark_idle(&origin);
-                continue;
+            } else if !self.account_has_place(key.account) {
+                let account = self.accounts.entry(key.account).or_default();
+                account.parked.push_back(key);
+            } else if !self.has_place(suspect)
+                || !turn && !self.parked[usize::from(suspect)].is_empty()
+            {
+                self.parked[usize::from(suspect)].push(key);
+            } else if !self.origin_has_place(&origin) || !turn && self.others_wait_at(&origin) {
+                let run = self.origins.entry(origin.clone()).or_default();
+                run.parked.push(key);
+            } else {
+                let started = self.start(now, key, origin.clone(), suspect);
+                self.pass_on(key.account, &origin);
+                return started.map(Step::Send);
             }
-            let suspect = self.origins.get(&origin).is_none_or(OriginRun::is_suspect);
-            if !self.has_place(suspect) {
-                self.parked[usize::from(suspect)].push_back(key);
-                self.unpark_idle(&origin);
-                continue;
-            }
-            let run = self.origins.entry(origin.clone()).or_default();
-            if run.in_flight >= run.places(self.limits.in_flight_per_origin) {
-                run.parked.push_back(key);
-                continue;
-            }
-            return self.start(now, key, origin, suspect).map(Step::Send);
+            self.pass_on(key.account, &origin);
         }
         None
     }
@@ -88,6 +89,24 @@ impl Planner {
         self.flights.len() < most && (!suspect || self.suspects < most.div_ceil(2))
     }
 
+    pub(super) fn account_has_place(&self, account: AccountId) -> bool {
+        let most = self.limits.in_flight_per_account.max(1);
+        self.accounts
+            .get(&account)
+            .is_none_or(|a| a.in_flight < most)
+    }
+
+    fn origin_has_place(&self, origin: &Arc<str>) -> bool {
+        let most = self.limits.in_flight_per_origin;
+        let run = self.origins.get(origin);
+        run.is_none_or(|run| run.has_place(most))
+    }
+
+    fn others_wait_at(&self, origin: &Arc<str>) -> bool {
+        let run = self.origins.get(origin);
+        run.is_some_and(|run| !run.parked.is_empty())
+    }
+
     pub(super) fn start(
         &mut self,
         now: UnixMillis,
@@ -98,89 +117,112 @@ impl Planner {
         let pending = self.pending.get_mut(&key)?;
         pending.entry.attempts = pending.entry.attempts.saturating_add(1);
         let entry = pending.entry.clone();
-        self.take_off(now, key, origin, suspect, entry.uids.len(), entry.count);
-        Some(entry)
-    }
-
-    pub(super) fn take_off(
-        &mut self,
-        now: UnixMillis,
-        key: OutboxKey,
-        origin: Arc<str>,
-        suspect: bool,
-        uids: usize,
-        count: u32,
-    ) {
-        self.devices.entry(target(key)).or_default().in_flight = true;
-        self.origins.entry(origin.clone()).or_default().started(now);
-        self.suspects += usize::from(suspect);
         let flight = Flight {
+            generation: pending.generation,
             origin,
             started: now,
             suspect,
-            uids,
-            count,
-            superseded: false,
+            uids: entry.uids.len(),
+            count: entry.count,
         };
+        self.take_off(now, key, flight);
+        Some(entry)
+    }
+
+    pub(super) fn take_off(&mut self, now: UnixMillis, key: OutboxKey, flight: Flight) {
+        self.devices.entry(target(key)).or_default().in_flight = true;
+        self.accounts.entry(key.account).or_default().in_flight += 1;
+        let origin = self.origins.entry(flight.origin.clone()).or_default();
+        origin.started(now);
+        self.suspects += usize::from(flight.suspect);
         self.flights.insert(key, flight);
     }
 
     /// Gives back the places that an attempt had, and lets others have them.
-    pub(super) fn land(&mut self, now: UnixMillis, key: OutboxKey) -> Option<Flight> {
+    pub(super) fn land(&mut self, key: OutboxKey) -> Option<Flight> {
         let flight = self.flights.remove(&key)?;
         self.suspects -= usize::from(flight.suspect);
         if let Some(device) = self.devices.get_mut(&target(key)) {
             device.in_flight = false;
         }
-        let next = self.keys_of(target(key));
-        let mut room = 0;
+        if let Some(account) = self.accounts.get_mut(&key.account) {
+            account.in_flight = account.in_flight.saturating_sub(1);
+        }
         if let Some(origin) = self.origins.get_mut(&flight.origin) {
             origin.in_flight = origin.in_flight.saturating_sub(1);
-            let places = origin.places(self.limits.in_flight_per_origin);
-            room = places.saturating_sub(origin.in_flight);
         }
-        for key in next {
-            self.unpark(key, now);
+        for key in self.keys_of(target(key)) {
+            self.unpark(key, Turn::None);
         }
-        while room > 0
-            && let Some(key) = self.next_parked_at(&flight.origin)
-        {
-            room -= usize::from(self.unpark(key, now));
-        }
+        self.pass_on(key.account, &flight.origin);
         Some(flight)
     }
 
-    pub(super) fn next_parked_at(&mut self, origin: &Arc<str>) -> Option<OutboxKey> {
-        self.origins.get_mut(origin)?.parked.pop_front()
+    /// Is what is pending still what the attempt was made for?
+    pub(super) fn is_own(&self, key: OutboxKey, flight: &Flight) -> bool {
+        let pending = self.pending.get(&key);
+        pending.is_some_and(|pending| pending.generation == flight.generation)
     }
 
     /// Queues what waited for a place, if it still does.
-    pub(super) fn unpark(&mut self, key: OutboxKey, now: UnixMillis) -> bool {
-        let waits = self.pending.get(&key).filter(|p| p.at.is_none());
-        let Some(due) = waits.map(|p| p.entry.due) else {
+    pub(super) fn unpark(&mut self, key: OutboxKey, turn: Turn) -> bool {
+        let waits = self.pending.get_mut(&key).filter(|p| p.at.is_none());
+        let Some(pending) = waits else {
             return false;
         };
-        self.queue_at(key, due.max(now));
+        pending.turn = turn;
+        if turn == Turn::Origin
+            && let Some(run) = self.origins.get_mut(&pending.origin)
+        {
+            run.granted += 1;
+        }
+        let due = pending.entry.due;
+        self.queue_at(key, due);
         true
     }
 
-    /// Where an entry that was given an origin's place did not use it, and nothing is in flight
-    /// whose end would give it to another, the others are queued themselves.
-    pub(super) fn unpark_idle(&mut self, origin: &Arc<str>) {
-        while self.origins.get(origin).is_some_and(|o| o.in_flight == 0)
-            && let Some(key) = self.next_parked_at(origin)
+    /// Ends the turn of an entry that uses it now, or never will.
+    pub(super) fn take_turn(&mut self, key: OutboxKey) -> Turn {
+        let Some(pending) = self.pending.get_mut(&key) else {
+            return Turn::None;
+        };
+        let turn = std::mem::take(&mut pending.turn);
+        if turn == Turn::Origin
+            && let Some(run) = self.origins.get_mut(&pending.origin)
         {
-            self.unpark(key, UnixMillis(0));
+            run.granted = run.granted.saturating_sub(1);
+        }
+        turn
+    }
+
+    /// Where the account or the origin has room, the next that waits for it is queued: whoever
+    /// comes from there to find that it can't start calls this again, so that no place is lost.
+    pub(super) fn pass_on(&mut self, account: AccountId, origin: &Arc<str>) {
+        while self.account_has_place(account)
+            && let Some(run) = self.accounts.get_mut(&account)
+            && let Some(key) = run.parked.pop_front()
+        {
+            if self.unpark(key, Turn::None) {
+                break;
+            }
+        }
+        while self.origin_has_place(origin)
+            && let Some(run) = self.origins.get_mut(origin)
+            && let Some(key) = run.parked.pop()
+        {
+            if self.unpark(key, Turn::Origin) {
+                break;
+            }
         }
     }
 
     /// Gives free places to those that wait for any. True where there was one.
-    pub(super) fn refill(&mut self, now: UnixMillis) -> bool {
+    pub(super) fn refill(&mut self) -> bool {
         for suspect in [false, true] {
             while self.has_place(suspect)
-                && let Some(key) = self.parked[usize::from(suspect)].pop_front()
+                && let Some(key) = self.parked[usize::from(suspect)].pop()
             {
-                if self.unpark(key, now) {
+                if self.unpark(key, Turn::Any) {
                     return true;
                 }
             }
@@ -190,12 +232,10 @@ impl Planner {
 
     /// What the attempt carried is done with; what came meanwhile is not.
     pub(super) fn finish(&mut self, now: UnixMillis, key: OutboxKey, flight: &Flight) {
-        let Some(pending) = self.pending.get_mut(&key) else {
+        let pending = self.pending.get_mut(&key);
+        let Some(pending) = pending.filter(|p| p.generation == flight.generation) else {
             return;
         };
-        if flight.superseded {
-            return self.queue_at(key, now);
-        }
         let entry = &mut pending.entry;
         entry.count = entry.count.saturating_sub(flight.count);
         entry.uids.drain(..flight.uids.min(entry.uids.len()));
@@ -210,11 +250,13 @@ impl Planner {
         self.queue_at(key, now);
     }
 
-    pub(super) fn retry(&mut self, key: OutboxKey, due: UnixMillis) {
-        let Some(pending) = self.pending.get_mut(&key) else {
+    pub(super) fn retry(&mut self, key: OutboxKey, flight: &Flight, due: UnixMillis) {
+        let pending = self.pending.get_mut(&key);
+        let Some(pending) = pending.filter(|p| p.generation == flight.generation) else {
             return;
         };
         if matches!(key.slot, WakeSlot::Mail(_)) && pending.entry.count == 0 {
+            self.settled += 1;
             return self.remove(key);
         }
         pending.later_caused = None;
@@ -227,8 +269,9 @@ impl Planner {
 
     pub(super) fn remove(&mut self, key: OutboxKey) {
         self.unqueue(key);
+        self.take_turn(key);
         if let Some(pending) = self.pending.remove(&key) {
-            self.unpark_idle(&pending.origin);
+            self.pass_on(key.account, &pending.origin);
         }
         self.edits.push(Edit::Remove(key));
     }
@@ -255,6 +298,7 @@ impl Planner {
         }
         self.swept = now;
         self.devices.retain(|_, run| !run.is_idle(now));
+        self.accounts.retain(|_, run| !run.is_idle());
         let used: HashSet<_> = self.pending.values().map(|p| p.origin.clone()).collect();
         self.origins
             .retain(|origin, run| used.contains(origin) || !run.is_idle(now));

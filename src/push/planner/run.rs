@@ -1,13 +1,14 @@
-//! What the planner remembers about devices, origins and transports while it runs: holds, counts
-//! of failures in a row, what was sent lately.
+//! What the planner remembers about devices, accounts, origins and transports while it runs:
+//! holds, counts of failures in a row, what was sent lately.
 //!
 //! Machine: no IO, no clock, no randomness.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::Target;
+use super::fair::Fair;
 use crate::store::OutboxKey;
-use crate::types::UnixMillis;
+use crate::types::{AccountId, UnixMillis};
 
 const MINUTE: u64 = 60_000;
 pub(super) const HOUR: u64 = 60 * MINUTE;
@@ -21,9 +22,14 @@ const BREAK_AFTER: u32 = 20;
 const PROBE_EVERY: u64 = MINUTE;
 /// Devices of one origin that are throttled within a minute before the origin is held.
 const THROTTLED_DEVICES: usize = 10;
-/// Devices of one origin that refuse our credentials in a row before the origin is held, and
-/// origins before the transport is. One device, or one hostile service, must not silence others.
+/// Accounts that an origin must have refused in a row before it is held, and have served before
+/// its refusals say something about us; origins that must refuse before the transport is stopped.
+/// One account, whatever services it brings along, must not silence others.
 const AUTH_STRIKES: usize = 3;
+/// Between two alarms about refused credentials.
+const ALARM_EVERY: u64 = HOUR;
+/// Failures further apart are not in a row: back-off is far shorter than this.
+const FAILURE_GAP: u64 = 6 * HOUR;
 /// Redirects in a row before a device is paused.
 const MAX_REDIRECTS: u32 = 3;
 
@@ -53,8 +59,9 @@ pub(super) struct DeviceRun {
     pub(super) hold: UnixMillis,
     /// When the last hour's wake-ups were sent, oldest first; those of mail that were accepted.
     sent: VecDeque<UnixMillis>,
-    pub(super) failing_since: Option<UnixMillis>,
-    pub(super) rejections: u32,
+    /// The first and the last failure in a row.
+    failing: Option<(UnixMillis, UnixMillis)>,
+    rejections: u32,
     redirects: u32,
     pub(super) tests: VecDeque<UnixMillis>,
 }
@@ -76,9 +83,7 @@ impl DeviceRun {
     }
 
     pub(super) fn delivered(&mut self, started: UnixMillis, mail: bool, per_hour: u32) {
-        self.failing_since = None;
-        self.rejections = 0;
-        self.redirects = 0;
+        self.forgive();
         if mail {
             self.sent.push_back(started);
             while self.sent.len() > per_hour.max(1) as usize {
@@ -87,9 +92,31 @@ impl DeviceRun {
         }
     }
 
-    pub(super) fn may_test(&mut self, now: UnixMillis, per_minute: usize) -> bool {
+    /// Failures don't count any longer.
+    pub(super) fn forgive(&mut self) {
+        self.failing = None;
+        self.rejections = 0;
+        self.redirects = 0;
+    }
+
+    /// Before a restart it failed from the one to the other.
+    pub(super) fn failed_before(&mut self, from: UnixMillis, to: UnixMillis) {
+        let (first, last) = self.failing.get_or_insert((from, to));
+        (*first, *last) = ((*first).min(from), (*last).max(to));
+    }
+
+    /// Before a restart it was woken then.
+    pub(super) fn woken_before(&mut self, at: UnixMillis) {
+        self.sent.push_back(at);
+    }
+
+    /// Err: not for so long.
+    pub(super) fn may_test(&mut self, now: UnixMillis, per_minute: usize) -> Result<(), u64> {
         self.tests.retain(|at| now.since(*at) < MINUTE);
-        self.tests.len() < per_minute
+        match self.tests.front() {
+            Some(first) if self.tests.len() >= per_minute => Err(first.plus(MINUTE).since(now)),
+            _ => Ok(()),
+        }
     }
 
     /// True where the device should be paused.
@@ -101,18 +128,38 @@ impl DeviceRun {
 
     /// True where the device has done nothing but fail for a day.
     pub(super) fn failed(&mut self, now: UnixMillis) -> bool {
-        let since = *self.failing_since.get_or_insert(now);
-        now.since(since) >= DAY
+        let (first, last) = self.failing.get_or_insert((now, now));
+        if now.since(*last) > FAILURE_GAP {
+            *first = now;
+        }
+        *last = now;
+        now.since(*first) >= DAY
     }
 
     /// True where forgetting it changes nothing.
     pub(super) fn is_idle(&self, now: UnixMillis) -> bool {
         !self.in_flight
-            && self.failing_since.is_none()
+            && self
+                .failing
+                .is_none_or(|(_, last)| now.since(last) > FAILURE_GAP)
             && self.rejections == 0
             && self.hold <= now
             && self.sent.back().is_none_or(|at| now.since(*at) >= HOUR)
             && self.tests.back().is_none_or(|at| now.since(*at) >= MINUTE)
+    }
+}
+
+/// One account.
+#[derive(Debug, Default)]
+pub(super) struct AccountRun {
+    pub(super) in_flight: usize,
+    /// Entries that wait for a place of the account.
+    pub(super) parked: VecDeque<OutboxKey>,
+}
+
+impl AccountRun {
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.parked.is_empty()
     }
 }
 
@@ -126,9 +173,12 @@ pub(super) struct OriginRun {
     last_attempt: UnixMillis,
     pub(super) last_delivered: Option<UnixMillis>,
     throttled: VecDeque<(UnixMillis, Target)>,
-    auth: HashSet<Target>,
-    /// Entries that wait for a place.
-    pub(super) parked: VecDeque<OutboxKey>,
+    /// Accounts that it refused since it last took something, and some that it served.
+    refused: HashSet<AccountId>,
+    served: HashSet<AccountId>,
+    /// Entries that wait for a place, and how many places are kept for those whose turn it is.
+    pub(super) parked: Fair,
+    pub(super) granted: usize,
 }
 
 impl OriginRun {
@@ -141,7 +191,11 @@ impl OriginRun {
         }
     }
 
-    pub(super) fn places(&self, most: usize) -> usize {
+    pub(super) fn has_place(&self, most: usize) -> bool {
+        self.in_flight + self.granted < self.places(most)
+    }
+
+    fn places(&self, most: usize) -> usize {
         if self.failures >= BREAK_AFTER {
             1
         } else {
@@ -160,10 +214,18 @@ impl OriginRun {
         self.last_attempt = now;
     }
 
-    pub(super) fn delivered(&mut self, now: UnixMillis) {
+    pub(super) fn delivered(&mut self, now: UnixMillis, account: AccountId) {
         self.answered();
         self.last_delivered = Some(now);
-        self.auth.clear();
+        self.refused.clear();
+        if self.served.len() < AUTH_STRIKES {
+            self.served.insert(account);
+        }
+    }
+
+    /// Served several accounts, so that what it says is more than one of them may wish.
+    pub(super) fn is_proven(&self) -> bool {
+        self.served.len() >= AUTH_STRIKES
     }
 
     /// It answers, whatever it says.
@@ -186,12 +248,12 @@ impl OriginRun {
     }
 
     /// True where the origin is now held.
-    pub(super) fn auth_failed(&mut self, now: UnixMillis, target: Target) -> bool {
-        self.auth.insert(target);
-        if self.auth.len() < AUTH_STRIKES {
+    pub(super) fn auth_failed(&mut self, now: UnixMillis, account: AccountId) -> bool {
+        self.refused.insert(account);
+        if self.refused.len() < AUTH_STRIKES {
             return false;
         }
-        self.auth.clear();
+        self.refused.clear();
         self.hold = self.hold.max(now.plus(AUTH_HOLD));
         true
     }
@@ -209,6 +271,7 @@ impl OriginRun {
 pub(super) struct ServiceRun {
     pub(super) hold: UnixMillis,
     refusing: HashSet<String>,
+    alarmed: Option<UnixMillis>,
 }
 
 impl ServiceRun {
@@ -216,10 +279,25 @@ impl ServiceRun {
         self.refusing.clear();
     }
 
-    /// An origin refuses our credentials. True where the transport is now stopped.
-    pub(super) fn origin_refuses(&mut self, now: UnixMillis, origin: &str) -> bool {
+    /// Our credentials were refused. True where an operator should be told.
+    pub(super) fn refused(&mut self, now: UnixMillis) -> bool {
+        let due = self.alarmed.is_none_or(|at| now.since(at) >= ALARM_EVERY);
+        if due {
+            self.alarmed = Some(now);
+        }
+        due
+    }
+
+    /// A proven origin refuses. True where the transport is now stopped: several do, and
+    /// `others`, those that served somebody lately, are all among them.
+    pub(super) fn origin_refuses<'a>(
+        &mut self,
+        now: UnixMillis,
+        origin: &str,
+        mut others: impl Iterator<Item = &'a str>,
+    ) -> bool {
         self.refusing.insert(origin.to_owned());
-        if self.refusing.len() < AUTH_STRIKES {
+        if self.refusing.len() < AUTH_STRIKES || !others.all(|o| self.refusing.contains(o)) {
             return false;
         }
         self.refusing.clear();

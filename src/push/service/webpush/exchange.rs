@@ -47,6 +47,7 @@ pub(crate) fn judge(received: &Received<'_>, now: UnixMillis) -> Verdict {
         outcome,
         status: Some(received.status),
         class,
+        own_fault: false,
     };
     let done = |outcome, class| Verdict::Done(answer(outcome, class));
     match received.status {

@@ -11,21 +11,23 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
-use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
 
 use self::crypto::Receiver;
 use self::exchange::{Received, Verdict};
 use self::vapid::Vapid;
 use super::{Sending, Transport, WakeUp};
 use crate::config::Config;
-use crate::push::client::Clients;
+use crate::push::client::{Clients, NoClient};
 use crate::push::outcome::{Answer, Outcome, Rejection};
 use crate::store::{Device, DeviceKind, Store};
 use crate::types::UnixMillis;
 
 /// Of an answer's body; the rest is not read.
 const MAX_ANSWER: usize = 4096;
+/// For bodies that nobody waits for.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// `https://host[:port]` of an endpoint; empty where it is no URL.
 pub(crate) fn origin(endpoint: &str) -> String {
@@ -52,6 +54,14 @@ impl WebPush {
         }
     }
 
+    /// Can anything be sent at all? Err: a class.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match self.clients.check() {
+            Err(NoClient::Ours(class) | NoClient::Refused(class)) => Err(class),
+            Ok(()) => Ok(()),
+        }
+    }
+
     async fn try_send(&self, device: &Device, wakeup: &WakeUp, now: UnixMillis) -> Answer {
         let DeviceKind::WebPush {
             endpoint,
@@ -60,12 +70,10 @@ impl WebPush {
             ..
         } = &device.kind;
         let refused = |class| Answer::none(Outcome::Rejected(Rejection::Message), class);
-        let ours = |class| Answer::none(Outcome::Transient { wait: None }, class);
         let (client, url) = match self.clients.for_endpoint(endpoint) {
             Ok(found) => found,
-            // The fault is on this side, and may be mended: the wake-up stays owed.
-            Err(class @ ("client" | "configuration")) => return ours(class),
-            Err(class) => return refused(class),
+            Err(NoClient::Refused(class)) => return refused(class),
+            Err(NoClient::Ours(class)) => return Answer::own_fault(class),
         };
         let to = Receiver {
             public: p256dh,
@@ -76,11 +84,15 @@ impl WebPush {
         let (mut signed_anew, mut shrunk) = (false, false);
         loop {
             let plain = if shrunk { &wakeup.small } else { &wakeup.full };
-            let Some(body) = encrypt(plain, to) else {
-                return ours("encryption");
+            let Some((own, salt)) = randomness() else {
+                return Answer::own_fault("randomness");
+            };
+            // Its keys can't be worked with.
+            let Ok(body) = crypto::encrypt_padded(plain, to, &own, &salt) else {
+                return refused("encryption");
             };
             let Ok(token) = self.vapid.header(&origin, &subject, now) else {
-                return Answer::none(Outcome::Auth, "signature");
+                return Answer::own_fault("signature");
             };
             let mut request = client.post(url.clone()).header(AUTHORIZATION, token);
             for (name, value) in
@@ -119,19 +131,20 @@ impl WebPush {
     }
 }
 
-fn encrypt(plain: &[u8], to: Receiver<'_>) -> Option<Vec<u8>> {
+/// A key pair and a salt for one message.
+fn randomness() -> Option<(PrivateKey, [u8; 16])> {
     let own = PrivateKey::generate(&ECDH_P256).ok()?;
     let mut salt = [0; 16];
     aws_lc_rs::rand::fill(&mut salt).ok()?;
-    crypto::encrypt_padded(plain, to, &own, &salt).ok()
+    Some((own, salt))
 }
 
 /// One request and its answer; Err: no answer came.
 async fn exchanged(request: reqwest::RequestBuilder, now: UnixMillis) -> Result<Verdict, Answer> {
     let mut response = request.send().await.map_err(|error| failure(&error))?;
     let mut body = Vec::new();
-    // Only a 400 needs its body; others are read a little so that the connection can be kept.
-    while body.len() < MAX_ANSWER {
+    // What is to be done is in the status; only a 400 needs its body.
+    while response.status() == StatusCode::BAD_REQUEST && body.len() < MAX_ANSWER {
         match response.chunk().await {
             Ok(Some(chunk)) => {
                 let room = MAX_ANSWER - body.len();
@@ -142,14 +155,28 @@ async fn exchanged(request: reqwest::RequestBuilder, now: UnixMillis) -> Result<
         }
     }
     let retry_after = response.headers().get(RETRY_AFTER);
-    Ok(exchange::judge(
+    let verdict = exchange::judge(
         &Received {
             status: response.status().as_u16(),
             retry_after: retry_after.and_then(|value| value.to_str().ok()),
             body: &body,
         },
         now,
-    ))
+    );
+    if response.content_length() != Some(0) {
+        tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(response)));
+    }
+    Ok(verdict)
+}
+
+/// Reads the little that is left, so that the connection can be used again.
+async fn drain(mut response: reqwest::Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await
+        && read < MAX_ANSWER
+    {
+        read += chunk.len();
+    }
 }
 
 fn failure(error: &reqwest::Error) -> Answer {
@@ -195,8 +222,11 @@ pub(crate) fn fuzz(data: &[u8]) {
     let (keys, rest) = data.split_at(data.len().min(81));
     let (public, auth) = keys.split_at(keys.len().min(65));
     let to = Receiver { public, auth };
-    let sealed = encrypt(&rest[..rest.len().min(crypto::MAX_PLAIN)], to);
-    debug_assert!(sealed.is_none_or(|body| body.len() <= 2744));
+    if let Some((own, salt)) = randomness() {
+        let plain = &rest[..rest.len().min(crypto::MAX_PLAIN)];
+        let sealed = crypto::encrypt_padded(plain, to, &own, &salt);
+        debug_assert!(sealed.map_or(true, |body| body.len() <= 2744));
+    }
     let text = String::from_utf8_lossy(rest);
     let guard = crate::net::guard::Guard::default();
     let _ = guard.url(&text);

@@ -1,0 +1,93 @@
+//! Resolves names that users gave, and lets only allowed addresses through.
+//!
+//! May import: `guard`. Used when a device is registered and at every connection, which then goes
+//! to just these addresses: no look-up in between (DNS rebinding).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use super::guard::{Guard, Refusal, literal};
+
+/// This machine's addresses. Binding to one proves nothing: `ip_nonlocal_bind` allows all.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let found = if_addrs::get_if_addrs()?;
+    Ok(found.iter().map(|interface| interface.ip()).collect())
+}
+
+/// May a connection to `ip` be made? `own`: this machine's addresses, public ones included.
+pub fn check(
+    guard: &Guard,
+    ip: IpAddr,
+    port: u16,
+    plain: bool,
+    own: &[IpAddr],
+) -> Result<(), Refusal> {
+    guard.address(ip, port, plain)?;
+    if !guard.allows(ip, port) && own.contains(&ip.to_canonical()) {
+        return Err(Refusal::Address);
+    }
+    Ok(())
+}
+
+/// Where `host` may be reached: at least one address, or why none; Err: it can't be told.
+pub async fn resolve(
+    guard: &Guard,
+    host: &str,
+    port: u16,
+    plain: bool,
+) -> io::Result<Result<Vec<SocketAddr>, Refusal>> {
+    let own = own_addresses()?;
+    if let Some(ip) = literal(host) {
+        let checked = check(guard, ip, port, plain, &own);
+        return Ok(checked.map(|()| vec![SocketAddr::new(ip, port)]));
+    }
+    let mut allowed = Vec::new();
+    let mut refusal = None;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match check(guard, address.ip(), port, plain, &own) {
+            Ok(()) => allowed.push(address),
+            Err(why) => refusal = Some(why),
+        }
+    }
+    match refusal {
+        Some(why) if allowed.is_empty() => Ok(Err(why)),
+        _ if allowed.is_empty() => Err(io::ErrorKind::NotFound.into()),
+        _ => Ok(Ok(allowed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_public_addresses_are_refused_unless_listed() {
+        let own = own_addresses().expect("interfaces");
+        assert!(own.contains(&IpAddr::from([127, 0, 0, 1])), "{own:?}");
+        assert!(!own.contains(&IpAddr::from([1, 1, 1, 1])));
+        let ip: IpAddr = "1.2.3.4".parse().expect("valid");
+        let mapped: IpAddr = "::ffff:1.2.3.4".parse().expect("valid");
+        let strict = Guard::default();
+        let open = Guard::new(&["1.2.3.4/32:443".to_owned()], false).expect("valid");
+        for ip in [ip, mapped] {
+            assert_eq!(check(&strict, ip, 443, false, &[]), Ok(()));
+            let own = [ip.to_canonical()];
+            assert_eq!(check(&strict, ip, 443, false, &own), Err(Refusal::Address));
+            assert_eq!(check(&open, ip, 443, false, &own), Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_judged_by_their_addresses() {
+        let guard = Guard::default();
+        let found = resolve(&guard, "localhost", 443, false).await;
+        assert_eq!(found.expect("resolved"), Err(Refusal::Address));
+        let found = resolve(&guard, "1.1.1.1", 443, false).await;
+        assert_eq!(found.expect("an address").map(|all| all.len()), Ok(1));
+        assert!(
+            resolve(&guard, "no.such.invalid", 443, false)
+                .await
+                .is_err()
+        );
+    }
+}

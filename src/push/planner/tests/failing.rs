@@ -1,0 +1,305 @@
+//! What failures of devices, services and ours come to.
+
+use super::*;
+
+#[test]
+fn failures_back_off_with_jitter_until_the_time_to_live_ends() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    mail(&mut p, 1, 1, t(0));
+    let mut at = 0;
+    for wait in [5, 30, 120, 600, 1800, 1800] {
+        assert!(sent(&mut p, t(at)).is_some(), "{wait}");
+        done(&mut p, 1, TRANSIENT, t(at));
+        at += wait * SECOND;
+        assert_eq!(p.deadline(), Some(t(at)));
+        assert_eq!(stored.take(&mut p).outbox[&key(1)].due, t(at));
+        assert_eq!(sent(&mut p, t(at - 1)), None);
+    }
+    assert_eq!(p.poll(t(DAY)), Some(Step::Expired(key(1))));
+    assert!(stored.take(&mut p).outbox.is_empty());
+    for (jitter, wait) in [(-200, 4000), (200, 6000), (-999, 4000), (0, 5000)] {
+        assert_eq!(back_off(1, jitter), wait);
+    }
+}
+
+#[test]
+fn a_service_may_ask_for_more_time() {
+    let mut p = planner();
+    mail(&mut p, 1, 1, t(0));
+    assert!(sent(&mut p, t(0)).is_some());
+    let busy = Outcome::Transient {
+        wait: Some(2 * MINUTE),
+    };
+    done(&mut p, 1, busy, t(0));
+    assert_eq!(p.deadline(), Some(t(2 * MINUTE)));
+    assert!(sent(&mut p, t(2 * MINUTE)).is_some());
+    let throttled = Outcome::Throttled {
+        wait: Some(5 * MINUTE),
+    };
+    done(&mut p, 1, throttled, t(2 * MINUTE));
+    // Other mail for the device waits too.
+    mail(&mut p, 1, 2, t(3 * MINUTE));
+    assert_eq!(sent(&mut p, t(7 * MINUTE - 1)), None);
+    assert_eq!(sent(&mut p, t(7 * MINUTE)), Some((1, vec![1, 2], 2)));
+}
+
+#[test]
+fn a_dead_registration_takes_all_with_it() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    mail(&mut p, 1, 1, t(0));
+    assert!(sent(&mut p, t(0)).is_some());
+    mail(&mut p, 1, 2, t(1));
+    done(&mut p, 1, Outcome::Gone, t(2));
+    stored.take(&mut p);
+    assert_eq!(stored.removed, [device(1)]);
+    assert!(stored.outbox.is_empty());
+    assert_eq!((p.poll(t(DAY)), p.deadline()), (None, None));
+}
+
+#[test]
+fn rejections_drop_the_message_and_in_the_end_pause_the_device() {
+    for (rejection, most, reason) in [
+        (Rejection::Message, 20, "its push service rejects wake-ups"),
+        (Rejection::Redirect, 3, "its push service redirects"),
+    ] {
+        let (mut p, mut stored) = (planner(), Stored::default());
+        for n in 1..=most {
+            let at = u64::from(n) * MINUTE;
+            mail(&mut p, 1, n, t(at));
+            assert!(sent(&mut p, t(at)).is_some(), "{n}");
+            done(&mut p, 1, Outcome::Rejected(rejection), t(at));
+            assert!(stored.take(&mut p).outbox.is_empty());
+            let last = &stored.devices.last().expect("noted").1;
+            let paused = matches!(last, DeviceChange::Pause { reason: r, .. } if *r == reason);
+            assert_eq!(paused, n == most, "{n}");
+        }
+    }
+}
+
+#[test]
+fn a_day_of_nothing_but_failures_pauses() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    for hour in 0..=24u32 {
+        let at = u64::from(hour) * HOUR;
+        mail(&mut p, 1, hour + 1, t(at));
+        assert!(sent(&mut p, t(at)).is_some(), "{hour}");
+        done(&mut p, 1, TRANSIENT, t(at));
+        stored.take(&mut p);
+        let last = &stored.devices.last().expect("noted").1;
+        assert_eq!(matches!(last, DeviceChange::Pause { .. }), hour == 24);
+        assert_eq!(stored.outbox.is_empty(), hour == 24);
+    }
+}
+
+#[test]
+fn refused_credentials_are_told_at_once_and_hold_the_device() {
+    let mut p = planner();
+    // A small server: one account, three services. All refuse, and an operator hears of it.
+    for (id, origin) in [
+        (1, "https://a.test"),
+        (2, "https://b.test"),
+        (3, "https://c.test"),
+    ] {
+        exchange(&mut p, device(id), origin, 1, Outcome::Auth, t(0));
+        let alarms = p.take_alarms();
+        let expected: &[Alarm] = if id == 1 {
+            &[Alarm::CredentialsRefused]
+        } else {
+            &[]
+        };
+        assert_eq!(alarms, expected, "one in an hour");
+    }
+    mail(&mut p, 1, 2, t(10));
+    assert_eq!(sent(&mut p, t(5 * MINUTE - 1)), None);
+    for n in 0..12 {
+        assert!(sent(&mut p, t((5 * n + 5) * MINUTE)).is_some());
+        done(&mut p, 1, Outcome::Auth, t((5 * n + 5) * MINUTE));
+        for id in [2, 3] {
+            p.forget(device(id));
+        }
+    }
+    assert_eq!(
+        p.take_alarms(),
+        [Alarm::CredentialsRefused],
+        "an hour later"
+    );
+}
+
+#[test]
+fn three_accounts_hold_an_origin_and_all_origins_the_transport() {
+    let mut p = planner();
+    let origins = ["https://a.test", "https://b.test", "https://c.test"];
+    let mut to = 0;
+    for origin in origins {
+        for n in 0..3 {
+            exchange(&mut p, phone(to + n), origin, 1, DELIVERED, t(0));
+        }
+        to += 3;
+    }
+    let mut to = 0;
+    for (nth, origin) in origins.into_iter().enumerate() {
+        for n in 0..3 {
+            assert!(p.alarms.iter().all(|a| *a != Alarm::TransportStopped));
+            exchange(&mut p, phone(to + n), origin, 2, Outcome::Auth, t(MINUTE));
+        }
+        let refuses = p.take_alarms();
+        assert!(refuses.contains(&Alarm::OriginRefuses));
+        assert_eq!(refuses.contains(&Alarm::TransportStopped), nth == 2);
+        p.arrived(t(MINUTE), phone(100), origin, INBOX, Uid(1), t(MINUTE));
+        assert_eq!(started(&mut p, t(MINUTE)), None, "the origin is held");
+        p.forget(phone(100));
+        to += 3;
+    }
+    p.arrived(
+        t(MINUTE),
+        phone(200),
+        "https://d.test",
+        INBOX,
+        Uid(1),
+        t(MINUTE),
+    );
+    assert_eq!(started(&mut p, t(MINUTE)), None, "all is held");
+    assert!(started(&mut p, t(6 * MINUTE)).is_some());
+}
+
+#[test]
+fn hostile_services_stop_nobody_else() {
+    // One account, nine verified devices on three services of its own, which begin to refuse.
+    let mut p = planner();
+    for id in 0..9 {
+        let origin = format!("https://evil{}.test", id % 3);
+        exchange(&mut p, device(id), &origin, 1, DELIVERED, t(0));
+    }
+    for id in 0..9 {
+        let origin = format!("https://evil{}.test", id % 3);
+        exchange(&mut p, device(id), &origin, 2, Outcome::Auth, t(MINUTE));
+    }
+    assert_eq!(p.take_alarms(), [Alarm::CredentialsRefused]);
+    exchange(&mut p, phone(100), ORIGIN, 1, DELIVERED, t(MINUTE + 1));
+    for id in 0..9 {
+        p.forget(device(id));
+    }
+    // Three accounts that work together stop their own services, but not all.
+    let hostile = |n: u32| (AccountId(10 + n / 3), DeviceId(n % 3));
+    for (uid, outcome) in [(1, DELIVERED), (2, Outcome::Auth)] {
+        for n in 0..9 {
+            let origin = format!("https://own{}.test", n % 3);
+            let at = t(u64::from(uid) * 10 * MINUTE);
+            exchange(&mut p, hostile(n), &origin, uid, outcome, at);
+        }
+    }
+    assert!(!p.take_alarms().contains(&Alarm::TransportStopped));
+    exchange(&mut p, phone(101), ORIGIN, 1, DELIVERED, t(20 * MINUTE + 1));
+}
+
+#[test]
+fn failures_far_apart_pause_nothing() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    for day in 0..5 {
+        let at = t(u64::from(day) * DAY);
+        mail(&mut p, 1, day + 1, at);
+        assert!(sent(&mut p, at).is_some());
+        done(&mut p, 1, TRANSIENT, at);
+        p.settled(MAILBOX, Uid(day + 1));
+        stored.take(&mut p);
+        let last = &stored.devices.last().expect("noted").1;
+        assert!(matches!(last, DeviceChange::Failure { .. }), "day {day}");
+    }
+    assert_eq!((p.take_settled(), p.take_settled()), (5, 0));
+}
+
+#[test]
+fn at_once_is_not_for_ever() {
+    let mut p = planner();
+    mail(&mut p, 1, 1, t(0));
+    let mut at = 0;
+    for wait in [1, 5, 30, 120, 600, 1800] {
+        assert!(sent(&mut p, t(at)).is_some(), "{wait}");
+        let outcome = Outcome::Throttled { wait: Some(0) };
+        done(&mut p, 1, outcome, t(at));
+        at += wait * SECOND;
+        assert_eq!(p.deadline(), Some(t(at)));
+    }
+}
+
+#[test]
+fn a_fault_of_ours_blames_nobody() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    mail(&mut p, 1, 1, t(0));
+    let mut at = t(0);
+    while at < t(DAY - HOUR) {
+        assert!(sent(&mut p, at).is_some());
+        p.done(at, key(1), &Answer::own_fault("client"), 0, true);
+        at = p.deadline().expect("tried again");
+    }
+    assert!(stored.take(&mut p).devices.is_empty());
+    assert_eq!(stored.outbox.len(), 1);
+}
+
+#[test]
+fn resuming_forgives_all() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    for n in 0..4u32 {
+        if n == 2 {
+            p.resumed(device(1));
+        }
+        let redirect = Outcome::Rejected(Rejection::Redirect);
+        exchange(&mut p, device(1), ORIGIN, n + 1, redirect, t(u64::from(n)));
+    }
+    stored.take(&mut p);
+    let paused =
+        |(_, change): &(Target, DeviceChange)| matches!(change, DeviceChange::Pause { .. });
+    assert!(!stored.devices.iter().any(paused));
+}
+
+#[test]
+fn a_registration_for_another_key_is_gone_where_others_are_served() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    mail(&mut p, 1, 1, t(0));
+    assert!(sent(&mut p, t(0)).is_some());
+    p.done(t(0), key(1), &answer(Outcome::Auth), 0, false);
+    assert!(stored.take(&mut p).removed.is_empty(), "it may be us");
+    mail(&mut p, 2, 1, t(1));
+    assert!(sent(&mut p, t(1)).is_some());
+    done(&mut p, 2, DELIVERED, t(1));
+    assert!(sent(&mut p, t(5 * MINUTE)).is_some());
+    p.done(t(5 * MINUTE), key(1), &answer(Outcome::Auth), 0, false);
+    assert_eq!(stored.take(&mut p).removed, [device(1)]);
+}
+
+#[test]
+fn ten_throttled_devices_hold_their_origin() {
+    let mut p = planner();
+    for id in 1..=10 {
+        mail(&mut p, id, 1, t(0));
+        assert!(sent(&mut p, t(0)).is_some(), "{id}");
+        let wait = Some(10 * MINUTE);
+        done(&mut p, id, Outcome::Throttled { wait }, t(0));
+    }
+    mail(&mut p, 11, 1, t(1));
+    assert_eq!(sent(&mut p, t(1)), None);
+    p.arrived(t(1), device(12), "https://b.test", INBOX, Uid(1), t(1));
+    assert_eq!(sent(&mut p, t(1)).map(|s| s.0), Some(12));
+    assert!(sent(&mut p, t(10 * MINUTE)).is_some());
+}
+
+#[test]
+fn a_broken_origin_is_probed_once_a_minute() {
+    let mut p = planner();
+    for id in 1..=20 {
+        mail(&mut p, id, 1, t(0));
+        assert!(sent(&mut p, t(0)).is_some(), "{id}");
+        done(&mut p, id, TRANSIENT, t(0));
+    }
+    for minute in 1..5 {
+        let at = t(minute * MINUTE);
+        assert_eq!(sent(&mut p, UnixMillis(at.0 - 1)), None, "{minute}");
+        let (id, ..) = sent(&mut p, at).expect("a probe");
+        assert_eq!(sent(&mut p, at), None, "only one");
+        done(&mut p, id, TRANSIENT, at);
+    }
+    let at = t(5 * MINUTE);
+    let (id, ..) = sent(&mut p, at).expect("a probe");
+    done(&mut p, id, DELIVERED, at);
+    assert!((0..8).all(|_| sent(&mut p, at).is_some()), "it works again");
+}
