@@ -339,7 +339,7 @@ fn auth(config: &Config, found: &mut Findings<'_>) {
 
 /// Bounds that would switch the server off.
 fn not_zero(config: &Config, found: &mut Findings<'_>) {
-    let bounds: [(&str, u64); 14] = [
+    let bounds: [(&str, u64); 15] = [
         ("auth.hash_threads", config.auth.hash_threads as u64),
         ("auth.hash_queue", config.auth.hash_queue as u64),
         ("auth.failure_window_secs", config.auth.failure_window_secs),
@@ -362,6 +362,7 @@ fn not_zero(config: &Config, found: &mut Findings<'_>) {
         ),
         ("limits.keepalive_secs", config.limits.keepalive_secs),
         ("store.queue_len", config.store.queue_len as u64),
+        ("store.queue_bytes", config.store.queue_bytes as u64),
         ("store.segment_bytes", config.store.segment_bytes),
     ];
     for (path, value) in bounds {
