@@ -212,6 +212,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         4 * KIB,
         128 * MIB,
     );
+    bound("store.queue_bytes", c.queue_bytes as u64, MIB, GIB);
     bound("store.queue_len", c.queue_len as u64, 1, 1_000_000);
     bound(
         "store.checkpoint_millis",

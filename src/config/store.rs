@@ -13,6 +13,8 @@ pub struct StoreConfig {
     pub group_bytes: usize,
     /// Changes that may wait for the committer; more are told to come back.
     pub queue_len: usize,
+    /// Bytes of those changes together.
+    pub queue_bytes: usize,
     /// Checkpoint of the index after this much time, where something changed.
     pub checkpoint_millis: u64,
     /// Below this much free disk, mail is refused for a time.
@@ -33,6 +35,7 @@ impl Default for StoreConfig {
             group_messages: 64,
             group_bytes: 4 * 1024 * 1024,
             queue_len: 4096,
+            queue_bytes: 64 * 1024 * 1024,
             checkpoint_millis: 1000,
             reserve_bytes: 512 * 1024 * 1024,
             open_mailboxes: 1024,

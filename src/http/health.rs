@@ -27,7 +27,8 @@ pub(super) fn health() -> Router<Context> {
 }
 
 async fn readyz(State(context): State<Context>) -> Response {
-    if context.ready.load(Ordering::Acquire) && !context.stop.is_cancelled() {
+    let running = context.ready.load(Ordering::Acquire) && !context.stop.is_cancelled();
+    if running && context.store.is_writable() {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()

@@ -100,8 +100,7 @@ impl Tx {
                 Arc::make_mut(&mut self.directory)
                     .aliases
                     .remove(&address.lookup_key());
-                self.remove(keys::named(b'L', address.lookup_key().as_bytes()));
-                Ok(())
+                self.remove(keys::named(b'L', address.lookup_key().as_bytes()))
             }
             Op::DomainPut(domain) => {
                 let directory = Arc::make_mut(&mut self.directory);
@@ -112,8 +111,7 @@ impl Tx {
             }
             Op::DomainRemove(domain) => {
                 Arc::make_mut(&mut self.directory).domains.remove(domain);
-                self.remove(keys::named(b'D', domain.as_str().as_bytes()));
-                Ok(())
+                self.remove(keys::named(b'D', domain.as_str().as_bytes()))
             }
             Op::DevicePut(device) => {
                 let mut marks = self.account_marks(device.account)?;
@@ -123,22 +121,16 @@ impl Tx {
                 self.put(keys::device(device.account, device.id), device)
             }
             Op::DeviceRemove(account, device) => {
-                self.remove(keys::device(*account, *device));
+                self.remove(keys::device(*account, *device))?;
                 self.touched.insert(*account);
                 self.remove_all(&keys::outbox_of(*account, *device))
             }
             Op::OutboxPut(entry) => self.put(keys::outbox(&entry.key)?, entry),
-            Op::OutboxRemove(key) => {
-                self.remove(keys::outbox(key)?);
-                Ok(())
-            }
+            Op::OutboxRemove(key) => self.remove(keys::outbox(key)?),
             Op::Cursor(worker, at) => self.put(keys::named(b'c', &[*worker as u8]), at),
             Op::SettingPut(name, value) => self.put(keys::named(b't', name.as_bytes()), value),
             Op::QueuePut { id, due, value } => self.put(queue_key(*id, *due), value),
-            Op::QueueRemove { id, due } => {
-                self.remove(queue_key(*id, *due));
-                Ok(())
-            }
+            Op::QueueRemove { id, due } => self.remove(queue_key(*id, *due)),
             Op::BlobMoved { blob, from, to } => {
                 let key = keys::blob(*blob);
                 match self.get::<BlobRecord>(&key)? {
@@ -153,8 +145,34 @@ impl Tx {
                 }
             }
             Op::RecordPut { kind, key, value } => self.put(record_key(*kind, key), value),
-            Op::RecordRemove { kind, key } => {
-                self.remove(record_key(*kind, key));
+            Op::RecordRemove { kind, key } => self.remove(record_key(*kind, key)),
+            Op::GlobalFloor {
+                next_account,
+                uid_validity,
+            } => {
+                let mut marks = self.global_marks()?;
+                marks.next_account = marks.next_account.max(*next_account);
+                marks.uid_validity = marks.uid_validity.max(*uid_validity);
+                self.put(b"g".to_vec(), &marks)
+            }
+            Op::AccountFloor {
+                account,
+                next_mailbox,
+                next_device,
+            } => {
+                let mut marks = self.account_marks(*account)?;
+                marks.next_mailbox = marks.next_mailbox.max(*next_mailbox);
+                marks.next_device = marks.next_device.max(*next_device);
+                self.put(keys::account(b'U', *account), &marks)
+            }
+            Op::MailboxFloor {
+                mailbox,
+                uid_next,
+                highest_modseq,
+            } => {
+                let work = self.mailbox(*mailbox)?;
+                work.snapshot.raise(*uid_next, *highest_modseq);
+                work.changed = true;
                 Ok(())
             }
         }
@@ -166,7 +184,6 @@ impl Tx {
             .unwrap_or(AccountMarks {
                 next_mailbox: 1,
                 next_device: 1,
-                uid_validity: 0,
             }))
     }
 
@@ -187,6 +204,7 @@ impl Tx {
         modseq: ModSeq,
         mut record: MessageRecord,
     ) -> Result<(), StoreError> {
+        self.effort += 1;
         let work = self.mailbox(mailbox)?;
         let base = work.snapshot.add(uid, flags, modseq, record.size);
         work.dirty.insert(base);
@@ -208,6 +226,7 @@ impl Tx {
         modseq: ModSeq,
         changes: &[(Uid, Flags)],
     ) -> Result<(), StoreError> {
+        self.effort += changes.len();
         let work = self.mailbox(mailbox)?;
         for (uid, flags) in changes {
             if let Some(base) = work.snapshot.set(*uid, *flags, modseq) {
@@ -230,6 +249,7 @@ impl Tx {
                 .flat_map(|r| snapshot.range(r).map(|(_, m)| m.uid))
                 .collect()
         };
+        self.effort += present.len();
         let mut gone = Vec::with_capacity(present.len());
         for uid in present {
             let key = keys::message(mailbox, uid);
@@ -240,7 +260,7 @@ impl Tx {
                 }
                 None => 0,
             };
-            self.remove(key);
+            self.overlay.insert(key, None);
             gone.push((uid, size));
         }
         let work = self.mailbox(mailbox)?;
@@ -295,12 +315,14 @@ impl Tx {
         self.put(keys::mailbox(b'N', info.key), &record)
     }
 
-    fn create(&mut self, info: MailboxInfo) -> Result<(), StoreError> {
+    fn create(&mut self, mut info: MailboxInfo) -> Result<(), StoreError> {
         let (key, account) = (info.key, info.key.account);
         let mut marks = self.account_marks(account)?;
         marks.next_mailbox = marks.next_mailbox.max(key.mailbox.0.saturating_add(1));
-        marks.uid_validity = marks.uid_validity.max(info.uid_validity.0);
         self.put(keys::account(b'U', account), &marks)?;
+        let mut marks = self.global_marks()?;
+        marks.uid_validity = marks.uid_validity.max(info.uid_validity.0);
+        self.put(b"g".to_vec(), &marks)?;
         self.put_name(&info)?;
         if info.subscribed {
             self.put(keys::subscription(account, &info.name), &())?;
@@ -313,11 +335,10 @@ impl Tx {
         };
         self.mailboxes.insert(key, work);
         self.change_list(account, |list| {
-            // A name that was subscribed stays so (RFC 9051, 6.3.7).
-            let names = list.subscribed_missing.len();
+            // Who subscribed to the name before there was a mailbox is subscribed to it now.
+            info.subscribed |= list.subscribed_missing.contains(&info.name);
             list.subscribed_missing.retain(|name| *name != info.name);
-            let subscribed = info.subscribed || list.subscribed_missing.len() < names;
-            list.mailboxes.push(MailboxInfo { subscribed, ..info });
+            list.mailboxes.push(info);
             sort(list);
         })
     }
@@ -348,7 +369,7 @@ impl Tx {
             .find(|m| m.key == mailbox)
             .ok_or(StoreError::NoMailbox)?;
         if info.subscribed {
-            self.remove(keys::subscription(mailbox.account, &info.name));
+            self.remove(keys::subscription(mailbox.account, &info.name))?;
             self.put(keys::subscription(mailbox.account, name), &())?;
         }
         let was_missing = list.subscribed_missing.iter().any(|n| n == name);
@@ -398,7 +419,7 @@ impl Tx {
         if on {
             self.put(key, &())?;
         } else {
-            self.remove(key);
+            self.remove(key)?;
         }
         self.change_list(account, |list| {
             match list.mailboxes.iter_mut().find(|m| m.name == name) {

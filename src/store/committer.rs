@@ -1,12 +1,22 @@
 //! The one thread that changes anything: takes what waits, writes one group, syncs, applies,
-//! publishes, answers. The order is that of docs/architecture.md, "Commit".
+//! publishes, answers, wakes. The order is that of docs/architecture.md, "Commit".
 //!
 //! May import: telemetry, types.
+//!
+//! What can fail, and what is done about it:
+//!
+//! | fails | the group | after it |
+//! |---|---|---|
+//! | a change, by an error or a panic | goes on without it | nothing |
+//! | the write or the sync | is answered with an error | the log is read again, with pauses, until that works; changes are refused meanwhile |
+//! | the index, or a panic after the write | is durable: its answers wait | the index is built anew from the log, with pauses, until that works; changes are refused meanwhile |
+//! | a check of the index, by a reader | | the index is built anew, and serves as it is until then |
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -14,22 +24,29 @@ use super::error::StoreError;
 use super::feed::{Committed, changes};
 use super::log::{CommitLog, LogError};
 use super::ops::Group;
+use super::pulse::Pulse;
+use super::rebuild;
 use super::shared::Shared;
-use super::state::Tx;
+use super::state::{Tx, Wake};
 use crate::types::UnixMillis;
 
 /// Answers whoever asked, once it is known whether the group is durable.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// One change that is asked for: finds its facts in the group, or fails alone.
+/// Finds its facts in the group, or fails alone; an error is why it can't even try.
+pub(super) type Run = Box<dyn FnOnce(Result<&mut Tx, StoreError>) -> Reply + Send>;
+
+/// One change that is asked for.
 pub(super) struct Job {
     /// Bytes that it adds to the frame, roughly.
     pub weight: usize,
-    pub run: Box<dyn FnOnce(&mut Tx) -> Reply + Send>,
+    pub run: Run,
 }
 
 pub(super) enum Message {
     Job(Job),
+    /// Something is broken: look whether it can be mended.
+    Tend,
     Stop,
 }
 
@@ -38,15 +55,68 @@ pub(super) struct Committer {
     pub log: Box<dyn CommitLog>,
     pub queue: mpsc::Receiver<Message>,
     pub next_seq: u64,
-    /// The index could not follow the log: no change is taken until the next start.
-    pub broken: bool,
     pub room: Room,
     pub stopped: Arc<AtomicBool>,
+    pub pulse: Arc<Pulse>,
+    pub trouble: Trouble,
+}
+
+/// What is broken, and when to try again.
+#[derive(Default)]
+pub(super) struct Trouble {
+    log: bool,
+    index: bool,
+    /// A group that is durable and not applied yet.
+    held: Option<(Committed, Vec<Reply>)>,
+    tried: Option<Instant>,
+    pause: Duration,
+}
+
+/// Pauses between attempts to mend: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// A group ends early when it has touched so many records: one large change must not be
+/// followed by others that everybody waits for.
+const GROUP_EFFORT: usize = 2048;
+
+impl Trouble {
+    /// False where the last attempt was too short a time ago.
+    fn may_try(&mut self) -> bool {
+        let now = Instant::now();
+        match self.tried {
+            Some(tried) if now - tried < self.pause => return false,
+            // It went well for long: what comes now is new.
+            Some(tried) if now - tried > 2 * LONGEST_PAUSE => self.pause = FIRST_PAUSE,
+            Some(_) => self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+            None => self.pause = FIRST_PAUSE,
+        }
+        self.tried = Some(now);
+        true
+    }
+
+    /// Why nothing can be changed now.
+    fn refusal(&self) -> Option<StoreError> {
+        if self.log {
+            let text = "an earlier write failed, and the log could not be read again yet";
+            return Some(StoreError::Write(text.into()));
+        }
+        let text = "it failed, and is being built anew from the log";
+        self.index.then(|| StoreError::Index(text.into()))
+    }
 }
 
 pub(super) fn now() -> UnixMillis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     UnixMillis(since.map_or(0, |d| d.as_millis() as u64))
+}
+
+/// How a group ended.
+enum Outcome {
+    Done(Wake),
+    Failed(StoreError),
+    /// Durable, and not visible yet.
+    Held(Committed),
 }
 
 impl Committer {
@@ -56,18 +126,27 @@ impl Committer {
         while !stopping {
             match self.queue.blocking_recv() {
                 Some(Message::Job(job)) => stopping = self.group(job),
+                Some(Message::Tend) => self.tend(),
                 Some(Message::Stop) | None => stopping = true,
             }
         }
         self.stopped.store(true, Ordering::Release);
         self.queue.close();
-        while let Ok(Message::Job(job)) = self.queue.try_recv() {
-            self.group(job);
+        while let Ok(message) = self.queue.try_recv() {
+            if let Message::Job(job) = message {
+                self.group(job);
+            }
         }
+        // A held group is in the log: the next start shows it. Those who asked can't be told so.
     }
 
     /// One group that begins with `first`; true where a stop was met.
     fn group(&mut self, first: Job) -> bool {
+        self.tend();
+        if let Some(refusal) = self.trouble.refusal() {
+            (first.run)(Err(refusal.clone()))(Err(refusal));
+            return false;
+        }
         let config = &self.shared.options.config;
         let (most, bytes) = (config.group_messages.max(1), config.group_bytes);
         let room = self.room.check(&self.shared);
@@ -76,34 +155,72 @@ impl Committer {
         let (mut next, mut weight, mut stop) = (Some(first), 0, false);
         while let Some(job) = next.take() {
             weight += job.weight;
-            if self.broken {
-                let failed = StoreError::Index("the index failed; restart the server".into());
-                let refused = (job.run)(&mut Tx::new(self.shared.clone(), now(), false));
-                refused(Err(failed));
-            } else {
-                replies.push((job.run)(&mut tx));
-            }
-            if replies.len() >= most || weight >= bytes {
+            replies.push((job.run)(Ok(&mut tx)));
+            if replies.len() >= most || weight >= bytes || tx.effort >= GROUP_EFFORT {
                 break;
             }
             match self.queue.try_recv() {
                 Ok(Message::Job(job)) => next = Some(job),
                 Ok(Message::Stop) => stop = true,
-                Err(_) => {}
+                Ok(Message::Tend) | Err(_) => {}
             }
         }
-        let outcome = if tx.ops.is_empty() {
-            Ok(())
-        } else {
-            self.commit(tx, weight)
+        let outcome = match (tx.failed.take(), tx.ops.is_empty()) {
+            (Some(error), _) => Outcome::Failed(error),
+            (None, true) => Outcome::Done(Wake::default()),
+            (None, false) => self.guarded_commit(tx, weight),
         };
-        for reply in replies {
-            reply(outcome.clone());
+        let answer = |replies: Vec<Reply>, result: Result<(), StoreError>| {
+            for reply in replies {
+                reply(result.clone());
+            }
+        };
+        self.tell_state();
+        match outcome {
+            Outcome::Done(wake) => {
+                answer(replies, Ok(()));
+                self.shared.ring.tell();
+                wake.tell();
+            }
+            Outcome::Failed(error) => answer(replies, Err(error)),
+            Outcome::Held(committed) => {
+                self.trouble.held = Some((committed, replies));
+                self.trouble.index = true;
+                self.tell_state();
+                self.tend();
+            }
         }
         stop
     }
 
-    fn commit(&mut self, mut tx: Tx, weight: usize) -> Result<(), StoreError> {
+    /// A panic is taken for a failure of the index, whatever it came from: after it, only what
+    /// the log has counts.
+    fn guarded_commit(&mut self, tx: Tx, weight: usize) -> Outcome {
+        let mut appended = None;
+        let done = catch_unwind(AssertUnwindSafe(|| self.commit(tx, weight, &mut appended)));
+        match (done, appended) {
+            (Ok(Ok(wake)), _) => Outcome::Done(wake),
+            (Ok(Err(_)), Some(committed)) => Outcome::Held(committed),
+            (Ok(Err(error)), None) => Outcome::Failed(error),
+            (Err(_), Some(committed)) => {
+                self.shared.telemetry.store.panicked();
+                Outcome::Held(committed)
+            }
+            (Err(_), None) => {
+                self.shared.telemetry.store.panicked();
+                self.recover_log();
+                Outcome::Failed(StoreError::Write("the change failed in the server".into()))
+            }
+        }
+    }
+
+    /// `appended` is set as soon as the group is durable.
+    fn commit(
+        &mut self,
+        mut tx: Tx,
+        weight: usize,
+        appended: &mut Option<Committed>,
+    ) -> Result<Wake, StoreError> {
         let at = tx.now;
         let group = Group {
             at,
@@ -113,53 +230,113 @@ impl Committer {
             .encode()
             .map_err(|error| StoreError::Write(error.to_string()))?;
         let blobs: Vec<_> = tx.blobs.iter().map(|b| &**b).collect();
+        let seq = self.next_seq;
         let started = Instant::now();
-        let appended = match self.log.append(self.next_seq, &blobs, &ops) {
-            Ok(appended) => appended,
-            Err(error) => return Err(self.recover(error)),
+        let written = match self.log.append(seq, &blobs, &ops) {
+            Ok(written) => written,
+            Err(error) => {
+                let error = self.write_failed(error);
+                if self.trouble.log {
+                    // Nobody knows whether the next start will find the group whole.
+                    tx.placed.drain(..).for_each(super::prepared::Placed::keep);
+                }
+                return Err(error);
+            }
         };
         let synced = Instant::now();
         self.next_seq += 1;
-        self.room.written += (weight + ops.len()) as u64;
-        let places: HashMap<_, _> = tx.blobs.iter().map(|b| b.id).zip(appended.places).collect();
-        let shared = self.shared.clone();
-        let published = tx
-            .finish(&places)
-            .and_then(|batch| tx.publish(batch, appended.end, self.next_seq - 1));
-        if let Err(error) = published {
-            // The change is durable but not visible: it will be after the next start's replay.
-            self.broken = true;
-            shared.ask_for_rebuild();
-            tracing::error!(%error, "the index could not follow the log; restart the server");
-            return Err(error);
-        }
-        shared.telemetry.store.committed(
-            group.ops.len(),
-            weight + ops.len(),
-            synced - started,
-            synced.elapsed(),
-        );
-        shared.ring.push(Committed {
-            end: appended.end,
+        let large: u64 = tx.placed.iter().map(|p| p.place.stored_len).sum();
+        tx.placed.drain(..).for_each(super::prepared::Placed::keep);
+        let bytes = weight + ops.len();
+        self.room.written += bytes as u64 + large;
+        self.pulse.wrote(bytes as u64);
+        *appended = Some(Committed {
+            end: written.end,
             at,
             changes: changes(&group.ops),
         });
-        Ok(())
+        let places: HashMap<_, _> = tx.blobs.iter().map(|b| b.id).zip(written.places).collect();
+        let shared = self.shared.clone();
+        let batch = tx.finish(&places)?;
+        let freed = std::mem::take(&mut tx.freed);
+        let wake = tx.publish(batch, written.end, seq)?;
+        shared.doomed.lock().extend(freed);
+        let (sync, apply) = (synced - started, synced.elapsed());
+        let metrics = &shared.telemetry.store;
+        metrics.committed(group.ops.len(), bytes, sync, apply);
+        if let Some(committed) = appended.take() {
+            shared.ring.push(committed);
+        }
+        Ok(wake)
     }
 
     /// After a failed write: nothing of the group is known to be on disk, so all of it fails,
     /// and the log is read again with fresh descriptors before anything else is written.
-    fn recover(&mut self, error: LogError) -> StoreError {
+    fn write_failed(&mut self, error: LogError) -> StoreError {
         self.shared.telemetry.store.write_failed();
         tracing::error!(%error, "a commit group could not be written");
-        if let Err(error) = self.log.recover() {
-            self.broken = true;
-            tracing::error!(%error, "the log could not be recovered; restart the server");
-        }
+        self.recover_log();
         if error.is_disk_full() {
             StoreError::DiskFull
         } else {
             StoreError::Write(error.to_string())
+        }
+    }
+
+    fn recover_log(&mut self) {
+        match self.log.recover() {
+            Ok((last, _)) => {
+                self.trouble.log = false;
+                self.next_seq = last + 1;
+            }
+            Err(error) => {
+                self.trouble.log = true;
+                tracing::error!(%error, "the log could not be read again; nothing can be changed until it can");
+            }
+        }
+    }
+
+    /// Mends what is broken, if it is time to try.
+    fn tend(&mut self) {
+        let wanted = self.trouble.index || self.shared.rebuild_is_wanted();
+        if !(self.trouble.log || wanted) || !self.trouble.may_try() {
+            return;
+        }
+        if self.trouble.log {
+            self.recover_log();
+        }
+        if wanted && !self.trouble.log {
+            self.tell_state();
+            let rebuilt = catch_unwind(AssertUnwindSafe(|| {
+                rebuild::rebuild(&self.shared.ground(), "it failed, or a check of it")
+            }));
+            match rebuilt {
+                Ok(Ok((fresh, _))) => {
+                    let wake = self.shared.adopt(&fresh);
+                    self.trouble.index = false;
+                    self.tell_state();
+                    tracing::warn!("the index was built anew from the log");
+                    if let Some((committed, replies)) = self.trouble.held.take() {
+                        self.shared.ring.push(committed);
+                        replies.into_iter().for_each(|reply| reply(Ok(())));
+                    }
+                    self.shared.ring.tell();
+                    wake.tell();
+                }
+                Ok(Err(error)) => {
+                    let error = StoreError::from(error);
+                    tracing::error!(%error, "the index could not be built anew; it is tried again");
+                }
+                Err(_) => self.shared.telemetry.store.panicked(),
+            }
+        }
+        self.tell_state();
+    }
+
+    fn tell_state(&self) {
+        let writable = self.trouble.refusal().is_none();
+        if writable != self.shared.is_writable() {
+            self.shared.set_writable(writable);
         }
     }
 }

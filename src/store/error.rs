@@ -66,6 +66,11 @@ pub enum OpenError {
     },
     #[error("{path} is not a Posthorn store: {reason}")]
     Foreign { path: PathBuf, reason: String },
+    #[error(
+        "{path} has no segment, but this store had mail: put the log back (or the whole \
+         directory, from a backup); to begin with an empty store, move its directory away first"
+    )]
+    LogMissing { path: PathBuf },
     #[error("the index could not be built: {0}")]
     Index(String),
 }

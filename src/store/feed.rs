@@ -135,7 +135,15 @@ impl Ring {
         }
         groups.push_back((start, group));
         drop(groups);
-        self.end.send_replace(end);
+        // Whoever looks sees it; whoever waits is woken by `tell`, after the answers.
+        self.end.send_if_modified(|at| {
+            *at = end;
+            false
+        });
+    }
+
+    pub(super) fn tell(&self) {
+        self.end.send_modify(|_| ());
     }
 
     /// Groups after `from` that have changes, and how far that looked. None: the ring does not
@@ -221,7 +229,7 @@ fn catch_up(shared: &Shared, from: LogPos) -> Result<(VecDeque<Committed>, LogPo
     let mut ready = VecDeque::new();
     let mut looked = from;
     let mut failed = None;
-    let read = shared.reader.read_from(from, &mut |frame| {
+    let read = shared.reader.read_from(from, None, &mut |frame| {
         looked = frame.end;
         match Group::decode(&frame.ops) {
             Ok(group) => {

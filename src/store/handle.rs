@@ -6,29 +6,29 @@
 //!
 //! May import: config, telemetry, types.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{mpsc, oneshot};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::committer::{Committer, Job, Message, Room, free_bytes, now};
+use super::committer::{Committer, Job, Message, Reply, Room, Run, Trouble, free_bytes, now};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
 use super::feed::Feed;
 use super::keys;
 use super::model::*;
 use super::ops::Op;
+use super::pulse::{self, Pulse};
 use super::recovery;
 use super::shared::Shared;
 use super::state::Tx;
 use crate::telemetry::Telemetry;
-use crate::types::{
-    AccountId, Address, DeviceId, Domain, LogPos, MailboxId, MailboxKey, UidValidity,
-};
+use crate::types::{AccountId, Address, DeviceId, Domain, LogPos, MailboxId, MailboxKey};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -61,12 +61,17 @@ pub struct StoreStatus {
 /// How long a change may wait for a place in the committer's queue.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes that one permit of the queue stands for.
+const UNIT: usize = 1024;
+
 struct Inner {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Message>,
+    /// Bytes that may wait in the queue, in units of [`UNIT`].
+    waiting: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
-    wake: Arc<(Mutex<bool>, Condvar)>,
+    pulse: Arc<Pulse>,
     lock: Mutex<Option<std::fs::File>>,
     replayed: u64,
     rebuilt: bool,
@@ -82,19 +87,28 @@ pub struct Store {
 impl Store {
     /// Opens, locks and recovers. Blocking; seconds where there is much to replay.
     pub fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, OpenError> {
+        Self::start(recovery::open(options, telemetry)?)
+    }
+
+    /// The threads of an open store.
+    pub(super) fn start(recovered: recovery::Recovered) -> Result<Self, OpenError> {
+        let options = &recovered.shared.options;
         let queue_len = options.config.queue_len.max(1);
+        let units = (options.config.queue_bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        let waiting = Arc::new(Semaphore::new(units));
         let dir = options.dir.clone();
-        let recovered = recovery::open(options, telemetry)?;
         let (queue, receiver) = mpsc::channel(queue_len);
         let stopped = Arc::new(AtomicBool::new(false));
+        let pulse = Arc::new(Pulse::default());
         let committer = Committer {
             shared: recovered.shared.clone(),
             log: recovered.log,
             queue: receiver,
             next_seq: recovered.next_seq,
-            broken: false,
             room: Room::default(),
             stopped: stopped.clone(),
+            pulse: pulse.clone(),
+            trouble: Trouble::default(),
         };
         let failed = |source| OpenError::Io {
             path: dir.clone(),
@@ -104,18 +118,18 @@ impl Store {
         let commits = thread("committer")
             .spawn(move || committer.run())
             .map_err(failed)?;
-        let wake = Arc::new((Mutex::new(false), Condvar::new()));
-        let (shared, told) = (recovered.shared.clone(), wake.clone());
+        let (shared, beat, weak) = (recovered.shared.clone(), pulse.clone(), queue.downgrade());
         let checkpoints = thread("checkpoint")
-            .spawn(move || checkpoints(&shared, &told))
+            .spawn(move || pulse::run(&shared, &beat, &weak))
             .map_err(failed)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shared: recovered.shared,
                 queue,
+                waiting,
                 threads: Mutex::new(vec![commits, checkpoints]),
                 stopped,
-                wake,
+                pulse,
                 lock: Mutex::new(Some(recovered.lock)),
                 replayed: recovered.replayed,
                 rebuilt: recovered.rebuilt,
@@ -134,8 +148,7 @@ impl Store {
             for thread in threads {
                 let _ = thread.join();
             }
-            *inner.wake.0.lock() = true;
-            inner.wake.1.notify_all();
+            inner.pulse.stop();
             if let Some(thread) = checkpoints {
                 let _ = thread.join();
             }
@@ -144,28 +157,47 @@ impl Store {
         let _ = joined.await;
     }
 
+    #[cfg(test)]
+    pub(super) fn inner_waiting(&self) -> usize {
+        self.inner.queue.max_capacity() - self.inner.queue.capacity()
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 
-    /// Has `find` look for its facts in the committer, and waits until they are durable.
+    /// False while changes are refused: the disk or the index failed and is being mended.
+    pub fn is_writable(&self) -> bool {
+        self.shared().is_writable()
+    }
+
+    /// Has `find` look for its facts in the committer, and waits until they are durable. What
+    /// fails there, or panics, leaves nothing behind.
     pub(super) async fn commit<R: Send + 'static>(
         &self,
         weight: usize,
         find: impl FnOnce(&mut Tx) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let run = Box::new(move |tx: &mut Tx| {
-            let found = find(tx);
-            let reply: super::committer::Reply =
-                Box::new(move |durable: Result<(), StoreError>| {
-                    let _ = answer.send(found.and_then(|found| durable.map(|()| found)));
-                });
-            reply
-        });
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
+        let until = tokio::time::Instant::now() + QUEUE_PATIENCE;
+        let units = (self.shared().options.config.queue_bytes / UNIT).max(1);
+        let needed = u32::try_from((weight / UNIT + 1).min(units)).unwrap_or(u32::MAX);
+        let place = self.inner.waiting.clone().acquire_many_owned(needed);
+        let place = tokio::time::timeout_at(until, place)
+            .await
+            .map_err(|_| StoreError::Busy)?
+            .map_err(|_| StoreError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let run: Run = Box::new(move |tx: Result<&mut Tx, StoreError>| {
+            let found = tx.and_then(|tx| attempt(tx, find));
+            let reply: Reply = Box::new(move |durable: Result<(), StoreError>| {
+                let _ = answer.send(found.and_then(|found| durable.map(|()| found)));
+                drop(place);
+            });
+            reply
+        });
         let sent = self
             .inner
             .queue
@@ -206,7 +238,7 @@ impl Store {
             outbox: outbox.len() as u64,
             outbox_oldest_ms: oldest.map_or(0, |at| now().since(at)),
             log_bytes: logged.max(self.inner.log_bytes_at_start),
-            index_bytes: shared.index.size_on_disk(),
+            index_bytes: shared.index.load().size_on_disk(),
             disk_free_bytes: free_bytes(&shared.options.dir).unwrap_or(0),
             log_end: shared.ring.end().to_string(),
             replayed_frames: self.inner.replayed,
@@ -302,15 +334,15 @@ impl Store {
                 ("Trash", Some(SpecialUse::Trash)),
                 ("Archive", Some(SpecialUse::Archive)),
             ];
-            let validity = u32::try_from(tx.now.secs()).unwrap_or(u32::MAX);
             for (n, (name, special_use)) in (1..).zip(uses) {
+                let uid_validity = tx.new_validity()?;
                 tx.fact(Op::MailboxCreate {
                     mailbox: MailboxKey {
                         account: id,
                         mailbox: MailboxId(n),
                     },
                     name: name.into(),
-                    uid_validity: UidValidity(validity.saturating_add(n)),
+                    uid_validity,
                     special_use,
                     subscribed: true,
                 })?;
@@ -507,31 +539,18 @@ impl Store {
     }
 }
 
-/// Bounds the replay at the next start; correctness does not need it.
-fn checkpoints(shared: &Shared, wake: &(Mutex<bool>, Condvar)) {
-    let config = &shared.options.config;
-    let every = Duration::from_millis(config.checkpoint_millis.max(10));
-    let mut done = LogPos::default();
-    loop {
-        let mut stop = wake.0.lock();
-        if !*stop {
-            wake.1.wait_for(&mut stop, every);
-        }
-        let last = *stop;
-        drop(stop);
-        let end = shared.ring.end();
-        if end != done {
-            let started = std::time::Instant::now();
-            match shared.index.checkpoint() {
-                Ok(()) => {
-                    done = end;
-                    shared.telemetry.store.checkpointed(started.elapsed());
-                }
-                Err(error) => tracing::error!(%error, "the index could not be checkpointed"),
-            }
-        }
-        if last {
-            return;
-        }
+/// One change in the group; an error or a panic takes back what it did so far.
+fn attempt<R>(
+    tx: &mut Tx,
+    find: impl FnOnce(&mut Tx) -> Result<R, StoreError>,
+) -> Result<R, StoreError> {
+    let mark = tx.mark();
+    let found = catch_unwind(AssertUnwindSafe(|| find(tx))).unwrap_or_else(|_| {
+        tx.shared.telemetry.store.panicked();
+        Err(StoreError::Write("the change failed in the server".into()))
+    });
+    if found.is_err() {
+        tx.rollback(&mark);
     }
+    found
 }

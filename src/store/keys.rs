@@ -1,5 +1,5 @@
 //! Keys and small records of the index. The first byte is the kind; integers are big-endian, so
-//! that they sort; no value is over 4 KiB.
+//! that they sort; no value is over 4 KiB: what is larger is split.
 //!
 //! May import: model, types. Machine: no IO, no clock, no randomness.
 //!
@@ -8,7 +8,7 @@
 //! | `A` account | account |
 //! | `L` address | alias |
 //! | `D` domain | local domain |
-//! | `U` account | marks: next mailbox and device, highest UIDVALIDITY |
+//! | `U` account | marks: next mailbox and device |
 //! | `N` account mailbox | name, UIDVALIDITY, special use |
 //! | `S` account name | subscribed |
 //! | `M` account mailbox | state of the mailbox |
@@ -23,7 +23,13 @@
 //! | `t` name | setting |
 //! | `q` due id | queue entry |
 //! | `r` kind key | record |
-//! | `g` | global marks: next account |
+//! | `g` | global marks: next account, highest UIDVALIDITY |
+//! | `s` | sums by which most of the other kinds are checked |
+//! | `x` key part | a piece of the value of `key`, where it is larger than one value may be |
+//!
+//! The layout has a version, `engine::SCHEMA`: an index with another one is built anew from the
+//! log. So any value may change its form together with that number, and never without; the
+//! tests in `golden` notice.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -104,13 +110,14 @@ pub(super) fn tail(key: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GlobalMarks {
     pub next_account: u32,
+    /// Highest that any mailbox ever had: a later one gets a higher one, whatever the clock says.
+    pub uid_validity: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AccountMarks {
     pub next_mailbox: u32,
     pub next_device: u32,
-    pub uid_validity: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +127,8 @@ pub(super) struct NameRecord {
     pub special_use: Option<SpecialUse>,
 }
 
-/// Beside what STATUS tells: `uid_sum`, by which the chunks are checked before first use.
+/// Beside what STATUS tells: `uid_sum` and `keywords`, by which records and chunks are checked
+/// before first use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MailboxRecord {
     pub uid_validity: UidValidity,
@@ -131,6 +139,8 @@ pub(super) struct MailboxRecord {
     pub deleted: u32,
     pub bytes: u64,
     pub uid_sum: u64,
+    /// Length of the keyword table.
+    pub keywords: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,8 +149,65 @@ pub(super) struct BlobRecord {
     pub references: u32,
 }
 
-/// Index records carry a version in front, so that a newer one is told apart.
+/// Kind of the pieces of values that are larger than one may be.
+pub(super) const PART: u8 = b'x';
+
+/// Index records carry a byte in front: this one, or that of a value that was split.
 const RECORD_VERSION: u8 = 1;
+const SPLIT: u8 = 0xff;
+
+/// Kinds whose values may be of any size. All others are small by what they hold.
+pub(super) fn may_split(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| b"AKLopqrt".contains(kind))
+}
+
+/// Where a value was split: the number of its pieces.
+pub(super) fn split_parts(value: &[u8]) -> Option<u16> {
+    match value {
+        [SPLIT, high, low] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
+}
+
+pub(super) fn split_mark(parts: u16) -> Vec<u8> {
+    let [high, low] = parts.to_be_bytes();
+    vec![SPLIT, high, low]
+}
+
+/// Key of a piece.
+pub(super) fn part(key: &[u8], part: u16) -> Vec<u8> {
+    let mut out = named(PART, key);
+    out.extend_from_slice(&part.to_be_bytes());
+    out
+}
+
+/// What lies under a key.
+pub(super) type Found = Result<Option<Vec<u8>>, StoreError>;
+
+/// Puts the pieces together, where the value was split.
+pub(super) fn join(
+    key: &[u8],
+    value: Vec<u8>,
+    get: &dyn Fn(&[u8]) -> Found,
+) -> Result<Vec<u8>, StoreError> {
+    let Some(parts) = split_parts(&value) else {
+        return Ok(value);
+    };
+    let mut whole = Vec::new();
+    for number in 0..parts {
+        let piece = get(&part(key, number))?;
+        let lost = || StoreError::Index("a piece of a record is missing".into());
+        whole.extend_from_slice(&piece.ok_or_else(lost)?);
+    }
+    Ok(whole)
+}
+
+/// The size at the beginning of a message's record, which is not read further.
+pub(super) fn record_size(value: &[u8]) -> Option<u64> {
+    let (version, rest) = value.split_first()?;
+    let size = postcard::take_from_bytes(rest).ok().map(|(size, _)| size);
+    size.filter(|_| *version == RECORD_VERSION)
+}
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![RECORD_VERSION]).map_err(broken)

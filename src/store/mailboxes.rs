@@ -50,7 +50,15 @@ fn clean(name: &str) -> Result<String, StoreError> {
 }
 
 impl Tx {
-    /// A mailbox that does not exist yet, with a UIDVALIDITY above all that the account had.
+    /// Above all that any mailbox ever had, whatever the clock says: a name that is used again,
+    /// in an account that is made again too, must not look as it did (RFC 9051, 2.3.1.1).
+    pub(super) fn new_validity(&self) -> Result<UidValidity, StoreError> {
+        let seconds = u32::try_from(self.now.secs()).unwrap_or(u32::MAX);
+        let mark = self.global_marks()?.uid_validity;
+        Ok(UidValidity(seconds.max(mark.saturating_add(1))))
+    }
+
+    /// A mailbox that does not exist yet.
     fn new_mailbox(
         &mut self,
         account: AccountId,
@@ -58,8 +66,7 @@ impl Tx {
         special_use: Option<SpecialUse>,
     ) -> Result<MailboxId, StoreError> {
         let marks = self.account_marks(account)?;
-        let seconds = u32::try_from(self.now.secs()).unwrap_or(u32::MAX);
-        let uid_validity = UidValidity(seconds.max(marks.uid_validity.saturating_add(1)));
+        let uid_validity = self.new_validity()?;
         let mailbox = MailboxId(marks.next_mailbox);
         self.fact(Op::MailboxCreate {
             mailbox: MailboxKey { account, mailbox },
@@ -126,7 +133,11 @@ impl Store {
             }
             None => {
                 let record: Option<MailboxRecord> = shared.get(&keys::mailbox(b'M', key))?;
-                (record.ok_or(StoreError::NoMailbox)?, 0)
+                match record {
+                    Some(record) => (record, 0),
+                    // Finds out whether it should be there.
+                    None => (shared.mailbox(key)?.snapshot().record, 0),
+                }
             }
         };
         Ok(MailboxStatus {
@@ -176,6 +187,7 @@ impl Store {
         to: &str,
     ) -> Result<(), StoreError> {
         let (from, to) = (clean(from)?, clean(to)?);
+        let most = self.shared().options.config.max_mailboxes_per_account;
         self.commit(4096, move |tx| {
             let list = tx.list(account)?;
             if list.find(&to).is_some() {
@@ -186,6 +198,12 @@ impl Store {
                 return Err(StoreError::Invalid("a mailbox can't become its own child"));
             }
             let found = list.find(&from).cloned();
+            // Parents that will be made, and the mailbox that INBOX's messages go to.
+            let parents = to.match_indices('/').map(|(at, _)| &to[..at]);
+            let new = parents.filter(|name| list.find(name).is_none()).count();
+            if list.mailboxes.len() + new + usize::from(from == "INBOX") > most {
+                return Err(StoreError::Limit("mailboxes of an account"));
+            }
             if from == "INBOX" {
                 let inbox = found.ok_or(StoreError::NoMailbox)?.key;
                 tx.make_parents(account, &to)?;

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::committer::now;
+use super::committer::{free_bytes, now};
 use super::error::StoreError;
 use super::handle::Store;
 use super::keys;
@@ -77,7 +77,11 @@ impl Tx {
                 self.blobs.push(data);
                 None
             }
-            Settled::Placed(place) => Some(place),
+            Settled::Placed(placed) => {
+                let place = placed.place;
+                self.placed.push(placed);
+                Some(place)
+            }
         }
     }
 
@@ -163,14 +167,24 @@ impl Store {
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {
-            return message.settle(&*blobs);
+            return message.settle(&blobs);
+        }
+        // It would eat what is kept free before the committer sees it.
+        let options = &self.shared().options;
+        let needed = options
+            .config
+            .reserve_bytes
+            .saturating_add(message.raw_len());
+        if free_bytes(&options.dir).is_some_and(|free| free < needed) {
+            return Err(StoreError::DiskFull);
         }
         let message = message.clone();
-        let settled = tokio::task::spawn_blocking(move || message.settle(&*blobs)).await;
+        let settled = tokio::task::spawn_blocking(move || message.settle(&blobs)).await;
         settled.map_err(|_| StoreError::Closed)?
     }
 
-    /// Stores the body once and one entry per recipient, all in one commit.
+    /// Stores the body once and one entry per recipient, all in one commit. An account that was
+    /// removed meanwhile is left out, unless none is left.
     pub async fn deliver(
         &self,
         message: Prepared,
@@ -188,7 +202,10 @@ impl Store {
             tx.room()?;
             let mut targets = Vec::with_capacity(recipients.len());
             for recipient in recipients {
-                let inbox = tx.inbox(recipient.account)?;
+                let inbox = match tx.inbox(recipient.account) {
+                    Err(StoreError::NoAccount) => continue,
+                    inbox => inbox?,
+                };
                 let asked = recipient
                     .mailbox
                     .map(|mailbox| MailboxKey { mailbox, ..inbox });
@@ -198,6 +215,9 @@ impl Store {
                 };
                 tx.next(mailbox)?;
                 targets.push((mailbox, recipient));
+            }
+            if targets.is_empty() {
+                return Err(StoreError::NoAccount);
             }
             let mut entries: Vec<Entry> = Vec::with_capacity(targets.len());
             let mut delivered = Vec::with_capacity(targets.len());
@@ -224,7 +244,7 @@ impl Store {
                 });
             }
             let record = MessageRecord {
-                blob: message.id,
+                blob: message.id()?,
                 prefix: Vec::new(),
                 size: message.raw_len(),
                 internal_date: received,
@@ -261,7 +281,7 @@ impl Store {
             let flags = tx.bits(to, &flags, &mut Vec::new())?;
             let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
             let record = MessageRecord {
-                blob: message.id,
+                blob: message.id()?,
                 prefix: Vec::new(),
                 size: message.raw_len(),
                 internal_date: date,
@@ -417,7 +437,11 @@ impl Store {
         mailbox: MailboxKey,
         uid: Uid,
     ) -> Result<Option<MessageRecord>, StoreError> {
-        self.shared().get(&keys::message(mailbox, uid))
+        let record = self.shared().get(&keys::message(mailbox, uid))?;
+        if record.is_none() {
+            self.shared().missing(mailbox, uid)?;
+        }
+        Ok(record)
     }
 
     /// Records of the UIDs in the range, in order, until `each` says false.
@@ -427,27 +451,39 @@ impl Store {
         range: std::ops::RangeInclusive<u32>,
         each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
     ) -> Result<(), StoreError> {
-        let mut failed = Ok(());
+        let shared = self.shared();
         let from = keys::message(mailbox, Uid(*range.start()));
         let prefix = keys::mailbox(b'm', mailbox);
-        let scanned = self
-            .shared()
-            .index
-            .scan(&prefix, Some(&from), &mut |key, value| {
-                let uid = keys::tail(key);
-                if uid > *range.end() {
-                    return false;
+        // What the snapshot has, the index must have.
+        let opened = shared.mailboxes.lock().get(&mailbox).cloned();
+        let snapshot = opened.map(|mailbox| mailbox.snapshot());
+        let mut expected = snapshot
+            .iter()
+            .flat_map(|s| s.range(range.clone()))
+            .map(|(_, m)| m.uid)
+            .peekable();
+        let mut missing = Vec::new();
+        let mut whole = true;
+        shared.scan_from(&prefix, Some(&from), &mut |key, value| {
+            let uid = Uid(keys::tail(key));
+            if uid.0 > *range.end() {
+                return Ok(false);
+            }
+            while let Some(earlier) = expected.next_if(|e| *e <= uid) {
+                if earlier < uid {
+                    missing.push(earlier);
                 }
-                match keys::decode(value) {
-                    Ok(record) => each(Uid(uid), record),
-                    Err(error) => {
-                        failed = Err(error);
-                        false
-                    }
-                }
-            });
-        scanned.map_err(super::shared::index)?;
-        failed
+            }
+            whole = each(uid, keys::decode(value)?);
+            Ok(whole)
+        })?;
+        if whole {
+            missing.extend(expected);
+        }
+        for uid in missing {
+            shared.missing(mailbox, uid)?;
+        }
+        Ok(())
     }
 
     /// The whole body, checked and decompressed, without the record's prefix. Reads the disk.
@@ -466,15 +502,18 @@ impl Store {
             shared.telemetry.store.damaged_body(blob, reason);
             StoreError::DamagedBody
         };
-        let record = shared.blob(blob).map_err(|error| match error {
-            StoreError::DamagedBody => damaged("no place is known"),
-            other => other,
-        })?;
+        let Some(record) = shared.blob(blob)? else {
+            return Err(StoreError::DamagedBody);
+        };
         shared
             .blobs
             .get(&blob, &record.place, range)
             .map_err(|error| match error {
                 LogError::Io { .. } => StoreError::Write(error.to_string()),
+                // Expunged meanwhile, and its file with it.
+                LogError::Missing(_) if matches!(shared.blob(blob), Ok(None)) => {
+                    StoreError::DamagedBody
+                }
                 other => damaged(&other.to_string()),
             })
     }

@@ -10,10 +10,13 @@
 //!   batch as the group's keys).
 //! - UIDs and modseqs are assigned by the committer only, and never twice.
 //! - No lock is held over a log write by anybody who reads.
+//! - What the log acknowledged is never cut off, and no number is given twice, as long as either
+//!   the log or the index still knows it.
 
 pub mod log;
 
 mod apply;
+mod check;
 mod chunk;
 mod committer;
 mod directory;
@@ -21,12 +24,15 @@ mod engine;
 mod error;
 mod feed;
 mod handle;
+mod identity;
 mod keys;
 mod mailboxes;
 mod messages;
 mod model;
 mod ops;
 mod prepared;
+mod pulse;
+mod rebuild;
 mod recovery;
 mod shared;
 mod snapshot;

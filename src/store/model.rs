@@ -1,7 +1,9 @@
 //! What the store keeps, as its users see it: accounts, mailboxes, messages, devices, outbox.
 //!
-//! Values that live in the log or the index are postcard enums of versions (`ops`, `keys`); the
-//! types here are their newest form.
+//! Those that derive `Serialize` are in the log as they are here (`ops`) and in the index
+//! (`keys`). postcard writes no names and no lengths of structs, so a type that is in the log is
+//! frozen: a field more or less needs a new type and a new `Op` variant for it, and the old ones
+//! stay for reading. Enums may get variants at their end. The tests in `golden` notice.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,11 +114,11 @@ pub struct MailboxStatus {
 /// The immutable part of a message in a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRecord {
+    /// RFC822.SIZE: prefix and body. First, so that the index can be checked without reading on.
+    pub size: u64,
     pub blob: BlobId,
     /// Header lines put in front for this recipient (Return-Path, Delivered-To); CRLF-terminated.
     pub prefix: Vec<u8>,
-    /// RFC822.SIZE: prefix and body.
-    pub size: u64,
     /// INTERNALDATE: milliseconds, and the zone that it was given in, minutes east.
     pub internal_date: UnixMillis,
     pub internal_zone: i16,

@@ -2,9 +2,11 @@
 //!
 //! May import: model, types. Machine: no IO, no clock, no randomness.
 //!
-//! Invariants: variants and fields are only ever appended, never changed or reused (postcard
-//! writes their numbers); `VERSION` goes up when an old reader could not make sense of what is
-//! written. A group is read whole or not at all.
+//! Invariants: variants are only ever appended, never changed, reordered or reused (postcard
+//! writes their numbers, and no names or lengths of fields): a fact that needs another field
+//! gets a new variant, and the old one is still read. `VERSION` goes up when an old reader could
+//! not make sense of what is written. A group is read whole or not at all. The tests in `golden`
+//! notice a change.
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +142,22 @@ pub(super) enum Op {
     MailboxUse {
         mailbox: MailboxKey,
         special_use: Option<SpecialUse>,
+    },
+    /// Numbers that are never given again, though the groups that gave them are damaged. Raises
+    /// only.
+    GlobalFloor {
+        next_account: u32,
+        uid_validity: u32,
+    },
+    AccountFloor {
+        account: AccountId,
+        next_mailbox: u32,
+        next_device: u32,
+    },
+    MailboxFloor {
+        mailbox: MailboxKey,
+        uid_next: Uid,
+        highest_modseq: ModSeq,
     },
 }
 

@@ -27,18 +27,18 @@ pub(super) enum Body {
 /// A message body ready to be committed. Cheap to clone: several recipients share it.
 #[derive(Clone)]
 pub struct Prepared {
-    pub(super) id: BlobId,
+    /// None: the system gave no random bytes, so the message can't be kept.
+    id: Option<BlobId>,
     raw_len: u64,
     pub(super) summary: Option<Box<Summary>>,
     body: Arc<Body>,
 }
 
-fn new_id() -> BlobId {
+/// Never given twice: two bodies with one id would be taken for one.
+fn new_id() -> Option<BlobId> {
     let mut id = [0; 16];
-    // It fails only where the system has no randomness at all; then the id repeats, and the
-    // committer refuses it.
-    let _ = SystemRandom::new().fill(&mut id);
-    BlobId(id)
+    let filled = SystemRandom::new().fill(&mut id);
+    filled.ok().map(|()| BlobId(id))
 }
 
 fn summary_of(raw: &[u8]) -> Option<Box<Summary>> {
@@ -56,7 +56,10 @@ impl Prepared {
             id,
             raw_len: raw.len() as u64,
             summary: summary_of(&raw),
-            body: Arc::new(Body::Small(Arc::new(BlobData::compress(id, &raw)))),
+            body: Arc::new(Body::Small(Arc::new(BlobData::compress(
+                id.unwrap_or(BlobId([0; 16])),
+                &raw,
+            )))),
         }
     }
 
@@ -97,27 +100,34 @@ impl Prepared {
         self.raw_len
     }
 
+    pub(super) fn id(&self) -> Result<BlobId, StoreError> {
+        let none = || StoreError::Write("the system gives no random bytes".into());
+        self.id.ok_or_else(none)
+    }
+
     /// What goes into the commit's frame; a large body is written and synced now. Blocking
     /// where it is large.
-    pub(super) fn settle(&self, blobs: &dyn BlobStore) -> Result<Settled, StoreError> {
+    pub(super) fn settle(&self, blobs: &Arc<dyn BlobStore>) -> Result<Settled, StoreError> {
+        let id = self.id()?;
         let failed = |error: super::log::LogError| match error.is_disk_full() {
             true => StoreError::DiskFull,
             false => StoreError::Write(error.to_string()),
         };
-        match &*self.body {
-            Body::Small(data) if data.stored_len() > LARGE_BLOB => {
-                Ok(Settled::Placed(blobs.put_large(data).map_err(failed)?))
-            }
-            Body::Small(data) => Ok(Settled::Inline(data.clone())),
+        let place = match &*self.body {
+            Body::Small(data) if data.stored_len() > LARGE_BLOB => blobs.put_large(data),
+            Body::Small(data) => return Ok(Settled::Inline(data.clone())),
             Body::Large(file) => {
                 let (head, file) = &mut *file.lock();
                 file.rewind()
                     .map_err(|error| StoreError::Write(format!("spool file: {error}")))?;
-                let mut raw = head.chain(file);
-                let place = blobs.put_large_from(self.id, &mut raw, self.raw_len);
-                Ok(Settled::Placed(place.map_err(failed)?))
+                blobs.put_large_from(id, &mut head.chain(file), self.raw_len)
             }
-        }
+        };
+        Ok(Settled::Placed(Placed {
+            place: place.map_err(failed)?,
+            blobs: blobs.clone(),
+            kept: false,
+        }))
     }
 
     pub(super) fn is_large(&self) -> bool {
@@ -128,7 +138,31 @@ impl Prepared {
 /// Where a body is when its commit is made.
 pub(super) enum Settled {
     Inline(Arc<BlobData>),
-    Placed(BlobPlace),
+    Placed(Placed),
+}
+
+/// A body in a file of its own, which goes again unless a group that names it is in the log.
+pub(super) struct Placed {
+    pub(super) place: BlobPlace,
+    blobs: Arc<dyn BlobStore>,
+    kept: bool,
+}
+
+impl Placed {
+    /// A group names it, or may.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.blobs.remove(&self.place)
+        {
+            tracing::warn!(%error, "the file of a message that was refused could not be removed");
+        }
+    }
 }
 
 impl Settled {

@@ -2,7 +2,6 @@
 //!
 //! May import: telemetry, types.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,15 +10,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-use super::directory::Directory;
-use super::engine::{self, Index, IndexError};
-use super::error::{OpenError, StoreError};
+use super::engine::{self, Applied, Index, IndexError};
+use super::error::OpenError;
 use super::handle::Options;
-use super::keys;
-use super::log::{self, CommitLog, Opened};
-use super::ops::{Group, OpsError};
-use super::shared::{REBUILD_MARK, Shared};
-use super::state::Tx;
+use super::identity;
+use super::log::{self, CommitLog, Known, Opened};
+use super::rebuild::{self, ReplayError, Replayed};
+use super::shared::{Ground, REBUILD_MARK, Shared};
 use crate::telemetry::Telemetry;
 use crate::types::LogPos;
 
@@ -40,11 +37,17 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError + '_ {
     }
 }
 
+/// Its name is durable too, so that no power cut takes what was put into it.
 fn private_dir(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(dir)
+        .create(dir)?;
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Takes the store's lock; it lasts as long as the file is open.
@@ -72,7 +75,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(io(&path))?;
+    if let Err(error) = written {
+        // It is only told to whoever finds the store locked.
+        tracing::warn!(%error, "the lock file does not say who holds it");
+    }
     Ok(file)
 }
 
@@ -82,185 +88,175 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     let lock = lock(&dir)?;
     let spool = super::spool::directory(&dir);
     private_dir(&spool).map_err(io(&spool))?;
-    let mut store_id = [0; 16];
-    SystemRandom::new()
-        .fill(&mut store_id)
-        .map_err(|_| OpenError::Foreign {
-            path: dir.clone(),
-            reason: "the system gives no random bytes".into(),
-        })?;
-    let opened = log::open_files(&dir, options.config.segment_bytes, store_id)?;
-    if opened.report.torn_bytes > 0 {
-        tracing::info!(
-            bytes = opened.report.torn_bytes,
-            "cut off a group that was not finished"
-        );
-    }
-    if opened.report.damaged_bytes > 0 {
-        tracing::error!(bytes = opened.report.damaged_bytes, "the log is damaged");
-    }
-    let mark = dir.join(REBUILD_MARK);
-    let cache = options.config.cache_bytes;
-    let trusted = if mark.exists() {
-        Err("a check of it failed".to_owned())
-    } else {
-        engine::open_sled(&dir, cache)
-            .map_err(|error| error.to_string())
-            .and_then(|index| Ok((start(&*index, &opened)?, index)))
-    };
-    let mut rebuilt = false;
-    let (shared, replayed) = match trusted {
-        Ok((from, index)) => match replay(&options, &telemetry, index, &opened, from) {
-            Err(ReplayError::Index(reason)) => {
-                rebuilt = true;
-                rebuild(&options, &telemetry, &opened, &reason)?
-            }
-            done => done.map_err(ReplayError::open)?,
+    let known_id = identity::read(&dir).map_err(io(&dir))?;
+    let old = old_index(&options)?;
+    let mut opened = log::open_files(
+        &dir,
+        options.config.segment_bytes,
+        Known {
+            id: known_id,
+            new_id: new_id(&dir)?,
+            index_id: old.applied.map(|a| a.store),
+            acked: old.applied.map(|a| (a.at, a.seq)),
         },
-        Err(reason) => {
-            rebuilt = opened.last_seq > 0;
-            rebuild(&options, &telemetry, &opened, &reason)?
-        }
+    )?;
+    if known_id.is_none() {
+        identity::write(&dir, opened.store_id).map_err(io(&dir))?;
+    }
+    tell(&opened, &telemetry);
+    let ground = Ground {
+        options,
+        telemetry: telemetry.clone(),
+        store_id: opened.store_id,
+        reader: opened.reader.clone(),
+        blobs: opened.blobs.clone(),
     };
-    if mark.exists() {
+    let mark = dir.join(REBUILD_MARK);
+    let asked = mark.exists();
+    let same_store = old.applied.is_some_and(|a| a.store == opened.store_id);
+    let before = old.index.clone().filter(|_| same_store);
+    let (shared, replayed, rebuilt) = bring_up(&ground, old, &opened, asked)?;
+    let mut last_seq = opened.last_seq;
+    if rebuilt || opened.report.lost_groups > 0 {
+        let floors = before.map_or_else(Vec::new, |index| rebuild::floors(&*index));
+        let all = !rebuilt;
+        let now = super::committer::now();
+        let raised = rebuild::raise(&shared, &mut *opened.log, last_seq, floors, all, now);
+        match raised {
+            Ok(seq) => last_seq = seq,
+            Err(error) => tracing::error!(%error, "numbers that were given may be given again"),
+        }
+    }
+    if asked {
         std::fs::remove_file(&mark).map_err(io(&mark))?;
     }
-    telemetry.store.replayed(replayed);
-    let end = opened.end;
-    shared.ring.start_at(end);
+    let undamaged =
+        !replayed.damaged && opened.report.damaged_bytes == 0 && opened.report.lost_groups == 0;
+    if undamaged {
+        match rebuild::sweep(&shared) {
+            Ok(true) => {}
+            // The committer rebuilds the index as soon as it runs; the next start tries again.
+            Ok(false) if !rebuilt => shared.ask_for_rebuild(),
+            Ok(false) => tracing::error!("files of large messages are missing or damaged"),
+            Err(error) => tracing::warn!(%error, "bodies that no message has may remain"),
+        }
+    }
+    telemetry.store.replayed(replayed.frames);
+    telemetry.store.writable(true);
+    shared.ring.start_at(opened.log.end());
     Ok(Recovered {
         shared,
         log: opened.log,
-        next_seq: opened.last_seq + 1,
+        next_seq: last_seq + 1,
         lock,
-        replayed,
+        replayed: replayed.frames,
         rebuilt,
         log_bytes: opened.bytes,
     })
 }
 
-/// Where replay begins, or why the index can't be trusted.
-fn start(index: &dyn Index, opened: &Opened) -> Result<LogPos, String> {
-    match index.applied().map_err(|error| error.to_string())? {
-        Some((at, seq)) if at <= opened.end && seq <= opened.last_seq => Ok(at),
-        Some((at, _)) => Err(format!("it is at {at}, the log ends at {}", opened.end)),
-        None if opened.last_seq == 0 => Ok(LogPos::default()),
-        None => Err("it is empty beside a log that is not".into()),
-    }
+/// The index as it was found.
+struct Old {
+    index: Option<Arc<dyn Index>>,
+    applied: Option<Applied>,
+    /// Why it can't be used.
+    reason: Option<String>,
 }
 
-fn rebuild(
-    options: &Options,
-    telemetry: &Arc<Telemetry>,
-    opened: &Opened,
-    reason: &str,
-) -> Result<(Arc<Shared>, u64), OpenError> {
-    if opened.last_seq > 0 {
-        telemetry.store.rebuilt(reason);
-    }
-    let index = engine::open_fresh_sled(&options.dir, options.config.cache_bytes)
-        .map_err(|error| OpenError::Index(error.to_string()))?;
-    replay(options, telemetry, index, opened, LogPos::default()).map_err(ReplayError::open)
-}
-
-enum ReplayError {
-    /// The index failed: another one may do.
-    Index(String),
-    /// The log can't be read by this program.
-    Log(String),
-    Newer(u8),
-}
-
-impl ReplayError {
-    fn open(self) -> OpenError {
-        match self {
-            Self::Index(reason) | Self::Log(reason) => OpenError::Index(reason),
-            Self::Newer(found) => OpenError::Newer {
-                path: "log".into(),
-                found: u32::from(found),
-                known: u32::from(super::ops::VERSION),
-            },
-        }
-    }
-}
-
-fn replay(
-    options: &Options,
-    telemetry: &Arc<Telemetry>,
-    index: Arc<dyn Index>,
-    opened: &Opened,
-    from: LogPos,
-) -> Result<(Arc<Shared>, u64), ReplayError> {
-    let directory = directory(&*index).map_err(|error| ReplayError::Index(error.to_string()))?;
-    let shared = Arc::new(Shared::new(
-        options.clone(),
-        telemetry.clone(),
-        index,
-        opened.reader.clone(),
-        opened.blobs.clone(),
-        directory,
-    ));
-    let (mut frames, mut failed) = (0u64, None);
-    let read = opened.reader.read_from(from, &mut |frame| {
-        frames += 1;
-        if frames.is_multiple_of(10_000) {
-            tracing::info!(frames, at = %frame.end, end = %opened.end, "replaying the log");
-        }
-        failed = replay_frame(&shared, frame).err();
-        failed.is_none()
+/// What the machine lacks is an error; what is wrong with the index is a reason to rebuild it.
+fn old_index(options: &Options) -> Result<Old, OpenError> {
+    let mut old = Old {
+        index: None,
+        applied: None,
+        reason: None,
+    };
+    let read = engine::open_sled(&options.dir, options.config.cache_bytes).and_then(|index| {
+        let applied = index.applied();
+        old.index = Some(index);
+        applied
     });
-    let report = read.map_err(|error| ReplayError::Log(error.to_string()))?;
-    if let Some(error) = failed {
-        return Err(error);
+    match read {
+        Ok(applied) => old.applied = applied,
+        Err(error) if error.is_resource() => {
+            return Err(match error {
+                IndexError::Io { path, source } => OpenError::Io { path, source },
+                other => OpenError::Index(other.to_string()),
+            });
+        }
+        Err(error) => old.reason = Some(error.to_string()),
     }
-    if report.damaged_bytes > 0 || report.missing_groups > 0 {
-        tracing::error!(
-            bytes = report.damaged_bytes,
-            groups = report.missing_groups,
-            "the log is damaged: what these groups held is missing"
+    Ok(old)
+}
+
+fn new_id(dir: &Path) -> Result<[u8; 16], OpenError> {
+    let mut id = [0; 16];
+    let filled = SystemRandom::new().fill(&mut id);
+    filled.map_err(|_| OpenError::Foreign {
+        path: dir.to_owned(),
+        reason: "the system gives no random bytes".into(),
+    })?;
+    Ok(id)
+}
+
+fn tell(opened: &Opened, telemetry: &Telemetry) {
+    let report = &opened.report;
+    tracing::debug!(end = %opened.end, group = opened.last_seq, "the log is open");
+    if report.torn_bytes > 0 {
+        tracing::info!(
+            bytes = report.torn_bytes,
+            "cut off a group that was not finished"
         );
     }
-    Ok((shared, frames))
+    if report.damaged_bytes > 0 {
+        tracing::error!(bytes = report.damaged_bytes, "the log is damaged");
+    }
+    if report.lost_groups > 0 {
+        telemetry.store.lost_groups(report.lost_groups);
+        tracing::error!(
+            groups = report.lost_groups,
+            "the log's last groups can't be read, though they were acknowledged: nothing is cut \
+             off, and the index goes on with what it has of them"
+        );
+    }
 }
 
-fn replay_frame(shared: &Arc<Shared>, frame: log::Frame) -> Result<(), ReplayError> {
-    let group = Group::decode(&frame.ops).map_err(|error| match error {
-        OpsError::Newer(version) => ReplayError::Newer(version),
-        OpsError::Malformed => ReplayError::Log(format!("group {}: {error}", frame.seq)),
-    })?;
-    let mut tx = Tx::new(shared.clone(), group.at, true);
-    for op in &group.ops {
-        match tx.apply(op) {
-            Ok(()) => {}
-            Err(StoreError::Index(reason)) => return Err(ReplayError::Index(reason)),
-            // Only where an earlier group is missing: the rest is still worth having.
-            Err(error) => {
-                tracing::error!(%error, group = frame.seq, "a change could not be replayed")
+/// The index at the log's end: as it is and replayed, or built anew.
+fn bring_up(
+    ground: &Ground,
+    old: Old,
+    opened: &Opened,
+    asked: bool,
+) -> Result<(Arc<Shared>, Replayed, bool), OpenError> {
+    let reason = match (old.index, old.reason, old.applied) {
+        _ if asked => "a check of it failed".into(),
+        (_, Some(reason), _) => reason,
+        _ if opened.report.misfit => "it does not belong to this log".into(),
+        (Some(index), None, Some(applied)) => {
+            match rebuild::replay(ground, index, applied.at, Some(applied.seq)) {
+                Err(ReplayError::Index(reason)) => reason,
+                done => {
+                    let (shared, replayed) = done.map_err(ReplayError::open)?;
+                    return Ok((shared, replayed, false));
+                }
             }
         }
-    }
-    let places: HashMap<_, _> = frame.blobs.into_iter().collect();
-    tx.finish(&places)
-        .and_then(|batch| tx.publish(batch, frame.end, frame.seq))
-        .map_err(|error| ReplayError::Index(error.to_string()))
-}
-
-fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
-    let mut directory = Directory::default();
-    let mut failed = Ok(());
-    for kind in *b"DAL" {
-        let scanned = index.scan(&[kind], None, &mut |_, value| {
-            failed = match kind {
-                b'D' => keys::decode(value).map(|d: super::LocalDomain| {
-                    directory.domains.insert(d.domain.clone(), d);
-                }),
-                b'A' => keys::decode(value).map(|a| directory.put_account(a)),
-                _ => keys::decode(value).map(|a| directory.put_alias(a)),
-            };
-            failed.is_ok()
-        });
-        scanned.map_err(|error: IndexError| StoreError::Index(error.to_string()))?;
-        failed.clone()?;
-    }
-    Ok(directory)
+        // New, or left so by a crash in the middle of a rebuild.
+        (Some(index), None, None) => {
+            let rebuilt = opened.last_seq > 0;
+            if rebuilt {
+                let reason = "it is empty beside a log that is not";
+                ground.telemetry.store.rebuilt(reason);
+            }
+            match rebuild::replay(ground, index, LogPos::default(), Some(0)) {
+                Err(ReplayError::Index(reason)) => reason,
+                done => {
+                    let (shared, replayed) = done.map_err(ReplayError::open)?;
+                    return Ok((shared, replayed, rebuilt));
+                }
+            }
+        }
+        (None, None, _) => "it could not be opened".into(),
+    };
+    let (shared, replayed) = rebuild::rebuild(ground, &reason).map_err(ReplayError::open)?;
+    Ok((shared, replayed, true))
 }

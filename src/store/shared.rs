@@ -6,9 +6,9 @@
 //! published, and by everybody who loads something from the index in order to keep it, so that
 //! nothing stale is kept. It is never held over a write to the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,19 +16,23 @@ use tokio::sync::watch;
 
 use super::chunk::Chunk;
 use super::directory::Directory;
-use super::engine::Index;
+use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
 use super::feed::Ring;
 use super::handle::Options;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
-use super::log::{BlobStore, LogRead};
+use super::log::{BlobPlace, BlobStore, LogRead};
 use super::model::{MailboxInfo, MailboxList};
-use super::snapshot::{Mailbox, Snapshot};
+use super::snapshot::{Mailbox, Messages, Snapshot};
+use super::state::Wake;
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, BlobId, MailboxId, MailboxKey};
+use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid};
 
 /// What a scan does with each key and value; an error ends it.
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
+/// The same, until it gives false.
+pub(super) type While<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
 /// What is kept of an account that somebody asked for.
 pub(super) struct AccountView {
@@ -39,7 +43,9 @@ pub(super) struct AccountView {
 pub(super) struct Shared {
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
-    pub index: Arc<dyn Index>,
+    pub store_id: [u8; 16],
+    /// Replaced as a whole when it is built anew.
+    pub index: ArcSwap<Arc<dyn Index>>,
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
     pub directory: ArcSwap<Directory>,
@@ -47,55 +53,207 @@ pub(super) struct Shared {
     pub mailboxes: Mutex<HashMap<MailboxKey, Arc<Mailbox>>>,
     pub publish: Mutex<()>,
     pub ring: Ring,
+    /// Files of large bodies that go at the next checkpoint.
+    pub doomed: Mutex<Vec<BlobPlace>>,
+    /// Bodies that nothing refers to any more, newest last: who is just reading one of them and
+    /// does not find it has met no damage.
+    dropped: Mutex<VecDeque<BlobId>>,
+    /// The index is to be built anew as soon as that is possible.
+    wanted: AtomicBool,
+    /// The committer takes changes.
+    writable: AtomicBool,
     clock: AtomicU64,
 }
 
-/// The file that asks the next start to build the index anew.
+/// What stays the same when the index is built anew.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub options: Options,
+    pub telemetry: Arc<Telemetry>,
+    pub store_id: [u8; 16],
+    pub reader: Arc<dyn LogRead>,
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// 1 MiB of ids.
+const DROPPED_KEPT: usize = 64 * 1024;
+
+/// The file that asks the next start to build the index anew, where this process does not come
+/// to it.
 pub(super) const REBUILD_MARK: &str = "rebuild-index";
 
 impl Shared {
-    pub(super) fn new(
-        options: Options,
-        telemetry: Arc<Telemetry>,
-        index: Arc<dyn Index>,
-        reader: Arc<dyn LogRead>,
-        blobs: Arc<dyn BlobStore>,
-        directory: Directory,
-    ) -> Self {
+    pub(super) fn new(ground: Ground, index: Arc<dyn Index>, directory: Directory) -> Self {
         Self {
-            ring: Ring::new(options.config.feed_groups),
-            options,
-            telemetry,
-            index,
-            reader,
-            blobs,
+            ring: Ring::new(ground.options.config.feed_groups),
+            options: ground.options,
+            telemetry: ground.telemetry,
+            store_id: ground.store_id,
+            index: ArcSwap::from_pointee(index),
+            reader: ground.reader,
+            blobs: ground.blobs,
             directory: ArcSwap::from_pointee(directory),
             accounts: Mutex::default(),
             mailboxes: Mutex::default(),
             publish: Mutex::default(),
+            doomed: Mutex::default(),
+            dropped: Mutex::default(),
+            wanted: AtomicBool::new(false),
+            writable: AtomicBool::new(true),
             clock: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn ground(&self) -> Ground {
+        Ground {
+            options: self.options.clone(),
+            telemetry: self.telemetry.clone(),
+            store_id: self.store_id,
+            reader: self.reader.clone(),
+            blobs: self.blobs.clone(),
+        }
+    }
+
+    /// The value as it lies there: it may have been split.
+    pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.index.load().get(key).map_err(|e| self.failed(e))
     }
 
     pub(super) fn get<T: serde::de::DeserializeOwned>(
         &self,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        self.index
-            .get(key)
-            .map_err(index)?
-            .map(|raw| keys::decode(&raw))
-            .transpose()
+        let Some(raw) = self.raw(key)? else {
+            return Ok(None);
+        };
+        let decoded = keys::join(key, raw, &|key| self.raw(key)).and_then(|raw| keys::decode(&raw));
+        decoded.map(Some).map_err(|error| self.doubt(error))
     }
 
     pub(super) fn scan(&self, prefix: &[u8], each: Each<'_>) -> Result<(), StoreError> {
-        let mut failed = Ok(());
-        let scanned = self.index.scan(prefix, None, &mut |key, value| {
-            failed = each(key, value);
-            failed.is_ok()
+        self.scan_from(prefix, None, &mut |key, value| {
+            each(key, value).map(|()| true)
+        })
+    }
+
+    /// Keys and values under a prefix, from `from` on, until `each` returns false.
+    pub(super) fn scan_from(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        each: While<'_>,
+    ) -> Result<(), StoreError> {
+        let mut done = Ok(true);
+        let index = self.index.load();
+        let scanned = index.scan(prefix, from, &mut |key, value| {
+            done = if keys::split_parts(value).is_some() {
+                keys::join(key, value.to_vec(), &|key| self.raw(key))
+                    .and_then(|value| each(key, &value))
+            } else {
+                each(key, value)
+            };
+            matches!(done, Ok(true))
         });
-        scanned.map_err(index)?;
-        failed
+        scanned.map_err(|e| self.failed(e))?;
+        done.map(|_| ()).map_err(|error| self.doubt(error))
+    }
+
+    pub(super) fn apply(&self, batch: Batch, at: LogPos, seq: u64) -> Result<(), StoreError> {
+        let applied = Applied {
+            store: self.store_id,
+            at,
+            seq,
+        };
+        let applied = self.index.load().apply(batch, applied);
+        applied.map_err(|e| self.failed(e))
+    }
+
+    /// An error of the index: unless the machine lacks something, it can't be trusted any more.
+    fn failed(&self, error: IndexError) -> StoreError {
+        let resource = error.is_resource();
+        let error = StoreError::Index(error.to_string());
+        if resource { error } else { self.doubt(error) }
+    }
+
+    /// Asks for a rebuild where `error` says that the index is not what it should be.
+    fn doubt(&self, error: StoreError) -> StoreError {
+        if let StoreError::Index(reason) = &error
+            && !self.wanted.load(Ordering::Acquire)
+        {
+            self.telemetry.store.index_doubted(reason);
+            self.ask_for_rebuild();
+        }
+        error
+    }
+
+    pub(super) fn ask_for_rebuild(&self) {
+        if self.wanted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let path = self.options.dir.join(REBUILD_MARK);
+        if let Err(error) = std::fs::write(&path, b"") {
+            tracing::error!(%error, "the mark that asks for a rebuild could not be written");
+        }
+    }
+
+    pub(super) fn rebuild_is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_writable(&self, writable: bool) {
+        self.writable.store(writable, Ordering::Release);
+        self.telemetry.store.writable(writable);
+    }
+
+    /// Takes over what `fresh` has built from the log, in place of an index that failed.
+    /// Mailboxes and lists that somebody holds stay theirs and show the new state.
+    pub(super) fn adopt(&self, fresh: &Self) -> Wake {
+        let mut wake = Wake::default();
+        let guard = self.publish.lock();
+        let old = self.index.swap(fresh.index.load_full());
+        self.directory.store(fresh.directory.load_full());
+        let mut accounts = self.accounts.lock();
+        accounts.retain(|account, view| {
+            wake.accounts.push(view.clone());
+            match fresh.load_list(*account) {
+                Ok(list) if fresh.directory.load().accounts.contains_key(account) => {
+                    view.list.store(Arc::new(list));
+                    true
+                }
+                _ => false,
+            }
+        });
+        drop(accounts);
+        let mut mailboxes = self.mailboxes.lock();
+        mailboxes.retain(|key, mailbox| {
+            wake.mailboxes.push(mailbox.clone());
+            match fresh.load(*key) {
+                Ok(snapshot) => mailbox.publish(Arc::new(snapshot)),
+                Err(StoreError::NoMailbox) => mailbox.delete(),
+                // As it was; whoever asks for its content is told.
+                Err(_) => {}
+            }
+            !mailbox.is_deleted()
+        });
+        drop(mailboxes);
+        self.wanted.store(false, Ordering::Release);
+        drop(guard);
+        // An engine that failed may take its time over its end, or panic.
+        let ended = std::thread::Builder::new().name("index-end".into());
+        if let Err(error) = ended.spawn(move || drop(old)) {
+            tracing::warn!(%error, "the old index could not be closed beside the work");
+        }
+        let mark = self.options.dir.join(REBUILD_MARK);
+        if let Err(error) = std::fs::remove_file(&mark)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the mark that asks for a rebuild could not be removed");
+        }
+        wake
     }
 
     /// The mailbox, from memory or the index.
@@ -131,34 +289,68 @@ impl Shared {
 
     /// Reads a mailbox and checks it: sled was seen to lose records without an error.
     fn load(&self, key: MailboxKey) -> Result<Snapshot, StoreError> {
-        let record: MailboxRecord = self
-            .get(&keys::mailbox(b'M', key))?
-            .ok_or(StoreError::NoMailbox)?;
+        let Some(record) = self.get::<MailboxRecord>(&keys::mailbox(b'M', key))? else {
+            let named = self.raw(&keys::mailbox(b'N', key))?.is_some();
+            return Err(if named {
+                self.check_failed(key)
+            } else {
+                StoreError::NoMailbox
+            });
+        };
         let mut keywords = Vec::new();
-        self.scan(&keys::mailbox(b'K', key), &mut |_, value| {
+        let mut gap = false;
+        self.scan(&keys::mailbox(b'K', key), &mut |k, value| {
+            // A name that is lost must not shift the others to other bits.
+            gap |= keys::tail(k) as usize != keywords.len();
             keywords.push(keys::decode(value)?);
             Ok(())
         })?;
         let mut chunks: Vec<(u32, Chunk)> = Vec::new();
         self.scan(&keys::mailbox(b'f', key), &mut |k, value| {
-            chunks.push((keys::tail(k), keys::decode(value)?));
+            let chunk: Chunk = keys::decode(value)?;
+            gap |= !chunk.is_sound();
+            chunks.push((keys::tail(k), chunk));
             Ok(())
         })?;
-        Snapshot::load(record, keywords, chunks).ok_or_else(|| {
-            self.ask_for_rebuild();
-            self.telemetry.store.check_failed(key);
-            StoreError::Index(format!(
-                "mailbox {}/{} is not what it should be; it is rebuilt from the log at the next start",
-                key.account, key.mailbox
-            ))
-        })
+        let mut messages = Messages::default();
+        self.scan(&keys::mailbox(b'm', key), &mut |k, value| {
+            messages.count += 1;
+            messages.uid_sum += u64::from(keys::tail(k));
+            messages.bytes = messages
+                .bytes
+                .wrapping_add(keys::record_size(value).unwrap_or(u64::MAX));
+            Ok(())
+        })?;
+        (!gap)
+            .then(|| Snapshot::load(record, keywords, chunks, messages))
+            .flatten()
+            .ok_or_else(|| self.check_failed(key))
     }
 
-    pub(super) fn ask_for_rebuild(&self) {
-        let path = self.options.dir.join(REBUILD_MARK);
-        if let Err(error) = std::fs::write(&path, b"") {
-            tracing::error!(%error, "the mark that asks for a rebuild could not be written");
+    /// What the index has of a mailbox does not add up.
+    pub(super) fn check_failed(&self, key: MailboxKey) -> StoreError {
+        self.telemetry.store.check_failed(key);
+        self.ask_for_rebuild();
+        StoreError::Index(format!(
+            "mailbox {}/{} is not what it should be; the index is rebuilt from the log",
+            key.account, key.mailbox
+        ))
+    }
+
+    /// A message that a snapshot has and the index has not: only a commit may explain it.
+    pub(super) fn missing(&self, key: MailboxKey, uid: Uid) -> Result<(), StoreError> {
+        let Some(mailbox) = self.cached(key) else {
+            return Ok(());
+        };
+        if mailbox.snapshot().by_uid(uid).is_none() {
+            return Ok(());
         }
+        let _guard = self.publish.lock();
+        let there = self.raw(&keys::message(key, uid))?.is_some();
+        if there || mailbox.is_deleted() || mailbox.snapshot().by_uid(uid).is_none() {
+            return Ok(());
+        }
+        Err(self.check_failed(key))
     }
 
     pub(super) fn account(&self, account: AccountId) -> Result<Arc<AccountView>, StoreError> {
@@ -207,8 +399,27 @@ impl Shared {
         Ok(list)
     }
 
-    pub(super) fn blob(&self, blob: BlobId) -> Result<BlobRecord, StoreError> {
-        self.get(&keys::blob(blob))?.ok_or(StoreError::DamagedBody)
+    pub(super) fn note_dropped(&self, blobs: Vec<BlobId>) {
+        let mut dropped = self.dropped.lock();
+        dropped.extend(blobs);
+        let surplus = dropped.len().saturating_sub(DROPPED_KEPT);
+        dropped.drain(..surplus);
+    }
+
+    /// Where a body lies. None: it was expunged a moment ago.
+    pub(super) fn blob(&self, blob: BlobId) -> Result<Option<BlobRecord>, StoreError> {
+        let record = self.get(&keys::blob(blob))?;
+        if record.is_none() && !self.dropped.lock().contains(&blob) {
+            let reason = format!("it has no place of body {blob}");
+            return Err(self.doubt(StoreError::Index(reason)));
+        }
+        Ok(record)
+    }
+
+    /// Forgets what was loaded, so that it is as if nobody had asked yet.
+    pub(super) fn forget(&self) {
+        self.mailboxes.lock().clear();
+        self.accounts.lock().clear();
     }
 }
 
@@ -229,8 +440,4 @@ fn evict(all: &mut HashMap<MailboxKey, Arc<Mailbox>>, keep: usize) {
     for (_, key) in free.iter().take(all.len().saturating_sub(keep)) {
         all.remove(key);
     }
-}
-
-pub(super) fn index(error: super::engine::IndexError) -> StoreError {
-    StoreError::Index(error.to_string())
 }

@@ -47,13 +47,16 @@ impl Mailbox {
         }
     }
 
-    pub(super) fn publish(&self, snapshot: Arc<Snapshot>, commit: u64) {
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
-        self.told.send_replace(commit);
     }
 
-    pub(super) fn publish_deleted(&self, commit: u64) {
+    pub(super) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Wakes those who watch, after what they will see was published.
+    pub(super) fn tell(&self, commit: u64) {
         self.told.send_replace(commit);
     }
 
@@ -88,6 +91,14 @@ impl Mailbox {
             self.recent_from.load(Ordering::Acquire)
         })
     }
+}
+
+/// What the messages' records of a mailbox add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Messages {
+    pub count: u32,
+    pub uid_sum: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -126,6 +137,7 @@ impl Snapshot {
         record: MailboxRecord,
         keywords: Vec<String>,
         chunks: Vec<(u32, Chunk)>,
+        messages: Messages,
     ) -> Option<Self> {
         let mut snapshot = Self {
             record,
@@ -143,14 +155,29 @@ impl Snapshot {
             return None;
         }
         snapshot.renumber();
-        let (mut exists, mut unseen, mut sum) = (0, 0, 0u64);
+        let mut sum = MailboxRecord {
+            uid_validity: record.uid_validity,
+            uid_next: record.uid_next,
+            highest_modseq: record.highest_modseq,
+            bytes: messages.bytes,
+            keywords: u8::try_from(snapshot.keywords.len()).ok()?,
+            ..MailboxRecord::default()
+        };
+        let mut bits = 0;
         for (_, message) in snapshot.iter() {
-            exists += 1;
-            unseen += u32::from(!message.flags.system.contains(SystemFlags::SEEN));
-            sum += u64::from(message.uid.0);
+            let flags = message.flags;
+            sum.exists += 1;
+            sum.unseen += u32::from(!flags.system.contains(SystemFlags::SEEN));
+            sum.deleted += u32::from(flags.system.contains(SystemFlags::DELETED));
+            sum.uid_sum += u64::from(message.uid.0);
+            bits |= flags.keywords;
+            if message.uid >= record.uid_next || message.modseq > record.highest_modseq {
+                return None;
+            }
         }
-        let told = (record.exists, record.unseen, record.uid_sum);
-        ((exists, unseen, sum) == told).then_some(snapshot)
+        let named = 64 - bits.leading_zeros() as usize <= snapshot.keywords.len();
+        let complete = (messages.count, messages.uid_sum) == (sum.exists, sum.uid_sum);
+        (sum == record && named && complete).then_some(snapshot)
     }
 
     fn renumber(&mut self) {
@@ -243,7 +270,14 @@ impl Snapshot {
         let mut names = self.keywords.to_vec();
         names.resize(names.len().max(usize::from(bit) + 1), String::new());
         names[usize::from(bit)] = name;
+        self.record.keywords = u8::try_from(names.len()).unwrap_or(u8::MAX);
         self.keywords = names.into();
+    }
+
+    /// Numbers that are not given again.
+    pub(super) fn raise(&mut self, uid_next: Uid, highest_modseq: ModSeq) {
+        self.record.uid_next = self.record.uid_next.max(uid_next);
+        self.record.highest_modseq = self.record.highest_modseq.max(highest_modseq);
     }
 
     pub(super) fn chunk(&self, base: u32) -> Option<&Chunk> {
@@ -473,21 +507,48 @@ mod tests {
             .collect();
         assert_eq!(seen, expected);
         assert_eq!(now.record.bytes, 10 * u64::from(now.len()));
-        let chunks = now
-            .slots
-            .iter()
-            .map(|s| (s.base, (*s.chunk).clone()))
-            .collect();
-        assert!(Snapshot::load(now.record, vec![], chunks).is_some());
-        let chunks = now
-            .slots
-            .iter()
-            .skip(1)
-            .map(|s| (s.base, (*s.chunk).clone()))
-            .collect();
+        let messages = Messages {
+            count: now.len(),
+            uid_sum: now.record.uid_sum,
+            bytes: now.record.bytes,
+        };
+        let load = |record, skip, messages| {
+            let slots = now.slots.iter().skip(skip);
+            let chunks = slots.map(|s| (s.base, (*s.chunk).clone())).collect();
+            Snapshot::load(record, vec!["$a".into(), "$b".into()], chunks, messages)
+        };
+        let mut record = now.record;
+        record.keywords = 2;
+        assert!(load(record, 0, messages).is_some());
         assert!(
-            Snapshot::load(now.record, vec![], chunks).is_none(),
+            load(record, 1, messages).is_none(),
             "a lost chunk is noticed"
+        );
+        let short = Messages {
+            bytes: messages.bytes - 10,
+            ..messages
+        };
+        let fewer = Messages {
+            count: messages.count - 1,
+            ..messages
+        };
+        for messages in [short, fewer] {
+            assert!(
+                load(record, 0, messages).is_none(),
+                "a lost message is noticed"
+            );
+        }
+        let mut low = record;
+        low.uid_next = Uid(301);
+        assert!(
+            load(low, 0, messages).is_none(),
+            "a UID must not come again"
+        );
+        let mut names = record;
+        names.keywords = 3;
+        assert!(
+            load(names, 0, messages).is_none(),
+            "a lost keyword is noticed"
         );
     }
 }

@@ -2,19 +2,24 @@
 //! published only when the log has them. Replay applies the same facts by the same code.
 //!
 //! May import: types.
+//!
+//! Invariant: a change that is refused leaves nothing behind. Whoever asked for it may have got
+//! halfway; then the group is made again from the facts of those before it (`rollback`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::check;
 use super::directory::Directory;
 use super::engine::Batch;
 use super::error::StoreError;
 use super::keys::{self, BlobRecord, GlobalMarks};
-use super::log::{BlobData, BlobPlace};
+use super::log::{self, BlobData, BlobPlace};
 use super::model::MailboxList;
 use super::ops::Op;
-use super::shared::{Each, Shared, index};
-use super::snapshot::Snapshot;
+use super::prepared::Placed;
+use super::shared::{AccountView, Each, Shared};
+use super::snapshot::{Mailbox, Snapshot};
 use crate::types::{AccountId, BlobId, MailboxKey, UnixMillis};
 
 /// A mailbox as this group leaves it.
@@ -31,6 +36,14 @@ pub(super) struct Refs {
     pub place: Option<BlobPlace>,
 }
 
+/// A place in a group to which a change that fails is taken back.
+pub(super) struct Mark {
+    facts: usize,
+    ops: usize,
+    blobs: usize,
+    placed: usize,
+}
+
 /// The group: working copies over what is committed.
 pub(super) struct Tx {
     pub shared: Arc<Shared>,
@@ -39,6 +52,17 @@ pub(super) struct Tx {
     pub room: bool,
     pub ops: Vec<Op>,
     pub blobs: Vec<Arc<BlobData>>,
+    /// Files of large bodies, which go when the group does not come about.
+    pub placed: Vec<Placed>,
+    /// Records that were looked at or written, roughly: a group with much of it ends early.
+    pub effort: usize,
+    /// Why the group can't be committed as it is.
+    pub failed: Option<StoreError>,
+    /// Files of large bodies that nothing refers to any more.
+    pub freed: Vec<BlobPlace>,
+    dropped: Vec<BlobId>,
+    /// Facts begun, finished or not.
+    facts: usize,
     pub(super) overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub(super) mailboxes: HashMap<MailboxKey, Work>,
     pub(super) deleted: HashSet<MailboxKey>,
@@ -58,6 +82,12 @@ impl Tx {
             room,
             ops: Vec::new(),
             blobs: Vec::new(),
+            placed: Vec::new(),
+            effort: 0,
+            failed: None,
+            freed: Vec::new(),
+            dropped: Vec::new(),
+            facts: 0,
             overlay: BTreeMap::new(),
             mailboxes: HashMap::new(),
             deleted: HashSet::new(),
@@ -70,36 +100,100 @@ impl Tx {
 
     /// Applies a fact and writes it down. Whoever calls has checked that it can be applied.
     pub(super) fn fact(&mut self, op: Op) -> Result<(), StoreError> {
+        self.facts += 1;
         self.apply(&op)?;
         self.ops.push(op);
         Ok(())
     }
 
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            facts: self.facts,
+            ops: self.ops.len(),
+            blobs: self.blobs.len(),
+            placed: self.placed.len(),
+        }
+    }
+
+    /// Takes back everything since `mark`.
+    pub(super) fn rollback(&mut self, mark: &Mark) {
+        self.blobs.truncate(mark.blobs);
+        self.placed.truncate(mark.placed);
+        if self.facts == mark.facts {
+            return;
+        }
+        let mut before = Self::new(self.shared.clone(), self.now, self.room);
+        before.blobs = std::mem::take(&mut self.blobs);
+        before.placed = std::mem::take(&mut self.placed);
+        for op in std::mem::take(&mut self.ops).into_iter().take(mark.ops) {
+            if let Err(error) = before.fact(op) {
+                before.failed = Some(error);
+            }
+        }
+        // What was tried took its time.
+        before.effort = self.effort.max(before.effort);
+        *self = before;
+    }
+
+    /// A value of any size: a large one is split over several keys.
     pub(super) fn put<T: serde::Serialize>(
         &mut self,
         key: Vec<u8>,
         value: &T,
     ) -> Result<(), StoreError> {
         let value = keys::encode(value)?;
-        if value.len() > keys::MAX_VALUE {
-            return Err(StoreError::Limit("a record is larger than 4 KiB"));
+        self.remove_parts(&key)?;
+        if value.len() <= keys::MAX_VALUE {
+            self.overlay.insert(key, Some(value));
+            return Ok(());
         }
-        self.overlay.insert(key, Some(value));
+        let parts = u16::try_from(value.len().div_ceil(keys::MAX_VALUE)).ok();
+        let parts = parts
+            .filter(|_| keys::may_split(&key))
+            .ok_or(StoreError::Limit("a record is too large"))?;
+        for (number, piece) in (0..parts).zip(value.chunks(keys::MAX_VALUE)) {
+            let key = keys::part(&key, number);
+            self.overlay.insert(key, Some(piece.to_vec()));
+        }
+        self.overlay.insert(key, Some(keys::split_mark(parts)));
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, key: Vec<u8>) {
+    /// The pieces of a value that was split. Its own key stays.
+    fn remove_parts(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        if !keys::may_split(key) {
+            return Ok(());
+        }
+        let old = self.raw(key)?;
+        let parts = old.as_deref().and_then(keys::split_parts).unwrap_or(0);
+        for number in 0..parts {
+            self.overlay.insert(keys::part(key, number), None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
+        self.remove_parts(&key)?;
         self.overlay.insert(key, None);
+        Ok(())
+    }
+
+    fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.shared.raw(key),
+        }
     }
 
     pub(super) fn get<T: serde::de::DeserializeOwned>(
         &self,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        match self.overlay.get(key) {
-            Some(value) => value.as_deref().map(keys::decode).transpose(),
-            None => self.shared.get(key),
-        }
+        let Some(raw) = self.raw(key)? else {
+            return Ok(None);
+        };
+        let raw = keys::join(key, raw, &|key| self.raw(key))?;
+        keys::decode(&raw).map(Some)
     }
 
     /// Keys and values under a prefix, this group's changes included.
@@ -114,7 +208,8 @@ impl Tx {
         let after = self.overlay.range(prefix.to_vec()..);
         for (key, value) in after.take_while(|(key, _)| key.starts_with(prefix)) {
             if let Some(value) = value {
-                each(key, value)?;
+                let value = keys::join(key, value.clone(), &|key| self.raw(key))?;
+                each(key, &value)?;
             }
         }
         Ok(())
@@ -126,8 +221,8 @@ impl Tx {
             found.push(key.to_vec());
             Ok(())
         })?;
-        found.into_iter().for_each(|key| self.remove(key));
-        Ok(())
+        self.effort += found.len();
+        found.into_iter().try_for_each(|key| self.remove(key))
     }
 
     pub(super) fn mailbox(&mut self, key: MailboxKey) -> Result<&mut Work, StoreError> {
@@ -169,7 +264,10 @@ impl Tx {
     }
 
     pub(super) fn global_marks(&self) -> Result<GlobalMarks, StoreError> {
-        Ok(self.get(b"g")?.unwrap_or(GlobalMarks { next_account: 1 }))
+        Ok(self.get(b"g")?.unwrap_or(GlobalMarks {
+            next_account: 1,
+            uid_validity: 0,
+        }))
     }
 
     /// Everything that the index has to learn, once the log says where the bodies lie.
@@ -203,22 +301,50 @@ impl Tx {
                 }
                 // A body that was not found in the log stays without a place: its messages
                 // are shown as damaged.
-                _ => self.remove(key),
+                (place, _) => {
+                    self.freed.extend(place.filter(log::has_own_file));
+                    self.dropped.push(blob);
+                    self.remove(key)?;
+                }
             }
         }
+        self.sum_up()?;
         Ok(std::mem::take(&mut self.overlay).into_iter().collect())
     }
 
-    /// Applies the batch and shows the new state to everybody.
+    /// Moves the sums by which the small records are checked.
+    fn sum_up(&mut self) -> Result<(), StoreError> {
+        let before = check::stored(&***self.shared.index.load())?;
+        let mut sums = before;
+        for (key, new) in &self.overlay {
+            if check::concerns(key) {
+                let old = self.shared.raw(key)?;
+                sums.change(key, old.as_deref(), new.as_deref());
+            }
+        }
+        if sums != before {
+            let value = keys::encode(&sums)?;
+            self.overlay.insert(check::KEY.to_vec(), Some(value));
+        }
+        Ok(())
+    }
+
+    /// Applies the batch and makes the new state visible. Nobody is woken yet: that is for after
+    /// the answers ([`Wake::tell`]).
     pub(super) fn publish(
         mut self,
         batch: Batch,
         end: crate::types::LogPos,
         seq: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Wake, StoreError> {
         let shared = self.shared.clone();
+        let mut wake = Wake {
+            seq,
+            ..Wake::default()
+        };
         let _guard = shared.publish.lock();
-        shared.index.apply(batch, end, seq).map_err(index)?;
+        shared.note_dropped(std::mem::take(&mut self.dropped));
+        shared.apply(batch, end, seq)?;
         if !Arc::ptr_eq(&self.directory, &shared.directory.load()) {
             shared.directory.store(self.directory.clone());
         }
@@ -234,30 +360,42 @@ impl Tx {
                 }
             }
         }
-        let mut opened = Vec::new();
         {
             let mut mailboxes = shared.mailboxes.lock();
             for key in &self.deleted {
                 if let Some(mailbox) = mailboxes.remove(key) {
-                    mailbox.publish_deleted(seq);
+                    mailbox.delete();
+                    wake.mailboxes.push(mailbox);
                 }
             }
             for (key, work) in self.mailboxes.drain().filter(|(_, work)| work.changed) {
                 if let Some(mailbox) = mailboxes.get(&key) {
                     self.touched.insert(key.account);
-                    opened.push((mailbox.clone(), work));
+                    mailbox.publish(Arc::new(work.snapshot));
+                    wake.mailboxes.push(mailbox.clone());
                 }
             }
         }
-        for (mailbox, work) in opened {
-            mailbox.publish(Arc::new(work.snapshot), seq);
-        }
         let accounts = shared.accounts.lock();
-        for account in &self.touched {
-            if let Some(view) = accounts.get(account) {
-                view.told.send_replace(seq);
-            }
+        let views = self.touched.iter().filter_map(|a| accounts.get(a).cloned());
+        wake.accounts.extend(views);
+        Ok(wake)
+    }
+}
+
+/// Who hears of a group.
+#[derive(Default)]
+pub(super) struct Wake {
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub accounts: Vec<Arc<AccountView>>,
+    pub seq: u64,
+}
+
+impl Wake {
+    pub(super) fn tell(&self) {
+        self.mailboxes.iter().for_each(|m| m.tell(self.seq));
+        for view in &self.accounts {
+            view.told.send_replace(self.seq);
         }
-        Ok(())
     }
 }

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod faults;
+mod repair;
+
 use super::*;
 use crate::config::StoreConfig;
 use crate::telemetry::Telemetry;
@@ -488,38 +491,6 @@ fn mail_is_refused_when_the_disk_is_nearly_full_and_reading_goes_on() {
             .unwrap();
         assert_eq!(store.expunge(inbox, None).await, Ok(vec![Uid(1)]));
     });
-}
-
-#[test]
-fn lost_index_records_are_noticed_and_the_next_start_rebuilds() {
-    let home = tempfile::tempdir().unwrap();
-    let dir = home.path().join("data");
-    let store = open(&dir);
-    let before = run(async {
-        let [a, _] = accounts(&store).await;
-        for _ in 0..100 {
-            store
-                .deliver(mail("x"), UnixMillis(1), vec![to(a)])
-                .await
-                .unwrap();
-        }
-        let before = dump(&store);
-        let shared = store.shared();
-        let chunk = keys::in_mailbox(b'f', key(&store, a, "INBOX"), 1);
-        let (at, seq) = shared.index.applied().unwrap().unwrap();
-        shared.index.apply(vec![(chunk, None)], at, seq).unwrap();
-        store.close().await;
-        before
-    });
-    drop(store);
-    let store = open(&dir);
-    let inbox = key(&store, AccountId(1), "INBOX");
-    assert!(matches!(store.mailbox(inbox), Err(StoreError::Index(_))));
-    run(store.close());
-    drop(store);
-    let store = open(&dir);
-    assert!(store.status().rebuilt);
-    assert_eq!(dump(&store), before);
 }
 
 #[derive(Clone, Debug)]

@@ -19,6 +19,9 @@ pub struct StoreMetrics {
     check_failures: IntCounter,
     damaged_bodies: IntCounter,
     rebuilds: IntCounter,
+    lost_groups: IntCounter,
+    panics: IntCounter,
+    writable: IntGauge,
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
 }
@@ -47,6 +50,11 @@ impl StoreMetrics {
             "Commit groups that were replayed into the index at the last start.",
         )?;
         registry.register(Box::new(replayed_frames.clone()))?;
+        let writable = IntGauge::new(
+            "posthorn_store_writable",
+            "1 while changes are taken, 0 while the disk or the index failed and is being mended.",
+        )?;
+        registry.register(Box::new(writable.clone()))?;
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -87,7 +95,7 @@ impl StoreMetrics {
             check_failures: counter(
                 registry,
                 "posthorn_store_check_failures_total",
-                "Mailboxes whose index did not add up.",
+                "Checks of the index that failed: records that are missing or do not add up.",
             )?,
             damaged_bodies: counter(
                 registry,
@@ -99,6 +107,17 @@ impl StoreMetrics {
                 "posthorn_store_rebuilds_total",
                 "Rebuilds of the index from the log.",
             )?,
+            lost_groups: counter(
+                registry,
+                "posthorn_store_lost_groups_total",
+                "Acknowledged commit groups that could not be read back from the log.",
+            )?,
+            panics: counter(
+                registry,
+                "posthorn_store_panics_total",
+                "Changes that panicked and were taken back.",
+            )?,
+            writable,
             checkpoint_seconds: histogram(
                 registry,
                 "posthorn_store_checkpoint_seconds",
@@ -126,6 +145,28 @@ impl StoreMetrics {
         self.errors.count(ErrorKind::Index);
         self.check_failures.inc();
         tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox's index does not add up");
+    }
+
+    /// The index gave something that can't be right.
+    pub fn index_doubted(&self, reason: &str) {
+        self.check_failures.inc();
+        tracing::error!(reason, "the index can't be trusted any more");
+    }
+
+    pub fn lost_groups(&self, groups: u64) {
+        self.lost_groups.inc_by(groups);
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+        tracing::error!("a change panicked; it is a bug, and worth a report");
+    }
+
+    pub fn writable(&self, writable: bool) {
+        self.writable.set(i64::from(writable));
+        if !writable {
+            tracing::error!("the store takes no changes until it is mended");
+        }
     }
 
     pub fn damaged_body(&self, blob: crate::types::BlobId, reason: &str) {

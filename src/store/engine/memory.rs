@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
 
-use super::{APPLIED, Batch, Index, IndexError, check, decode_applied, encode_applied};
-use crate::types::LogPos;
+use super::{APPLIED, Applied, Batch, Index, IndexError, check, decode_applied, encode_applied};
 
 /// A `BTreeMap` behind a lock.
 #[derive(Default)]
@@ -14,7 +13,7 @@ pub(crate) struct MemoryIndex {
 }
 
 impl Index for MemoryIndex {
-    fn apply(&self, batch: Batch, applied: LogPos, seq: u64) -> Result<(), IndexError> {
+    fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError> {
         check(&batch)?;
         let mut map = self.map.write();
         for (key, value) in batch {
@@ -23,7 +22,7 @@ impl Index for MemoryIndex {
                 None => map.remove(&key),
             };
         }
-        map.insert(APPLIED.to_vec(), encode_applied(applied, seq));
+        map.insert(APPLIED.to_vec(), encode_applied(applied));
         Ok(())
     }
 
@@ -46,7 +45,7 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn applied(&self) -> Result<Option<(LogPos, u64)>, IndexError> {
+    fn applied(&self) -> Result<Option<Applied>, IndexError> {
         self.get(APPLIED)?
             .as_deref()
             .map(decode_applied)

@@ -5,7 +5,8 @@
 //! Invariants:
 //! - One batch per commit group, and the place in the log up to which the index is complete
 //!   moves in the same batch.
-//! - Losing it all is no loss of mail: any error or doubt ends in a rebuild.
+//! - Losing it all is no loss of mail: any error or doubt ends in a rebuild. Only what the
+//!   machine lacks (room, descriptors, rights) does not: a rebuild would lack it too.
 
 #[cfg(test)]
 mod memory;
@@ -18,6 +19,15 @@ use crate::types::LogPos;
 #[cfg(test)]
 pub(crate) use memory::MemoryIndex;
 pub(crate) use sled::{open_fresh_sled, open_sled};
+
+/// How far an index has the log, and of which store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub store: [u8; 16],
+    pub at: LogPos,
+    /// Number of the group that ends there.
+    pub seq: u64,
+}
 
 /// Keys to put (or, with none, to remove), applied together.
 pub(crate) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -49,7 +59,7 @@ pub(crate) enum IndexError {
 
 pub(crate) trait Index: Send + Sync {
     /// One atomic batch, together with how far the log is now applied.
-    fn apply(&self, batch: Batch, applied: LogPos, seq: u64) -> Result<(), IndexError>;
+    fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError>;
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
     /// Keys that start with `prefix`, in order, beginning with `from` (inclusive), until `each`
     /// returns false.
@@ -60,7 +70,7 @@ pub(crate) trait Index: Send + Sync {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), IndexError>;
     /// What the last `apply` said; none in an index that is new.
-    fn applied(&self) -> Result<Option<(LogPos, u64)>, IndexError>;
+    fn applied(&self) -> Result<Option<Applied>, IndexError>;
     /// Makes what was applied durable. Only bounds the replay at the next start.
     fn checkpoint(&self) -> Result<(), IndexError>;
     fn size_on_disk(&self) -> u64;
@@ -73,16 +83,17 @@ const APPLIED: &[u8] = &[NAMESPACE, b'a'];
 /// rebuilt.
 const SCHEMA: u16 = 1;
 
-fn encode_applied(applied: LogPos, seq: u64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(26);
+fn encode_applied(applied: Applied) -> Vec<u8> {
+    let mut out = Vec::with_capacity(42);
     out.extend_from_slice(&SCHEMA.to_be_bytes());
-    out.extend_from_slice(&applied.segment.to_be_bytes());
-    out.extend_from_slice(&applied.offset.to_be_bytes());
-    out.extend_from_slice(&seq.to_be_bytes());
+    out.extend_from_slice(&applied.store);
+    out.extend_from_slice(&applied.at.segment.to_be_bytes());
+    out.extend_from_slice(&applied.at.offset.to_be_bytes());
+    out.extend_from_slice(&applied.seq.to_be_bytes());
     out
 }
 
-fn decode_applied(value: &[u8]) -> Result<(LogPos, u64), IndexError> {
+fn decode_applied(value: &[u8]) -> Result<Applied, IndexError> {
     let schema = value
         .first_chunk()
         .map_or(0, |raw| u16::from_be_bytes(*raw));
@@ -96,9 +107,41 @@ fn decode_applied(value: &[u8]) -> Result<(LogPos, u64), IndexError> {
         let raw = value.get(at..).and_then(|rest| rest.first_chunk());
         raw.map(|raw| u64::from_be_bytes(*raw))
     };
-    match (number(2), number(10), number(18)) {
-        (Some(segment), Some(offset), Some(seq)) => Ok((LogPos { segment, offset }, seq)),
+    let store = value.get(2..).and_then(|rest| rest.first_chunk());
+    match (store, number(18), number(26), number(34)) {
+        (Some(store), Some(segment), Some(offset), Some(seq)) => Ok(Applied {
+            store: *store,
+            at: LogPos { segment, offset },
+            seq,
+        }),
         _ => Err(IndexError::Engine("the place in the log is cut off".into())),
+    }
+}
+
+impl IndexError {
+    /// True where the machine lacks something (room, descriptors, rights): the index itself may
+    /// well be good, and another one would fail in the same way.
+    pub(crate) fn is_resource(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        // ENFILE and EMFILE have no kind.
+        let numbers = [23, 24];
+        match self {
+            Self::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    Kind::StorageFull
+                        | Kind::QuotaExceeded
+                        | Kind::PermissionDenied
+                        | Kind::ReadOnlyFilesystem
+                        | Kind::OutOfMemory
+                ) || source.raw_os_error().is_some_and(|n| numbers.contains(&n))
+            }
+            // sled panics over some of them, and wraps others in text.
+            Self::Engine(text) | Self::Panicked(text) => [13, 23, 24, 28, 30, 122]
+                .iter()
+                .any(|n| text.contains(&format!("os error {n})"))),
+            Self::Timeout(_) | Self::ValueTooLarge(_) | Self::Schema { .. } => false,
+        }
     }
 }
 

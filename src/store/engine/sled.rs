@@ -14,52 +14,92 @@ use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{APPLIED, Batch, Index, IndexError, check, decode_applied, encode_applied};
-use crate::types::LogPos;
+use super::{APPLIED, Applied, Batch, Index, IndexError, check, decode_applied, encode_applied};
 
 const NAME: &str = "index";
 const OPEN_SECONDS: u64 = 30;
 /// How long an index that this process has just closed may keep its lock.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
+/// What sled says then.
+const LOCKED: &str = "could not acquire lock";
 const FLUSH_EVERY_MS: u64 = 500;
-/// Damaged ones that are kept for whoever wants to look.
-const BAD_KEPT: usize = 2;
+/// Damaged ones that are kept for whoever wants to look, while there is room.
+const BAD_KEPT: usize = 1;
 
 struct SledIndex {
     db: sled::Db,
     dir: PathBuf,
     /// Our own descriptor, for the sync that sled does not do.
     file: File,
+    /// A sync failed: the kernel may have dropped the pages and call the next one a success.
+    unsynced: AtomicBool,
 }
 
-/// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`.
+/// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`. A crash in
+/// the middle of a rebuild leaves the newest one incomplete, which its place in the log tells,
+/// or none.
 pub(crate) fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
     let generations = Generations::list(dir)?;
-    let current = generations.current.last().copied().unwrap_or(0);
-    open_at(path_of(dir, current), cache_bytes)
+    let current = generations.current.last().copied();
+    let number = current.unwrap_or_else(|| generations.next());
+    open_with_room(dir, number, cache_bytes)
 }
 
-/// Moves the index aside to `dir/index.bad-<n>` and makes an empty one under a new name.
+/// Moves the index aside to `dir/index.bad-<n>` and makes an empty one under a new name. One
+/// that can't be moved stays where it is: the new one has a higher number.
 pub(crate) fn open_fresh_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
     let mut generations = Generations::list(dir)?;
     let next = generations.next();
-    for number in generations.current.drain(..) {
-        let bad = dir.join(format!("{NAME}.bad-{number}"));
-        let from = path_of(dir, number);
-        std::fs::rename(&from, &bad).map_err(|e| failed(&from, e))?;
-        generations.bad.push(number);
+    for number in std::mem::take(&mut generations.current) {
+        let free = match generations.bad.contains(&number) {
+            true => generations.next().max(next.saturating_add(1)),
+            false => number,
+        };
+        let (from, to) = (path_of(dir, number), bad_path(dir, free));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => generations.bad.push(free),
+            Err(error) => {
+                tracing::warn!(%error, path = %from.display(), "an index that is not used any more could not be moved aside");
+            }
+        }
     }
-    generations.bad.sort_unstable();
+    // What was just moved is the newest.
     let surplus = generations.bad.len().saturating_sub(BAD_KEPT);
-    for number in &generations.bad[..surplus] {
-        let bad = dir.join(format!("{NAME}.bad-{number}"));
-        std::fs::remove_dir_all(&bad).map_err(|e| failed(&bad, e))?;
+    remove_bad(dir, &generations.bad[..surplus]);
+    open_with_room(dir, next, cache_bytes)
+}
+
+/// Opens one; where the disk is full, the damaged ones go first.
+fn open_with_room(dir: &Path, number: u64, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
+    match open_at(path_of(dir, number), cache_bytes) {
+        Err(error) if error.is_resource() => {
+            let bad = Generations::list(dir)?.bad;
+            if bad.is_empty() {
+                return Err(error);
+            }
+            remove_bad(dir, &bad);
+            open_at(path_of(dir, number), cache_bytes)
+        }
+        done => done,
     }
-    open_at(path_of(dir, next), cache_bytes)
+}
+
+fn bad_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{NAME}.bad-{number}"))
+}
+
+fn remove_bad(dir: &Path, numbers: &[u64]) {
+    for number in numbers {
+        let bad = bad_path(dir, *number);
+        if let Err(error) = std::fs::remove_dir_all(&bad) {
+            tracing::warn!(%error, path = %bad.display(), "a damaged index could not be removed");
+        }
+    }
 }
 
 /// The numbers of the indexes in a directory, ascending.
@@ -127,7 +167,12 @@ fn open_at(dir: PathBuf, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>
     let db = within(Duration::from_secs(OPEN_SECONDS), move || open_db(&config))?;
     let path = dir.join("db");
     let file = File::open(&path).map_err(|e| failed(&path, e))?;
-    Ok(Arc::new(SledIndex { db, dir, file }))
+    Ok(Arc::new(SledIndex {
+        db,
+        dir,
+        file,
+        unsynced: AtomicBool::new(false),
+    }))
 }
 
 fn open_db(config: &sled::Config) -> Result<sled::Db, IndexError> {
@@ -137,7 +182,7 @@ fn open_db(config: &sled::Config) -> Result<sled::Db, IndexError> {
             // The caller holds the store's lock, so only an index of this process that is still
             // being dropped can hold sled's.
             Err(IndexError::Engine(text))
-                if text.contains("could not acquire lock") && start.elapsed() < LOCK_WAIT =>
+                if text.contains(LOCKED) && start.elapsed() < LOCK_WAIT =>
             {
                 std::thread::sleep(LOCK_POLL);
             }
@@ -183,6 +228,12 @@ fn remove_snapshots(dir: &Path) -> Result<(), IndexError> {
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(source))) if !source.to_string().contains(LOCKED) => {
+            Err(IndexError::Io {
+                path: NAME.into(),
+                source,
+            })
+        }
         Ok(Err(error)) => Err(IndexError::Engine(error.to_string())),
         Err(panic) => {
             let text = panic
@@ -204,7 +255,7 @@ fn failed(path: &Path, source: io::Error) -> IndexError {
 }
 
 impl Index for SledIndex {
-    fn apply(&self, batch: Batch, applied: LogPos, seq: u64) -> Result<(), IndexError> {
+    fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError> {
         check(&batch)?;
         let mut writes = sled::Batch::default();
         for (key, value) in batch {
@@ -213,7 +264,7 @@ impl Index for SledIndex {
                 None => writes.remove(key),
             }
         }
-        writes.insert(APPLIED, encode_applied(applied, seq));
+        writes.insert(APPLIED, encode_applied(applied));
         guarded(|| self.db.apply_batch(writes))
     }
 
@@ -238,7 +289,7 @@ impl Index for SledIndex {
         Ok(())
     }
 
-    fn applied(&self) -> Result<Option<(LogPos, u64)>, IndexError> {
+    fn applied(&self) -> Result<Option<Applied>, IndexError> {
         self.get(APPLIED)?
             .as_deref()
             .map(decode_applied)
@@ -246,10 +297,18 @@ impl Index for SledIndex {
     }
 
     fn checkpoint(&self) -> Result<(), IndexError> {
-        guarded(|| self.db.flush())?;
-        self.file.sync_data().map_err(|e| failed(&self.dir, e))?;
-        let dir = File::open(&self.dir).map_err(|e| failed(&self.dir, e))?;
-        dir.sync_all().map_err(|e| failed(&self.dir, e))
+        if self.unsynced.load(Ordering::Acquire) {
+            return Err(IndexError::Engine("an earlier sync failed".into()));
+        }
+        let synced = guarded(|| self.db.flush()).and_then(|_| {
+            self.file.sync_data().map_err(|e| failed(&self.dir, e))?;
+            let dir = File::open(&self.dir).map_err(|e| failed(&self.dir, e))?;
+            dir.sync_all().map_err(|e| failed(&self.dir, e))
+        });
+        if synced.is_err() {
+            self.unsynced.store(true, Ordering::Release);
+        }
+        synced
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -8,8 +8,12 @@ use super::*;
 
 const CACHE: u64 = 8 * 1024 * 1024;
 
-fn at(offset: u64) -> LogPos {
-    LogPos { segment: 3, offset }
+fn to(offset: u64, seq: u64) -> Applied {
+    Applied {
+        store: [7; 16],
+        at: LogPos { segment: 3, offset },
+        seq,
+    }
 }
 
 fn put(key: &str, value: &str) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -48,12 +52,12 @@ fn batches_gets_and_scans() {
             put("mc", "3"),
             put("n", "4"),
         ];
-        index.apply(batch, at(100), 7).unwrap();
-        assert_eq!(index.applied().unwrap(), Some((at(100), 7)));
+        index.apply(batch, to(100, 7)).unwrap();
+        assert_eq!(index.applied().unwrap(), Some(to(100, 7)));
         index
-            .apply(vec![(b"mb".to_vec(), None), put("ma", "9")], at(200), 8)
+            .apply(vec![(b"mb".to_vec(), None), put("ma", "9")], to(200, 8))
             .unwrap();
-        assert_eq!(index.applied().unwrap(), Some((at(200), 8)));
+        assert_eq!(index.applied().unwrap(), Some(to(200, 8)));
         assert_eq!(index.get(b"ma").unwrap(), Some(b"9".to_vec()));
         assert_eq!(index.get(b"mb").unwrap(), None);
         assert_eq!(keys(&*index, "m", None), ["ma=9", "mc=3"]);
@@ -63,7 +67,7 @@ fn batches_gets_and_scans() {
         assert_eq!(keys(&*index, "m", Some("z")), [""; 0]);
         assert_eq!(keys(&*index, "x", None), [""; 0]);
         index
-            .apply(vec![put("md", ""), put("me", "")], at(300), 9)
+            .apply(vec![put("md", ""), put("me", "")], to(300, 9))
             .unwrap();
         assert_eq!(keys(&*index, "m", None), ["ma=9", "mc=3", "md="], "stopped");
         index.checkpoint().unwrap();
@@ -73,24 +77,24 @@ fn batches_gets_and_scans() {
 #[test]
 fn what_is_refused_changes_nothing() {
     for (index, _dir) in engines() {
-        index.apply(vec![put("a", "1")], at(1), 1).unwrap();
+        index.apply(vec![put("a", "1")], to(1, 1)).unwrap();
         let large = vec![put("b", "2"), (b"c".to_vec(), Some(vec![0; MAX_VALUE + 1]))];
-        let refused = index.apply(large, at(2), 2);
+        let refused = index.apply(large, to(2, 2));
         assert!(matches!(refused, Err(IndexError::ValueTooLarge(6145))));
-        assert!(index.apply(vec![put("ka", "x")], at(2), 2).is_err());
+        assert!(index.apply(vec![put("ka", "x")], to(2, 2)).is_err());
         assert_eq!(index.get(b"b").unwrap(), None);
-        assert_eq!(index.applied().unwrap(), Some((at(1), 1)));
+        assert_eq!(index.applied().unwrap(), Some(to(1, 1)));
         index
-            .apply(vec![(b"c".to_vec(), Some(vec![0; MAX_VALUE]))], at(2), 2)
+            .apply(vec![(b"c".to_vec(), Some(vec![0; MAX_VALUE]))], to(2, 2))
             .unwrap();
     }
 }
 
 #[test]
 fn an_index_of_another_schema_is_told() {
-    let mut value = encode_applied(at(5), 6);
-    assert_eq!(decode_applied(&value).unwrap(), (at(5), 6));
-    assert!(decode_applied(&value[..25]).is_err());
+    let mut value = encode_applied(to(5, 6));
+    assert_eq!(decode_applied(&value).unwrap(), to(5, 6));
+    assert!(decode_applied(&value[..41]).is_err());
     value[1] = 9;
     let found = decode_applied(&value);
     assert!(matches!(
@@ -103,7 +107,7 @@ fn an_index_of_another_schema_is_told() {
 fn it_is_private_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let index = open_sled(dir.path(), CACHE).unwrap();
-    index.apply(vec![put("a", "1")], at(1), 1).unwrap();
+    index.apply(vec![put("a", "1")], to(1, 1)).unwrap();
     index.checkpoint().unwrap();
     assert!(index.size_on_disk() > 0);
     drop(index);
@@ -113,7 +117,7 @@ fn it_is_private_and_comes_back() {
     assert_eq!(mode.mode() & 0o777, 0o700);
     let index = open_sled(dir.path(), CACHE).unwrap();
     assert_eq!(index.get(b"a").unwrap(), Some(b"1".to_vec()));
-    assert_eq!(index.applied().unwrap(), Some((at(1), 1)));
+    assert_eq!(index.applied().unwrap(), Some(to(1, 1)));
 }
 
 /// Makes an index with enough in it that damage hits something.
@@ -122,7 +126,7 @@ fn filled(dir: &Path) {
     for n in 0..2000_u64 {
         let key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let batch = vec![([b"m", &key[..]].concat(), Some(vec![b'v'; 300]))];
-        index.apply(batch, at(n), n + 1).unwrap();
+        index.apply(batch, to(n, n + 1)).unwrap();
     }
     index.checkpoint().unwrap();
 }
@@ -135,7 +139,7 @@ fn a_left_over_snapshot_does_not_matter() {
         std::fs::write(dir.path().join("index").join(name), b"not a snapshot").unwrap();
     }
     let index = open_sled(dir.path(), CACHE).unwrap();
-    assert_eq!(index.applied().unwrap(), Some((at(1999), 2000)));
+    assert_eq!(index.applied().unwrap(), Some(to(1999, 2000)));
 }
 
 /// sled may notice damage, or panic over it, or not see it: never a panic of ours, and a fresh
@@ -157,7 +161,7 @@ fn damage_is_no_panic_and_a_fresh_one_takes_its_place() {
 
         let index = open_fresh_sled(dir.path(), CACHE).unwrap();
         assert_eq!(index.applied().unwrap(), None);
-        index.apply(vec![put("a", "fresh")], at(5), 5).unwrap();
+        index.apply(vec![put("a", "fresh")], to(5, 5)).unwrap();
         index.checkpoint().unwrap();
         assert!(dir.path().join("index.bad-0/db").exists());
         assert!(!dir.path().join("index").exists());
@@ -176,24 +180,82 @@ fn a_broken_configuration_file_is_an_error() {
     assert!(open_fresh_sled(dir.path(), CACHE).is_ok());
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn two_bad_ones_are_kept_and_no_path_is_used_twice() {
+fn one_bad_one_is_kept_and_no_path_is_used_twice() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..4 {
         let index = open_fresh_sled(dir.path(), CACHE).unwrap();
         // The one before is still open in the first rounds, as after a failed check.
-        index.apply(vec![put("a", "x")], at(round), round).unwrap();
-        let mut names: Vec<String> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
+        index.apply(vec![put("a", "x")], to(round, round)).unwrap();
         let want: &[&str] = match round {
             0 => &["index"],
             1 => &["index-1", "index.bad-0"],
-            2 => &["index-2", "index.bad-0", "index.bad-1"],
-            _ => &["index-3", "index.bad-1", "index.bad-2"],
+            2 => &["index-2", "index.bad-1"],
+            _ => &["index-3", "index.bad-2"],
         };
-        assert_eq!(names, want);
+        assert_eq!(names(dir.path()), want);
     }
+}
+
+/// A crash may leave any of these; each opens, and each can be replaced, again and again.
+#[test]
+fn whatever_a_crash_in_a_rebuild_leaves_opens_and_can_be_rebuilt() {
+    let states: &[&[&str]] = &[
+        &[],
+        &["index.bad-0"],
+        &["index", "index.bad-0"],
+        &["index-1", "index.bad-1"],
+        &["index", "index-1"],
+        &["index", "index-1", "index.bad-0", "index.bad-1"],
+        &["index.bad-7", "index.bad-x", "index-y"],
+    ];
+    for state in states {
+        let dir = tempfile::tempdir().unwrap();
+        for name in *state {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("keep"), b"x").unwrap();
+        }
+        for _ in 0..3 {
+            let index = open_sled(dir.path(), CACHE).unwrap();
+            index.apply(vec![put("a", "x")], to(1, 1)).unwrap();
+            drop(index);
+            let index = open_fresh_sled(dir.path(), CACHE).unwrap();
+            assert_eq!(index.applied().unwrap(), None, "{state:?}");
+            drop(index);
+            // The rebuilt one is gone, as when somebody removed it.
+            for name in names(dir.path()) {
+                if name.starts_with("index") && !name.contains("bad") && name != "index-y" {
+                    std::fs::remove_dir_all(dir.path().join(name)).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_machine_lacks_is_not_damage() {
+    let io = |kind: std::io::ErrorKind| IndexError::Io {
+        path: "x".into(),
+        source: kind.into(),
+    };
+    assert!(io(std::io::ErrorKind::StorageFull).is_resource());
+    assert!(io(std::io::ErrorKind::PermissionDenied).is_resource());
+    assert!(!io(std::io::ErrorKind::InvalidData).is_resource());
+    let emfile = IndexError::Io {
+        path: "x".into(),
+        source: std::io::Error::from_raw_os_error(24),
+    };
+    assert!(emfile.is_resource());
+    let panicked = "called `Result::unwrap()`: No space left on device (os error 28)";
+    assert!(IndexError::Panicked(panicked.into()).is_resource());
+    assert!(!IndexError::Panicked("(os error 2)".into()).is_resource());
 }

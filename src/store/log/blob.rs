@@ -2,7 +2,8 @@
 //!
 //! May import: `files`, `frame`, `record` and the parent's types.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -74,6 +75,51 @@ impl BlobStore for FileBlobs {
     fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError> {
         let mut chunks = blob.chunks.iter();
         self.write_file(blob.id, blob.raw_len, &mut || Ok(chunks.next().cloned()))
+    }
+
+    fn remove(&self, place: &BlobPlace) -> Result<(), LogError> {
+        if !super::has_own_file(place) {
+            return Ok(());
+        }
+        self.shared.forget_file(place.segment);
+        let name = files::name(FileKind::Blob, place.segment);
+        let path = self.shared.dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError> {
+        let shared = &self.shared;
+        let listing = files::list(&shared.dir).map_err(|e| failed(&shared.dir, e))?;
+        let mut found = Vec::with_capacity(listing.blobs.len());
+        for number in listing.blobs {
+            let path = shared.dir.join(files::name(FileKind::Blob, number));
+            let read = || {
+                let file = File::open(&path).ok()?;
+                let mut fixed = [0; record::FIXED_HEADER];
+                file.read_exact_at(&mut fixed, FILE_HEADER as u64).ok()?;
+                let raw_len = record::raw_len(&fixed)?;
+                let len = file.metadata().ok()?.len();
+                let head = record::header_len(raw_len);
+                if head > len {
+                    return None;
+                }
+                let mut bytes = vec![0; usize::try_from(head).ok()?];
+                file.read_exact_at(&mut bytes, FILE_HEADER as u64).ok()?;
+                RecordHeader::decode(&bytes)
+            };
+            let header = read();
+            let place = BlobPlace {
+                segment: number,
+                offset: FILE_HEADER as u64,
+                stored_len: header.as_ref().map_or(0, RecordHeader::record_len),
+                raw_len: header.as_ref().map_or(0, |h| h.raw_len),
+            };
+            found.push((header.map(|h| h.id), place));
+        }
+        Ok(found)
     }
 
     fn put_large_from(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{OpenError, Opened, open};
+use super::{Known, OpenError, Opened, open};
 
 /// What happens to one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ impl Fault {
 pub(crate) fn open_files(
     dir: &Path,
     segment_bytes: u64,
-    store_id_if_new: [u8; 16],
+    known: Known,
     faults: Arc<Faults>,
 ) -> Result<Opened, OpenError> {
-    let mut parts = open::open(dir, segment_bytes, store_id_if_new)?;
+    let mut parts = open::open(dir, segment_bytes, known)?;
     parts.log.faults = Some(faults);
     Ok(parts.finish())
 }

@@ -113,6 +113,11 @@ impl Shared {
         self.open.lock().clear();
     }
 
+    /// Lets go of one: its file is to be removed.
+    pub(super) fn forget_file(&self, number: u64) {
+        self.open.lock().retain(|(n, _)| *n != number);
+    }
+
     fn open_fresh(&self, number: u64) -> Result<File, LogError> {
         for kind in [FileKind::Segment, FileKind::Blob] {
             let path = self.dir.join(name(kind, number));

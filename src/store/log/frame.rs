@@ -1,14 +1,17 @@
-//! Bytes of file headers and frames. A frame is a header, then the blob records, then the
-//! operations of one commit group. All integers are big-endian.
+//! Bytes of file headers and frames. A frame is a header, then the blob records, then its tail:
+//! a directory of the records and the operations of one commit group. All integers are
+//! big-endian.
 //!
-//! May import: `record` and the parent's types.
+//! The header's second checksum covers the tail alone; bodies have their own in their records.
+//! So a damaged body costs one message and not the group, and replay reads no bodies.
+//!
+//! May import: the parent's types.
 //!
 //! Machine: no IO, no clock, no randomness.
 //!
 //! The first [`FILE_HEADER`] bytes of a file keep their shape in all versions of the format, so
 //! that any version can tell a newer file from a damaged one.
 
-use super::record;
 use super::{BlobPlace, Frame};
 use crate::types::{BlobId, LogPos};
 
@@ -16,6 +19,8 @@ use crate::types::{BlobId, LogPos};
 pub(super) const VERSION: u32 = 1;
 pub(super) const FILE_HEADER: usize = 64;
 pub(super) const FRAME_HEADER: usize = 48;
+/// One record's line in a frame's directory: id, stored length, length.
+pub(super) const DIRECTORY_ENTRY: usize = 32;
 /// Larger frames are neither written nor read.
 pub(super) const MAX_PAYLOAD: u64 = 256 * 1024 * 1024;
 
@@ -95,7 +100,7 @@ impl FileHeader {
 #[derive(Clone)]
 pub(super) struct Seed {
     header: crc32fast::Hasher,
-    payload: crc32fast::Hasher,
+    tail: crc32fast::Hasher,
 }
 
 impl Seed {
@@ -108,7 +113,7 @@ impl Seed {
         };
         Self {
             header: seeded(&store_id[..8]),
-            payload: seeded(&store_id[8..]),
+            tail: seeded(&store_id[8..]),
         }
     }
 
@@ -119,11 +124,12 @@ impl Seed {
         hasher.finalize()
     }
 
-    /// A hasher for the payload of the frame that starts at `offset`.
-    pub(super) fn payload(&self, offset: u64) -> crc32fast::Hasher {
-        let mut hasher = self.payload.clone();
+    /// The checksum of the tail of the frame that starts at `offset`.
+    pub(super) fn tail_crc(&self, offset: u64, tail: &[&[u8]]) -> u32 {
+        let mut hasher = self.tail.clone();
         hasher.update(&offset.to_be_bytes());
-        hasher
+        tail.iter().for_each(|piece| hasher.update(piece));
+        hasher.finalize()
     }
 }
 
@@ -133,7 +139,7 @@ pub(super) struct FrameHeader {
     pub(super) blob_count: u32,
     pub(super) blobs_len: u64,
     pub(super) ops_len: u64,
-    pub(super) payload_crc: u32,
+    pub(super) tail_crc: u32,
 }
 
 /// Why bytes are not a frame header.
@@ -144,8 +150,14 @@ pub(super) enum BadFrame {
 }
 
 impl FrameHeader {
+    /// Everything after the header.
     pub(super) fn payload_len(&self) -> u64 {
-        self.blobs_len.saturating_add(self.ops_len)
+        self.blobs_len.saturating_add(self.tail_len())
+    }
+
+    /// Directory and operations.
+    pub(super) fn tail_len(&self) -> u64 {
+        (u64::from(self.blob_count) * DIRECTORY_ENTRY as u64).saturating_add(self.ops_len)
     }
 
     pub(super) fn encode(&self, seed: &Seed, offset: u64) -> [u8; FRAME_HEADER] {
@@ -157,7 +169,7 @@ impl FrameHeader {
         out[16..24].copy_from_slice(&self.blobs_len.to_be_bytes());
         out[24..32].copy_from_slice(&self.ops_len.to_be_bytes());
         out[32..40].copy_from_slice(&self.seq.to_be_bytes());
-        out[40..44].copy_from_slice(&self.payload_crc.to_be_bytes());
+        out[40..44].copy_from_slice(&self.tail_crc.to_be_bytes());
         let crc = seed.header_crc(offset, &out[..44]);
         out[44..].copy_from_slice(&crc.to_be_bytes());
         out
@@ -178,7 +190,7 @@ impl FrameHeader {
             blob_count: u32_at(bytes, 12),
             blobs_len: u64_at(bytes, 16),
             ops_len: u64_at(bytes, 24),
-            payload_crc: u32_at(bytes, 40),
+            tail_crc: u32_at(bytes, 40),
         };
         if header.payload_len() > MAX_PAYLOAD {
             return Err(BadFrame::Damaged);
@@ -186,42 +198,51 @@ impl FrameHeader {
         Ok(header)
     }
 
-    /// Takes a payload apart whose checksum was found right. `segment` and `offset` are the
+    /// Takes a tail apart whose checksum was found right. `segment` and `offset` are the
     /// frame's place. None where the parts don't add up.
-    pub(super) fn take_apart(&self, payload: &[u8], segment: u64, offset: u64) -> Option<Frame> {
-        if payload.len() as u64 != self.payload_len() {
+    pub(super) fn take_apart(&self, tail: &[u8], segment: u64, offset: u64) -> Option<Frame> {
+        if tail.len() as u64 != self.tail_len() {
             return None;
         }
-        let (mut records, ops) = payload.split_at(usize::try_from(self.blobs_len).ok()?);
-        let mut at = offset + FRAME_HEADER as u64;
-        let most = records.len() / record::FIXED_HEADER;
-        let mut blobs: Vec<(BlobId, BlobPlace)> =
-            Vec::with_capacity(most.min(self.blob_count as usize));
-        for _ in 0..self.blob_count {
-            let header = record::RecordHeader::decode(records)?;
-            let len = header.record_len();
-            records = records.get(usize::try_from(len).ok()?..)?;
-            blobs.push((
-                header.id,
-                BlobPlace {
-                    segment,
-                    offset: at,
-                    stored_len: len,
-                    raw_len: header.raw_len,
-                },
-            ));
-            at += len;
+        let entries = usize::try_from(self.blob_count).ok()? * DIRECTORY_ENTRY;
+        let (directory, ops) = tail.split_at_checked(entries)?;
+        let start = offset.checked_add(FRAME_HEADER as u64)?;
+        let mut at = start;
+        let mut blobs = Vec::with_capacity(directory.len() / DIRECTORY_ENTRY);
+        for entry in directory.chunks_exact(DIRECTORY_ENTRY) {
+            let mut id = [0; 16];
+            id.copy_from_slice(&entry[..16]);
+            let stored_len = u64_at(entry, 16);
+            let place = BlobPlace {
+                segment,
+                offset: at,
+                stored_len,
+                raw_len: u64_at(entry, 24),
+            };
+            blobs.push((BlobId(id), place));
+            at = at.checked_add(stored_len)?;
         }
-        records.is_empty().then(|| Frame {
+        (at - start == self.blobs_len).then(|| Frame {
             seq: self.seq,
             end: LogPos {
                 segment,
-                offset: at + self.ops_len,
+                offset: at + tail.len() as u64,
             },
             blobs,
             ops: ops.to_vec(),
         })
     }
+}
+
+/// A frame's directory of its records.
+pub(super) fn directory(records: impl Iterator<Item = (BlobId, u64, u64)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (id, stored_len, raw_len) in records {
+        out.extend_from_slice(&id.0);
+        out.extend_from_slice(&stored_len.to_be_bytes());
+        out.extend_from_slice(&raw_len.to_be_bytes());
+    }
+    out
 }
 
 /// First place where a frame may start, from `from` on.
@@ -264,9 +285,10 @@ pub(super) fn fuzz(data: &[u8]) {
     let mut sealed = data.to_vec();
     for round in 0..2 {
         if let Ok(header) = FrameHeader::decode(&sealed, &seed, 64) {
+            let start = FRAME_HEADER.saturating_add(header.blobs_len as usize);
             let end = FRAME_HEADER.saturating_add(header.payload_len() as usize);
-            if let Some(payload) = sealed.get(FRAME_HEADER..end)
-                && let Some(frame) = header.take_apart(payload, 3, 64)
+            if let Some(tail) = sealed.get(start..end)
+                && let Some(frame) = header.take_apart(tail, 3, 64)
             {
                 assert_eq!(frame.end.offset, 64 + end as u64);
             }
@@ -278,17 +300,19 @@ pub(super) fn fuzz(data: &[u8]) {
             sealed[44..48].copy_from_slice(&crc.to_be_bytes());
         }
     }
-    // The payload alone, with lengths that fit.
-    if let Some((count, payload)) = data.split_first() {
-        let (ops, records) = (payload.len() / 4, payload.len() - payload.len() / 4);
+    // The tail alone, with lengths that fit.
+    if let Some((count, tail)) = data.split_first() {
+        let blob_count = u32::from(*count).min((tail.len() / DIRECTORY_ENTRY) as u32);
+        let directory = blob_count as usize * DIRECTORY_ENTRY;
+        let lens = tail[..directory].chunks_exact(DIRECTORY_ENTRY);
         let header = FrameHeader {
             seq: 1,
-            blob_count: u32::from(*count),
-            blobs_len: records as u64,
-            ops_len: ops as u64,
-            payload_crc: 0,
+            blob_count,
+            blobs_len: lens.fold(0, |sum, entry| u64_at(entry, 16).saturating_add(sum)),
+            ops_len: (tail.len() - directory) as u64,
+            tail_crc: 0,
         };
-        let _ = header.take_apart(payload, 3, 64);
+        let _ = header.take_apart(tail, 3, 64);
     }
 }
 
@@ -305,12 +329,12 @@ mod tests {
 
         #[test]
         fn headers_round_trip(
-            seq in any::<u64>(), blob_count in any::<u32>(), blobs_len in 0..MAX_PAYLOAD / 2,
-            ops_len in 0..MAX_PAYLOAD / 2, payload_crc in any::<u32>(), offset in any::<u64>(),
+            seq in any::<u64>(), blob_count in 0..1_000_000_u32, blobs_len in 0..MAX_PAYLOAD / 4,
+            ops_len in 0..MAX_PAYLOAD / 2, tail_crc in any::<u32>(), offset in any::<u64>(),
             flip in 0..FRAME_HEADER * 8,
         ) {
             let seed = Seed::new(&[9; 16], 5);
-            let header = FrameHeader { seq, blob_count, blobs_len, ops_len, payload_crc };
+            let header = FrameHeader { seq, blob_count, blobs_len, ops_len, tail_crc };
             let mut bytes = header.encode(&seed, offset);
             prop_assert_eq!(FrameHeader::decode(&bytes, &seed, offset), Ok(header));
             // Good only where it was written, and only in its store.
@@ -351,7 +375,7 @@ mod tests {
             blob_count: 0,
             blobs_len: 0,
             ops_len: 0,
-            payload_crc: 0,
+            tail_crc: 0,
         };
         let mut bytes = header.encode(&seed, 64);
         bytes[9] = 2;

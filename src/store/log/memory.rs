@@ -42,6 +42,7 @@ pub(super) fn open() -> Opened {
             created: true,
             ..OpenReport::default()
         },
+        store_id: [0; 16],
     }
 }
 
@@ -103,6 +104,7 @@ impl LogRead for Memory {
     fn read_from(
         &self,
         from: LogPos,
+        _after: Option<u64>,
         each: &mut dyn FnMut(Frame) -> bool,
     ) -> Result<ReadReport, LogError> {
         let frames: Vec<Frame> = {
@@ -149,6 +151,16 @@ impl BlobStore for Memory {
             .bodies
             .insert((place.segment, place.offset), (blob.id, raw(blob)?));
         Ok(place)
+    }
+
+    fn remove(&self, place: &BlobPlace) -> Result<(), LogError> {
+        let mut inner = self.0.lock();
+        inner.bodies.remove(&(place.segment, place.offset));
+        Ok(())
+    }
+
+    fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError> {
+        Ok(Vec::new())
     }
 
     fn put_large_from(

@@ -7,7 +7,8 @@
 //!   to readers.
 //! - A frame's checksums depend on the store's id and on the frame's own place, so bytes that a
 //!   stranger sent as mail never pass for a frame when damage is searched for the next good one.
-//! - A file is never shortened except where nothing after the cut was ever acknowledged.
+//! - A file is never shortened except where nothing after the cut was ever acknowledged, as far
+//!   as the log and the index can tell.
 //! - Sequence numbers start at 1 and only grow; a gap means groups that are missing.
 
 mod blob;
@@ -101,6 +102,23 @@ pub(crate) struct OpenReport {
     /// Damage that was seen and left as it is, in the newest segment or in headers. `read_from`
     /// finds the rest.
     pub damaged_bytes: u64,
+    /// Groups at the end that were acknowledged and can't be read any more.
+    pub lost_groups: u64,
+    /// The index is of another store, or the place that it gave is not that of its group.
+    pub misfit: bool,
+}
+
+/// What is known of the log before it is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// The store's id, if it had one.
+    pub id: Option<[u8; 16]>,
+    /// The id of a store that is new.
+    pub new_id: [u8; 16],
+    /// The id of the store that the index is of.
+    pub index_id: Option<[u8; 16]>,
+    /// How far the index had the log: up to there it was acknowledged and is never cut off.
+    pub acked: Option<(LogPos, u64)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -150,10 +168,12 @@ pub(crate) trait CommitLog: Send {
 pub(crate) trait LogRead: Send + Sync {
     /// Frames after `from` (`LogPos::default()`: from the start), in order, until `each` returns
     /// false or the durable end is reached. Damage in the middle is skipped to the next good
-    /// frame and counted.
+    /// frame and counted. Where the group that ends at `from` is told, groups that are missing
+    /// right after it are counted too, and none up to it is given.
     fn read_from(
         &self,
         from: LogPos,
+        after: Option<u64>,
         each: &mut dyn FnMut(Frame) -> bool,
     ) -> Result<ReadReport, LogError>;
 }
@@ -166,7 +186,11 @@ pub(crate) trait BlobStore: Send + Sync {
     /// For bodies that are over [`LARGE_BLOB`] stored: written to a file of its own by the
     /// caller's thread and synced before this returns. The commit group then only names it.
     fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError>;
-    /// The same from a stream of exactly `raw_len` bytes, one chunk in memory at a time.
+    /// Removes the file of a body that is in one of its own, and that no group names or will.
+    fn remove(&self, place: &BlobPlace) -> Result<(), LogError>;
+    /// The bodies that are in files of their own. None: it can't be read which body it is.
+    fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError>;
+    /// As `put_large`, from a stream of exactly `raw_len` bytes, one chunk in memory at a time.
     fn put_large_from(
         &self,
         id: BlobId,
@@ -177,6 +201,12 @@ pub(crate) trait BlobStore: Send + Sync {
 
 /// Bodies that are stored in more bytes than this go to a file of their own.
 pub(crate) const LARGE_BLOB: u64 = 4 * 1024 * 1024;
+
+/// True where the body is in a file of its own: no record of a frame lies so near to the
+/// beginning of a segment.
+pub(crate) fn has_own_file(place: &BlobPlace) -> bool {
+    place.offset == frame::FILE_HEADER as u64
+}
 
 /// An open log.
 pub(crate) struct Opened {
@@ -189,15 +219,16 @@ pub(crate) struct Opened {
     /// Bytes of all files of the log.
     pub bytes: u64,
     pub report: OpenReport,
+    pub store_id: [u8; 16],
 }
 
 /// Opens `dir/log`, or makes it. The caller holds the store's lock.
 pub(crate) fn open_files(
     dir: &Path,
     segment_bytes: u64,
-    store_id_if_new: [u8; 16],
+    known: Known,
 ) -> Result<Opened, OpenError> {
-    open::open(dir, segment_bytes, store_id_if_new).map(open::Parts::finish)
+    open::open(dir, segment_bytes, known).map(open::Parts::finish)
 }
 
 /// A log in memory, for tests.

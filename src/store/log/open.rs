@@ -5,6 +5,10 @@
 //! Only the newest segment with frames is looked through, and of its frames only the headers
 //! and the last one's content: one group at most is under way when the power goes. What is
 //! wrong with older content is found by whoever reads it.
+//!
+//! What is not whole at the end is a torn group only as long as the index does not know better:
+//! groups that it has were acknowledged, so if they can't be read that is damage. Then the file
+//! is kept as it is, and writing goes on in a new one with numbers above theirs.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -19,7 +23,7 @@ use super::frame::{BadHeader, FILE_HEADER, FileHeader, FileKind, Seed, VERSION};
 use super::reader::FileReader;
 use super::scan::Scan;
 use super::writer::{Active, FileLog};
-use super::{LARGE_BLOB, LogError, OpenError, OpenReport, Opened};
+use super::{Known, LARGE_BLOB, LogError, OpenError, OpenReport, Opened};
 use crate::types::LogPos;
 
 /// More than this after the last good frame is no torn group, it is damage.
@@ -40,6 +44,7 @@ impl Parts {
             end: shared.end(),
             bytes: self.bytes,
             report: self.report,
+            store_id: shared.store_id,
             reader: Arc::new(FileReader {
                 shared: shared.clone(),
             }),
@@ -49,11 +54,7 @@ impl Parts {
     }
 }
 
-pub(super) fn open(
-    dir: &Path,
-    segment_bytes: u64,
-    store_id_if_new: [u8; 16],
-) -> Result<Parts, OpenError> {
+pub(super) fn open(dir: &Path, segment_bytes: u64, known: Known) -> Result<Parts, OpenError> {
     let dir = dir.join("log");
     let io = |source| failed(&dir, source);
     files::create_dir(&dir).map_err(io)?;
@@ -62,15 +63,19 @@ pub(super) fn open(
         std::fs::remove_file(path).map_err(|e| failed(path, e))?;
     }
     let mut report = OpenReport::default();
-    let numbers = listing.segments.iter().chain(&listing.blobs);
-    let next_number = numbers.max().map_or(1, |n| n + 1);
-    let known = read_headers(&dir, &mut listing.segments, &mut report)?;
-    if listing.segments.is_empty() && !listing.blobs.is_empty() {
-        return Err(foreign(&dir, "it has message bodies but no segments"));
-    }
-    let store_id = match known {
+    let numbers = listing.segments.iter().chain(&listing.blobs).copied();
+    let acked_segment = known.acked.map(|(at, _)| at.segment);
+    let next_number = numbers.chain(acked_segment).max().map_or(1, |n| n + 1);
+    let told = read_headers(&dir, &mut listing.segments, known.id, &mut report)?;
+    let id = known.id.or(told).or_else(|| blob_header(&dir, &listing));
+    let id = id.or(known.index_id);
+    let had_groups = known.acked.is_some() || !listing.blobs.is_empty();
+    let store_id = match id {
+        _ if listing.segments.is_empty() && (had_groups || known.id.is_some()) => {
+            return Err(OpenError::LogMissing { path: dir });
+        }
         Some(id) => id,
-        None if listing.segments.is_empty() => store_id_if_new,
+        None if listing.segments.is_empty() => known.new_id,
         None => return Err(foreign(&dir, "no segment has a header that can be read")),
     };
     let shared = Arc::new(Shared::new(
@@ -89,7 +94,18 @@ pub(super) fn open(
     }
     report.segments = listing.segments.len() as u64;
     report.blob_files = listing.blobs.len() as u64;
-    let tail = find_tail(&shared, &listing.segments, &mut report)?;
+    report.misfit = known.index_id.is_some_and(|id| id != store_id);
+    let acked = known.acked.filter(|_| !report.misfit).filter(|acked| {
+        match fits(&shared, &listing.segments, *acked) {
+            // Not even that can be told where it can't be read.
+            Ok(fits) => {
+                report.misfit = !fits;
+                fits
+            }
+            Err(_) => true,
+        }
+    });
+    let tail = find_tail(&shared, &listing.segments, acked, &mut report)?;
     let log = start_writing(&shared, segment_bytes, tail)?;
     Ok(Parts {
         log,
@@ -104,9 +120,9 @@ pub(super) fn open(
 fn read_headers(
     dir: &Path,
     segments: &mut Vec<u64>,
+    mut store_id: Option<[u8; 16]>,
     report: &mut OpenReport,
 ) -> Result<Option<[u8; 16]>, OpenError> {
-    let mut store_id = None;
     let mut useful = Vec::new();
     let mut unmade = Vec::new();
     for number in segments.drain(..) {
@@ -148,6 +164,38 @@ fn read_headers(
     Ok(store_id)
 }
 
+/// The store's id from a file of a large body.
+fn blob_header(dir: &Path, listing: &files::Listing) -> Option<[u8; 16]> {
+    listing.blobs.iter().find_map(|number| {
+        let file = File::open(dir.join(files::name(FileKind::Blob, *number))).ok()?;
+        let mut bytes = [0; FILE_HEADER];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        FileHeader::decode(&bytes).ok().map(|h| h.store_id)
+    })
+}
+
+/// False where the log shows that no group with this number ends in this place. Where the log
+/// is damaged there it can't be told.
+fn fits(shared: &Shared, segments: &[u64], (at, seq): (LogPos, u64)) -> Result<bool, LogError> {
+    if !segments.contains(&at.segment) {
+        return Ok(true);
+    }
+    let path = shared.dir.join(files::name(FileKind::Segment, at.segment));
+    let file = File::open(&path).map_err(|e| files::failed(&path, e))?;
+    let mut scan = Scan::new(&file, path, &shared.store_id, at.segment, 0, u64::MAX)?;
+    while let Some(found) = scan.next_header()? {
+        if found.offset >= at.offset {
+            return Ok(found.header.seq > seq);
+        }
+        let ends_there = found.end() == at.offset && found.header.seq == seq;
+        let before = found.end() < at.offset && found.header.seq < seq;
+        if !ends_there && !before {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Where writing goes on.
 struct Tail {
     /// The segment to write to, and where; none where that must be a new segment.
@@ -163,52 +211,65 @@ struct Tail {
 fn find_tail(
     shared: &Shared,
     segments: &[u64],
+    acked: Option<(LogPos, u64)>,
     report: &mut OpenReport,
 ) -> Result<Tail, OpenError> {
-    let mut tail = Tail {
-        active: None,
-        last_seq: 0,
-        last_start: None,
-        end: LogPos::default(),
-        spare: VecDeque::new(),
-    };
-    let mut stopped_at = None;
+    let (acked_at, acked_seq) = acked.unwrap_or_default();
+    let mut spare = VecDeque::new();
+    let mut written = Vec::new();
     for number in segments.iter().rev().copied() {
         let path = shared.dir.join(files::name(FileKind::Segment, number));
-        let ends = look_through(shared, number, &path)?;
-        let cut = ends.file_len - ends.good_end;
-        if cut == 0 && ends.last.is_none() && ends.damaged_bytes == 0 {
-            tail.spare.push_front(number);
+        let ends = look_through(shared, number, &path, acked_seq)?;
+        if ends.is_empty() {
+            spare.push_front(number);
             continue;
         }
+        let found = ends.last.is_some();
+        written.push((number, path, ends));
+        if found {
+            break;
+        }
+    }
+    let last_good = written
+        .iter()
+        .find_map(|(_, _, ends)| ends.last)
+        .map_or(0, |(seq, _)| seq);
+    report.lost_groups = acked_seq.saturating_sub(last_good);
+    let mut tail = Tail {
+        active: None,
+        last_seq: last_good.max(acked_seq),
+        last_start: None,
+        end: acked_at,
+        spare,
+    };
+    let stopped_at = written.first().map(|(number, ..)| *number);
+    for (number, path, ends) in &written {
+        let cut = ends.file_len - ends.good_end;
+        let newest = stopped_at == Some(*number);
+        let torn = newest && cut > 0 && cut <= TORN_MAX && report.lost_groups == 0;
         report.damaged_bytes += ends.damaged_bytes;
-        let newest = stopped_at.is_none();
-        let torn = newest && cut > 0 && cut <= TORN_MAX;
         if torn {
-            truncate(&path, ends.good_end).map_err(|e| failed(&path, e))?;
+            truncate(path, ends.good_end).map_err(|e| failed(path, e))?;
             report.torn_bytes += cut;
         } else {
             report.damaged_bytes += ends.tail_bytes;
         }
         if newest {
-            stopped_at = Some(number);
-            if torn || cut == 0 {
-                tail.active = Some((number, ends.good_end));
+            if torn || (cut == 0 && report.lost_groups == 0) {
+                tail.active = Some((*number, ends.good_end));
                 tail.last_start = ends.last.map(|(_, start)| start);
             }
-            tail.end = LogPos {
-                segment: number,
-                offset: if torn { ends.good_end } else { ends.file_len },
-            };
-        }
-        if let Some((seq, _)) = ends.last {
-            tail.last_seq = seq;
-            break;
+            let offset = if torn { ends.good_end } else { ends.file_len };
+            tail.end = tail.end.max(LogPos {
+                segment: *number,
+                offset,
+            });
         }
     }
     // A spare one may be older than where writing stopped only if it was never written to and
     // its successors were: it has lost its turn.
-    tail.spare.retain(|number| Some(*number) > stopped_at);
+    let after = stopped_at.max(acked.map(|(at, _)| at.segment));
+    tail.spare.retain(|number| Some(*number) > after);
     if tail.active.is_none() {
         let next = tail.spare.pop_front();
         tail.active = next.map(|number| (number, FILE_HEADER as u64));
@@ -225,7 +286,19 @@ struct Ends {
     last: Option<(u64, u64)>,
 }
 
-fn look_through(shared: &Shared, number: u64, path: &Path) -> Result<Ends, OpenError> {
+impl Ends {
+    /// It was prepared ahead and never written to.
+    fn is_empty(&self) -> bool {
+        self.file_len == self.good_end && self.last.is_none() && self.damaged_bytes == 0
+    }
+}
+
+fn look_through(
+    shared: &Shared,
+    number: u64,
+    path: &Path,
+    acked_seq: u64,
+) -> Result<Ends, OpenError> {
     let file = File::open(path).map_err(|e| failed(path, e))?;
     let file_len = file.metadata().map_err(|e| failed(path, e))?.len();
     let read = || {
@@ -238,8 +311,14 @@ fn look_through(shared: &Shared, number: u64, path: &Path) -> Result<Ends, OpenE
         }
         let mut good_end = scan.good_end;
         let mut tail_bytes = scan.tail_bytes;
+        let whole = match &last {
+            // It was acknowledged: a body that is damaged is no reason to lose the group.
+            Some(found) if found.header.seq <= acked_seq => scan.is_good(found)?,
+            Some(found) => scan.is_whole(found)?,
+            None => true,
+        };
         if let Some(found) = &last
-            && !scan.is_whole(found)?
+            && !whole
         {
             // The content did not come as far as the header.
             tail_bytes = file_len - found.offset;

@@ -18,6 +18,7 @@ impl LogRead for FileReader {
     fn read_from(
         &self,
         from: LogPos,
+        after: Option<u64>,
         each: &mut dyn FnMut(Frame) -> bool,
     ) -> Result<ReadReport, LogError> {
         let shared = &*self.shared;
@@ -28,7 +29,7 @@ impl LogRead for FileReader {
         }
         let listing = files::list(&shared.dir).map_err(|e| failed(&shared.dir, e))?;
         // From the start the first group is known, from the middle the first one that is met.
-        let mut last_seq = (from == LogPos::default()).then_some(0);
+        let mut last_seq = after.or((from == LogPos::default()).then_some(0));
         for number in listing.segments {
             if number < from.segment || number > end.segment {
                 continue;

@@ -58,6 +58,11 @@ pub(super) fn header_len(raw_len: u64) -> u64 {
         .saturating_add((FIXED_HEADER + CRC) as u64)
 }
 
+/// The body's length, from the start of a record's header that was not checked yet.
+pub(super) fn raw_len(fixed: &[u8; FIXED_HEADER]) -> Option<u64> {
+    (fixed[..4] == MAGIC).then(|| u64_at(fixed, 8))
+}
+
 impl RecordHeader {
     pub(super) fn of(blob: &BlobData) -> Self {
         Self {

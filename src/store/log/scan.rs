@@ -1,6 +1,9 @@
 //! Finds the frames of one segment, over damage where there is some.
 //!
-//! May import: `frame`, `files` and the parent's types.
+//! May import: `frame`, `record`, `files` and the parent's types.
+//!
+//! A frame is good when its header and its tail are: bodies are checked by whoever reads them,
+//! and at the log's end, where a group that was being written may lack some.
 //!
 //! Memory is bounded by the frame at hand, and that by what the file can hold.
 
@@ -11,7 +14,9 @@ use std::path::PathBuf;
 
 use super::files::failed;
 use super::frame::{self, BadFrame, FILE_HEADER, FRAME_HEADER, FrameHeader, Seed};
-use super::{Frame, LogError};
+use super::record::{self, RecordHeader};
+use super::{BlobPlace, Frame, LogError};
+use crate::types::BlobId;
 
 const WINDOW: usize = 64 * 1024;
 
@@ -24,7 +29,7 @@ pub(super) struct Scan<'a> {
     /// Nothing from here on is looked at.
     limit: u64,
     at: u64,
-    payload: Vec<u8>,
+    tail: Vec<u8>,
     /// Bytes passed over between good frames.
     pub(super) damaged_bytes: u64,
     /// Bytes after the last good frame, unless they are all zero. Known once no frame is left.
@@ -64,7 +69,7 @@ impl<'a> Scan<'a> {
             segment,
             limit: limit.min(len),
             at: from,
-            payload: Vec::new(),
+            tail: Vec::new(),
             damaged_bytes: 0,
             tail_bytes: 0,
             good_end: from,
@@ -83,7 +88,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The next frame that is wholly right, with its content.
+    /// The next frame that is right, with its content.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, LogError> {
         let next = match self.header_at(self.at)? {
             Some(found) => {
@@ -96,17 +101,58 @@ impl<'a> Scan<'a> {
             None => self.resync()?,
         };
         Ok(match next {
-            // `resync` has left the proven payload in the buffer.
+            // `resync` has left the proven tail in the buffer.
             Some(found) => found
                 .header
-                .take_apart(&self.payload, self.segment, found.offset),
+                .take_apart(&self.tail, self.segment, found.offset),
             None => None,
         })
     }
 
-    /// True where the content of `found` is right too.
-    pub(super) fn is_whole(&mut self, found: &Found) -> Result<bool, LogError> {
+    /// True where the tail of `found` is right, whatever its bodies are.
+    pub(super) fn is_good(&mut self, found: &Found) -> Result<bool, LogError> {
         Ok(self.content(found)?.is_some())
+    }
+
+    /// True where every byte of `found` is as it was written, bodies too.
+    pub(super) fn is_whole(&mut self, found: &Found) -> Result<bool, LogError> {
+        let Some(frame) = self.content(found)? else {
+            return Ok(false);
+        };
+        for (id, place) in &frame.blobs {
+            if !self.is_whole_record(*id, place)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_whole_record(&self, id: BlobId, place: &BlobPlace) -> Result<bool, LogError> {
+        let head = record::header_len(place.raw_len);
+        if head > place.stored_len || place.offset + place.stored_len > self.limit {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; head as usize];
+        if !self.read(&mut bytes, place.offset)? {
+            return Ok(false);
+        }
+        let right = |header: &RecordHeader| {
+            header.id == id
+                && header.raw_len == place.raw_len
+                && header.record_len() == place.stored_len
+        };
+        let Some(header) = RecordHeader::decode(&bytes).filter(right) else {
+            return Ok(false);
+        };
+        let mut at = place.offset + head;
+        for chunk in &header.chunks {
+            bytes.resize(chunk.stored_len as usize, 0);
+            if !self.read(&mut bytes, at)? || crc32fast::hash(&bytes) != chunk.crc {
+                return Ok(false);
+            }
+            at += u64::from(chunk.stored_len);
+        }
+        Ok(true)
     }
 
     fn step_over(&mut self, found: &Found) {
@@ -134,25 +180,21 @@ impl<'a> Scan<'a> {
 
     fn content(&mut self, found: &Found) -> Result<Option<Frame>, LogError> {
         // `header_at` has made sure that the file has as many bytes.
-        let len = found.header.payload_len() as usize;
-        let mut payload = std::mem::take(&mut self.payload);
-        payload.resize(len, 0);
-        let there = self.read(&mut payload, found.offset + FRAME_HEADER as u64);
-        self.payload = payload;
-        if !there? {
-            return Ok(None);
-        }
-        let mut crc = self.seed.payload(found.offset);
-        crc.update(&self.payload);
-        if crc.finalize() != found.header.payload_crc {
+        let len = found.header.tail_len() as usize;
+        let start = found.offset + FRAME_HEADER as u64 + found.header.blobs_len;
+        let mut tail = std::mem::take(&mut self.tail);
+        tail.resize(len, 0);
+        let there = self.read(&mut tail, start);
+        self.tail = tail;
+        if !there? || self.seed.tail_crc(found.offset, &[&self.tail]) != found.header.tail_crc {
             return Ok(None);
         }
         Ok(found
             .header
-            .take_apart(&self.payload, self.segment, found.offset))
+            .take_apart(&self.tail, self.segment, found.offset))
     }
 
-    /// Looks for the next whole frame after a bad one at `self.at`. Without one, the rest of the
+    /// Looks for the next good frame after a bad one at `self.at`. Without one, the rest of the
     /// segment is tail, unless it is all zeros: space that was never written.
     fn resync(&mut self) -> Result<Option<Found>, LogError> {
         let start = self.at;
@@ -171,7 +213,7 @@ impl<'a> Scan<'a> {
             let mut from = 0;
             while let Some(place) = frame::find_magic(&window[..len], from) {
                 if let Some(found) = self.header_at(at + place as u64)?
-                    && self.is_whole(&found)?
+                    && self.is_good(&found)?
                 {
                     self.damaged_bytes += found.offset - start;
                     self.step_over(&found);

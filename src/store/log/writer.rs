@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::files::{self, Shared, failed};
-use super::frame::{FILE_HEADER, FRAME_HEADER, FileKind, FrameHeader, MAX_PAYLOAD, Seed};
+use super::frame::{self, FILE_HEADER, FRAME_HEADER, FileKind, FrameHeader, MAX_PAYLOAD, Seed};
 use super::record::RecordHeader;
 use super::scan::Scan;
 use super::{Appended, BlobData, BlobPlace, CommitLog, LogError};
@@ -166,7 +166,12 @@ impl CommitLog for FileLog {
             });
         }
         let blobs_len: u64 = blobs.iter().map(|blob| blob.stored_len()).sum();
-        let payload_len = blobs_len + ops.len() as u64;
+        let directory = frame::directory(
+            blobs
+                .iter()
+                .map(|blob| (blob.id, blob.stored_len(), blob.raw_len)),
+        );
+        let payload_len = blobs_len + (directory.len() + ops.len()) as u64;
         if payload_len > MAX_PAYLOAD {
             return Err(LogError::TooLarge(payload_len));
         }
@@ -181,7 +186,6 @@ impl CommitLog for FileLog {
             .iter()
             .map(|blob| RecordHeader::of(blob).encode())
             .collect();
-        let mut crc = self.active.seed.payload(start);
         let mut places = Vec::with_capacity(blobs.len());
         let mut at = start + FRAME_HEADER as u64;
         let mut pieces: Vec<&[u8]> = vec![&[]];
@@ -196,14 +200,14 @@ impl CommitLog for FileLog {
             at += stored_len;
             pieces.extend(blob.pieces(header));
         }
-        pieces.push(ops);
-        pieces.iter().for_each(|piece| crc.update(piece));
+        let tail = [&directory[..], ops];
+        pieces.extend(tail);
         let header = FrameHeader {
             seq,
             blob_count: blobs.len() as u32,
             blobs_len,
             ops_len: ops.len() as u64,
-            payload_crc: crc.finalize(),
+            tail_crc: self.active.seed.tail_crc(start, &tail),
         }
         .encode(&self.active.seed, start);
         pieces[0] = &header;

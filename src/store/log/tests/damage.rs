@@ -65,13 +65,18 @@ fn the_first_group_of_a_segment_torn() {
 }
 
 #[test]
-fn a_flipped_byte_anywhere_costs_one_group_and_no_byte_of_the_file() {
+fn a_flipped_byte_costs_one_group_or_one_body_and_no_byte_of_the_file() {
     let bench = Bench::new(1 << 20);
     let mut opened = bench.open();
-    let ends: Vec<u64> = (1..=4)
-        .map(|seq| add(&mut *opened.log, seq, 300).unwrap().end.offset)
-        .collect();
+    let mut ends = Vec::new();
+    let mut places = Vec::new();
+    for seq in 1..=4 {
+        let done = add(&mut *opened.log, seq, 300).unwrap();
+        ends.push(done.end.offset);
+        places.push(done.places[0]);
+    }
     drop(opened);
+    let record = places[2].offset..places[2].offset + places[2].stored_len;
     for offset in ends[1]..ends[2] {
         bench.flip(1, offset);
         let opened = bench.open();
@@ -79,13 +84,137 @@ fn a_flipped_byte_anywhere_costs_one_group_and_no_byte_of_the_file() {
         assert_eq!(opened.report.torn_bytes, 0);
         let (found, report) = frames(&opened, START);
         let seqs: Vec<u64> = found.iter().map(|f| f.seq).collect();
-        assert_eq!(seqs, [1, 2, 4], "{offset}");
-        assert_eq!(report.missing_groups, 1);
-        assert_eq!(report.damaged_bytes, ends[2] - ends[1]);
+        if record.contains(&offset) {
+            assert_eq!(seqs, [1, 2, 3, 4], "{offset}");
+            assert_eq!(found[2].blobs, [(id(3), places[2])]);
+            assert!(opened.blobs.get(&id(3), &places[2], 0..300).is_err());
+            assert!(opened.blobs.get(&id(4), &places[3], 0..300).is_ok());
+        } else {
+            assert_eq!(seqs, [1, 2, 4], "{offset}");
+            assert_eq!(report.missing_groups, 1);
+            assert_eq!(report.damaged_bytes, ends[2] - ends[1]);
+        }
         assert_eq!(bench.len(1), ends[3]);
         bench.flip(1, offset);
     }
     assert_eq!(seqs(&bench.open()), [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_the_index_has_is_never_cut_off() {
+    let bench = Bench::new(1 << 20);
+    let mut opened = bench.open();
+    add(&mut *opened.log, 1, 300).unwrap();
+    let second = add(&mut *opened.log, 2, 300).unwrap();
+    let third = add(&mut *opened.log, 3, 300).unwrap();
+    drop(opened);
+    let len = bench.len(1);
+    // A body of the last group: the group stays, and its numbers with it.
+    bench.flip(1, third.places[0].offset + 50);
+    let opened = bench.open_acked(third.end, 3);
+    assert_eq!((opened.last_seq, opened.end), (3, third.end));
+    assert_eq!(opened.report.lost_groups, 0);
+    assert_eq!(seqs(&opened), [1, 2, 3]);
+    drop(opened);
+    // The last two groups: both are damage, nothing is cut, numbers go on above them.
+    bench.flip(1, third.end.offset - 1);
+    bench.flip(1, second.end.offset - 1);
+    let mut opened = bench.open_acked(third.end, 3);
+    assert_eq!((opened.last_seq, opened.report.lost_groups), (3, 1));
+    assert_eq!(opened.report.torn_bytes, 0);
+    assert!(opened.report.damaged_bytes > 0);
+    assert_eq!(bench.len(1), len);
+    let fourth = add(&mut *opened.log, 4, 300).unwrap();
+    assert!(fourth.end.segment > 1);
+    let mut found = Vec::new();
+    let report = opened.reader.read_from(third.end, Some(3), &mut |frame| {
+        found.push(frame.seq);
+        true
+    });
+    assert_eq!((found, report.unwrap().missing_groups), (vec![4], 0));
+    drop(opened);
+    let opened = bench.open();
+    assert_eq!((seqs(&opened), opened.last_seq), (vec![1, 4], 4));
+    assert_eq!(bench.len(1), len);
+    drop(opened);
+    // The whole segment gone.
+    std::fs::remove_file(bench.segment(1)).unwrap();
+    let far = LogPos {
+        segment: 9,
+        offset: 70,
+    };
+    let mut opened = bench.open_acked(far, 9);
+    assert_eq!((opened.last_seq, opened.report.lost_groups), (9, 5));
+    assert!(add(&mut *opened.log, 10, 1).unwrap().end.segment > 9);
+}
+
+#[test]
+fn groups_missing_right_after_the_start_are_counted() {
+    let bench = Bench::new(1 << 20);
+    let mut opened = bench.open();
+    let first = add(&mut *opened.log, 1, 30).unwrap().end;
+    let second = add(&mut *opened.log, 2, 30).unwrap().end;
+    add(&mut *opened.log, 3, 30).unwrap();
+    bench.flip(1, second.offset - 1);
+    let read = |after| opened.reader.read_from(first, after, &mut |_| true);
+    assert_eq!(read(Some(1)).unwrap().missing_groups, 1);
+    assert_eq!(read(None).unwrap().missing_groups, 0);
+}
+
+#[test]
+fn an_index_of_other_groups_is_told() {
+    let bench = Bench::new(1 << 20);
+    let mut opened = bench.open();
+    let first = add(&mut *opened.log, 1, 300).unwrap().end;
+    let second = add(&mut *opened.log, 2, 300).unwrap().end;
+    drop(opened);
+    let mut inside = first;
+    inside.offset += 7;
+    for (at, seq, misfit) in [
+        (first, 1, false),
+        (second, 2, false),
+        (first, 2, true),
+        (second, 1, true),
+        (inside, 1, true),
+    ] {
+        let opened = bench.open_acked(at, seq);
+        assert_eq!(opened.report.misfit, misfit, "{at} {seq}");
+        assert_eq!(opened.last_seq, 2);
+    }
+}
+
+#[test]
+fn the_only_segments_header_damaged() {
+    let bench = Bench::new(1 << 20);
+    let mut opened = bench.open();
+    let end = add(&mut *opened.log, 1, 300).unwrap().end;
+    let large = opened.blobs.put_large(&blob(5, 10)).unwrap();
+    drop(opened);
+    for offset in [0, 5, 9, 20, 30, 62] {
+        bench.flip(1, offset);
+        let opened = bench.open_acked(end, 1);
+        assert!(opened.report.damaged_bytes > 0);
+        assert_eq!(seqs(&opened), [1]);
+        drop(opened);
+        // Without the file that has the id: from a body's file.
+        assert_eq!(seqs(&bench.open()), [1]);
+        bench.flip(1, offset);
+    }
+    assert_eq!(large.segment, 2);
+}
+
+#[test]
+fn a_log_that_is_gone_is_not_an_empty_one() {
+    let bench = Bench::new(1 << 20);
+    for (id, acked) in [(Some(ID), None), (None, Some((START, 1)))] {
+        let known = Known {
+            id,
+            acked,
+            ..Known::default()
+        };
+        let error = open_files(bench.dir.path(), 1 << 20, known).err();
+        assert!(matches!(error, Some(OpenError::LogMissing { .. })));
+    }
 }
 
 #[test]
@@ -121,7 +250,7 @@ fn mail_that_looks_like_a_frame_is_not_one() {
     let mut opened = bench.open();
     // A stranger knows the format, but not the store's id.
     let strange = Bench::new(1 << 20);
-    let mut other = open_files(strange.dir.path(), 1 << 20, [0; 16]).unwrap();
+    let mut other = open_files(strange.dir.path(), 1 << 20, new([0; 16])).unwrap();
     for seq in 1..=3 {
         add(&mut *other.log, seq, 10).unwrap();
     }
@@ -164,7 +293,7 @@ fn lengths_in_damage_allocate_nothing() {
         blob_count: u32::MAX,
         blobs_len: 100 << 20,
         ops_len: 100 << 20,
-        payload_crc: 0,
+        tail_crc: 0,
     };
     let file = bench.writable(1);
     file.write_all_at(&liar.encode(&seed, end), end).unwrap();
@@ -208,7 +337,7 @@ fn files_that_are_not_ours() {
     ));
     let error = written(&|bench| {
         let other = Bench::new(5000);
-        drop(open_files(other.dir.path(), 5000, [1; 16]).unwrap());
+        drop(open_files(other.dir.path(), 5000, new([1; 16])).unwrap());
         std::fs::copy(other.segment(1), bench.segment(1)).unwrap();
     });
     assert!(matches!(error, Some(OpenError::Foreign { .. })));

@@ -21,6 +21,13 @@ const START: LogPos = LogPos {
     offset: 0,
 };
 
+fn new(new_id: [u8; 16]) -> Known {
+    Known {
+        new_id,
+        ..Known::default()
+    }
+}
+
 struct Bench {
     dir: TempDir,
     segment_bytes: u64,
@@ -35,10 +42,19 @@ impl Bench {
         self.try_open().unwrap()
     }
     fn try_open(&self) -> Result<Opened, OpenError> {
-        open_files(self.dir.path(), self.segment_bytes, ID)
+        open_files(self.dir.path(), self.segment_bytes, new(ID))
+    }
+    /// As after a start whose index was there.
+    fn open_acked(&self, at: LogPos, seq: u64) -> Opened {
+        let known = Known {
+            acked: Some((at, seq)),
+            id: Some(ID),
+            ..Known::default()
+        };
+        open_files(self.dir.path(), self.segment_bytes, known).unwrap()
     }
     fn faulty(&self, faults: Arc<Faults>) -> Opened {
-        faulty::open_files(self.dir.path(), self.segment_bytes, ID, faults).unwrap()
+        faulty::open_files(self.dir.path(), self.segment_bytes, new(ID), faults).unwrap()
     }
     fn segment(&self, number: u64) -> PathBuf {
         let name = files::name(FileKind::Segment, number);
@@ -91,7 +107,7 @@ fn frames(opened: &Opened, from: LogPos) -> (Vec<Frame>, ReadReport) {
     let mut found = Vec::new();
     let report = opened
         .reader
-        .read_from(from, &mut |frame| {
+        .read_from(from, None, &mut |frame| {
             found.push(frame);
             true
         })

@@ -49,7 +49,7 @@ fn reading_stops_when_told() {
         add(&mut *opened.log, seq, 10).unwrap();
     }
     let mut seen = 0;
-    let report = opened.reader.read_from(START, &mut |frame| {
+    let report = opened.reader.read_from(START, None, &mut |frame| {
         seen = frame.seq;
         frame.seq < 3
     });
@@ -214,7 +214,7 @@ fn reading_beside_writing() {
     let thread = std::thread::spawn(move || {
         let (mut at, mut seen) = (START, 0);
         while seen < 200 {
-            let report = reader.read_from(at, &mut |frame| {
+            let report = reader.read_from(at, None, &mut |frame| {
                 assert_eq!(frame.seq, seen + 1);
                 (seen, at) = (frame.seq, frame.end);
                 true

@@ -1,0 +1,146 @@
+//! What is counted of the index's small records, so that one that sled lost is noticed: it was
+//! seen to open without an error and with records missing.
+//!
+//! Mailboxes have their own counts (`snapshot`, checked when one is opened). Here are all other
+//! kinds that are read without a second record to hold them to: a count and a sum of checksums,
+//! moved with every commit and compared at every start. Bodies in files of their own have a sum
+//! of theirs, because a file that no record names is removed.
+//!
+//! May import: types.
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Index, IndexError};
+use super::error::StoreError;
+use super::keys::{self, BlobRecord};
+use super::log;
+
+/// Key of the sums.
+pub(super) const KEY: &[u8] = b"s";
+
+/// Kinds that are counted with their values.
+const KINDS: &[u8] = b"ADLNSUcgopt";
+
+/// How many, and the sum of their checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sum {
+    count: u64,
+    sum: u64,
+}
+
+impl Sum {
+    fn add(&mut self, weight: u64) {
+        self.count = self.count.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(weight);
+    }
+
+    fn take(&mut self, weight: u64) {
+        self.count = self.count.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(weight);
+    }
+}
+
+/// As it stands in the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    small: Sum,
+    large: Sum,
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&(key.len() as u32).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    u64::from(hasher.finalize())
+}
+
+/// Which sum a record counts in, and with what.
+enum Counted {
+    Small(u64),
+    Large(u64),
+    Not,
+}
+
+fn counted(key: &[u8], value: &[u8]) -> Counted {
+    match key {
+        [b'b', ..] => match keys::decode::<BlobRecord>(value) {
+            Ok(record) if log::has_own_file(&record.place) => Counted::Large(checksum(key, value)),
+            _ => Counted::Not,
+        },
+        // Its value changes with every message, and is checked when the mailbox is opened.
+        [b'M', ..] => Counted::Small(checksum(key, &[])),
+        [kind, ..] | [keys::PART, kind, ..] if KINDS.contains(kind) => {
+            Counted::Small(checksum(key, value))
+        }
+        _ => Counted::Not,
+    }
+}
+
+/// True where a change of the key may change the sums.
+pub(super) fn concerns(key: &[u8]) -> bool {
+    match key {
+        [keys::PART, kind, ..] => KINDS.contains(kind),
+        [kind, ..] => matches!(kind, b'M' | b'b') || KINDS.contains(kind),
+        [] => false,
+    }
+}
+
+impl Sums {
+    /// One record changed.
+    pub(super) fn change(&mut self, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+        match old.map(|value| counted(key, value)) {
+            Some(Counted::Small(weight)) => self.small.take(weight),
+            Some(Counted::Large(weight)) => self.large.take(weight),
+            _ => {}
+        }
+        match new.map(|value| counted(key, value)) {
+            Some(Counted::Small(weight)) => self.small.add(weight),
+            Some(Counted::Large(weight)) => self.large.add(weight),
+            _ => {}
+        }
+    }
+
+    /// A body in a file of its own.
+    pub(super) fn add_large(&mut self, key: &[u8], value: &[u8]) {
+        if let Counted::Large(weight) = counted(key, value) {
+            self.large.add(weight);
+        }
+    }
+
+    pub(super) fn same_large(&self, other: &Self) -> bool {
+        self.large == other.large
+    }
+}
+
+pub(super) fn stored(index: &dyn Index) -> Result<Sums, StoreError> {
+    let found = index.get(KEY).map_err(text)?;
+    found.map_or(Ok(Sums::default()), |raw| keys::decode(&raw))
+}
+
+/// Compares what is there with the sums. The error says what is wrong.
+pub(super) fn verify(index: &dyn Index) -> Result<(), StoreError> {
+    let mut found = Sums::default();
+    for kind in KINDS.iter().chain(b"M") {
+        for prefix in [vec![*kind], vec![keys::PART, *kind]] {
+            index
+                .scan(&prefix, None, &mut |key, value| {
+                    found.change(key, None, Some(value));
+                    true
+                })
+                .map_err(text)?;
+        }
+    }
+    let told = stored(index)?;
+    if found.small == told.small {
+        return Ok(());
+    }
+    Err(StoreError::Index(format!(
+        "it should have {} small records and has {}, or not the same ones",
+        told.small.count, found.small.count
+    )))
+}
+
+fn text(error: IndexError) -> StoreError {
+    StoreError::Index(error.to_string())
+}

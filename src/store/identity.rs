@@ -1,0 +1,73 @@
+//! The store's id in a file of its own, so that a damaged segment header costs nothing and a log
+//! that is gone is told from one that never was: the file is written when the log is there.
+//!
+//! May import: nothing of ours.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const NAME: &str = "store-id";
+const HEAD: &str = "posthorn-store-1";
+
+fn line(id: [u8; 16]) -> String {
+    let id = u128::from_be_bytes(id);
+    let text = format!("{HEAD} {id:032x}");
+    format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
+}
+
+/// None where there is none, or nothing that can be read.
+pub(super) fn read(dir: &Path) -> io::Result<Option<[u8; 16]>> {
+    let bytes = match std::fs::read(dir.join(NAME)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let id = text.split(' ').nth(1).filter(|hex| hex.len() == 32);
+    let id = id.and_then(|hex| u128::from_str_radix(hex, 16).ok());
+    let id = id.map(u128::to_be_bytes).filter(|id| line(*id) == text);
+    if id.is_none() {
+        tracing::error!(
+            "{} is damaged; it is written anew",
+            dir.join(NAME).display()
+        );
+    }
+    Ok(id)
+}
+
+/// Durable when it returns.
+pub(super) fn write(dir: &Path, id: [u8; 16]) -> io::Result<()> {
+    let (path, unfinished) = (dir.join(NAME), dir.join(format!("{NAME}.tmp")));
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    file.write_all(line(id).as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, &path)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_and_damage_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), None);
+        write(dir.path(), [0xa7; 16]).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), Some([0xa7; 16]));
+        let path = dir.path().join(NAME);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, bad).unwrap();
+            assert_eq!(read(dir.path()).unwrap(), None, "{at}");
+        }
+    }
+}

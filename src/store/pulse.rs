@@ -1,0 +1,105 @@
+//! The thread beside the committer: checkpoints of the index, files that may go after them, and
+//! a word to the committer while something is broken.
+//!
+//! May import: types.
+//!
+//! A checkpoint only bounds the replay at the next start; correctness does not need it, except
+//! before a file goes that an older state of the index may still name.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::mpsc;
+
+use super::committer::Message;
+use super::shared::Shared;
+use crate::types::LogPos;
+
+/// So much of the log is never without a checkpoint, even within the time.
+const BYTES: u64 = 16 * 1024 * 1024;
+
+/// What wakes the thread before its time.
+#[derive(Default)]
+pub(super) struct Pulse {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stop: bool,
+    /// Bytes of the log since the last checkpoint.
+    written: u64,
+}
+
+impl Pulse {
+    pub(super) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wrote(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.written += bytes;
+        if state.written >= BYTES {
+            self.changed.notify_all();
+        }
+    }
+
+    /// True where it is the last time.
+    fn wait(&self, every: Duration) -> bool {
+        let until = Instant::now() + every;
+        let mut state = self.state.lock();
+        while !state.stop && state.written < BYTES {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.written = 0;
+        state.stop
+    }
+}
+
+/// Runs until told to stop, which comes with a last checkpoint.
+pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<Message>) {
+    let every = Duration::from_millis(shared.options.config.checkpoint_millis.max(10));
+    let mut done = LogPos::default();
+    loop {
+        let last = pulse.wait(every);
+        let end = shared.ring.end();
+        if end != done {
+            // Those that come later wait for the next one.
+            let doomed = std::mem::take(&mut *shared.doomed.lock());
+            let started = Instant::now();
+            let index = shared.index.load_full();
+            match index.checkpoint() {
+                Ok(()) => {
+                    done = end;
+                    shared.telemetry.store.checkpointed(started.elapsed());
+                    for place in doomed {
+                        if let Err(error) = shared.blobs.remove(&place) {
+                            tracing::warn!(%error, "the file of an expunged message could not be removed");
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the index could not be checkpointed");
+                    shared.doomed.lock().extend(doomed);
+                    // What the failed sync lost, no later one brings back.
+                    if !error.is_resource() {
+                        shared.ask_for_rebuild();
+                    }
+                }
+            }
+        }
+        let broken = !shared.is_writable() || shared.rebuild_is_wanted();
+        if broken && let Some(queue) = queue.upgrade() {
+            // A full queue has jobs, which have the same effect.
+            let _ = queue.try_send(Message::Tend);
+        }
+        if last {
+            return;
+        }
+    }
+}
