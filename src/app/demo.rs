@@ -39,8 +39,13 @@ pub fn run(options: Options) -> Result<(), AppError> {
     let accounts = accounts(&options, &domain)?;
     let (dir, temporary) = match &options.dir {
         Some(dir) => {
-            std::fs::create_dir_all(dir)
-                .map_err(AppError::io(format!("--dir {}", dir.display())))?;
+            // It will hold mail and keys.
+            std::os::unix::fs::DirBuilderExt::mode(
+                std::fs::DirBuilder::new().recursive(true),
+                0o700,
+            )
+            .create(dir)
+            .map_err(AppError::io(format!("--dir {}", dir.display())))?;
             (dir.clone(), None)
         }
         None => {
