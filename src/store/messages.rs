@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::beside::beside;
 use super::committer::{free_bytes, now};
 use super::error::StoreError;
 use super::handle::Store;
@@ -18,6 +19,8 @@ use crate::types::{BlobId, Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, Ui
 
 /// Longest header lines put in front for one recipient.
 const MAX_PREFIX: usize = 1024;
+/// Fewer records than this are read where the caller is.
+const SHORT_SCAN: u32 = 64;
 /// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit).
 const MAX_KEYWORDS: usize = 64;
 
@@ -446,6 +449,18 @@ impl Store {
 
     /// Records of the UIDs in the range, in order, until `each` says false.
     pub fn scan_messages(
+        &self,
+        mailbox: MailboxKey,
+        range: std::ops::RangeInclusive<u32>,
+        each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
+    ) -> Result<(), StoreError> {
+        if range.end().saturating_sub(*range.start()) < SHORT_SCAN {
+            return self.scan_records(mailbox, range, each);
+        }
+        beside(|| self.scan_records(mailbox, range, each))
+    }
+
+    fn scan_records(
         &self,
         mailbox: MailboxKey,
         range: std::ops::RangeInclusive<u32>,

@@ -16,6 +16,7 @@
 pub mod log;
 
 mod apply;
+mod beside;
 mod check;
 mod chunk;
 mod committer;
@@ -39,6 +40,8 @@ mod snapshot;
 mod spool;
 mod state;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;
 

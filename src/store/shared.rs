@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::beside::beside;
 use super::chunk::Chunk;
 use super::directory::Directory;
 use super::engine::{Applied, Batch, Index, IndexError};
@@ -261,6 +262,10 @@ impl Shared {
         if let Some(mailbox) = self.cached(key) {
             return Ok(mailbox);
         }
+        beside(|| self.open_mailbox(key))
+    }
+
+    fn open_mailbox(&self, key: MailboxKey) -> Result<Arc<Mailbox>, StoreError> {
         let _guard = self.publish.lock();
         if let Some(mailbox) = self.cached(key) {
             return Ok(mailbox);
@@ -357,6 +362,10 @@ impl Shared {
         if let Some(view) = self.accounts.lock().get(&account) {
             return Ok(view.clone());
         }
+        beside(|| self.open_account(account))
+    }
+
+    fn open_account(&self, account: AccountId) -> Result<Arc<AccountView>, StoreError> {
         let _guard = self.publish.lock();
         if let Some(view) = self.accounts.lock().get(&account) {
             return Ok(view.clone());

@@ -160,5 +160,11 @@ fn check(batch: &Batch) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// For the test that freezes the format.
+#[cfg(test)]
+pub(crate) fn golden(applied: Applied) -> Vec<u8> {
+    encode_applied(applied)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Bodies: read from any file of the log, large ones written to files of their own.
 //!
-//! May import: `files`, `frame`, `record` and the parent's types.
+//! May import: `files`, `frame`, `record`, `beside` and the parent's types.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::beside::read_exact_at;
 use super::files::{self, Shared, failed};
 use super::frame::{FILE_HEADER, FileKind};
 use super::record::{self, CHUNK, ChunkEntry, RecordHeader};
@@ -39,7 +40,7 @@ impl BlobStore for FileBlobs {
         }
         let read = |from: u64, len: u64| {
             let mut bytes = vec![0; len as usize];
-            file.read_exact_at(&mut bytes, place.offset + from)
+            read_exact_at(&file, &mut bytes, place.offset + from)
                 .map_err(|e| failed(&self.shared.dir, e))?;
             Ok::<_, LogError>(bytes)
         };
