@@ -67,6 +67,9 @@ struct Inner {
     queue: mpsc::Sender<Message>,
     /// Bytes that may wait in the queue, in units of [`UNIT`].
     waiting: Arc<Semaphore>,
+    /// As many again for messages that were spooled and are in memory until they are committed.
+    spooled: Arc<Semaphore>,
+    units: u32,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -93,7 +96,9 @@ impl Store {
         let options = &recovered.shared.options;
         let queue_len = options.config.queue_len.max(1);
         let units = (options.config.queue_bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
-        let waiting = Arc::new(Semaphore::new(units));
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let waiting = Arc::new(Semaphore::new(units as usize));
+        let spooled = Arc::new(Semaphore::new(units as usize));
         let dir = options.dir.clone();
         let (queue, receiver) = mpsc::channel(queue_len);
         let stopped = Arc::new(AtomicBool::new(false));
@@ -125,6 +130,8 @@ impl Store {
                 shared: recovered.shared,
                 queue,
                 waiting,
+                spooled,
+                units,
                 threads: Mutex::new(vec![commits, checkpoints]),
                 stopped,
                 pulse,
@@ -164,6 +171,10 @@ impl Store {
         &self.inner.shared
     }
 
+    pub(super) fn room_in_memory(&self) -> (Arc<Semaphore>, u32) {
+        (self.inner.spooled.clone(), self.inner.units)
+    }
+
     /// False while changes are refused: the disk or the index failed and is being mended.
     pub fn is_writable(&self) -> bool {
         self.shared().is_writable()
@@ -180,8 +191,8 @@ impl Store {
             return Err(StoreError::Closed);
         }
         let until = tokio::time::Instant::now() + QUEUE_PATIENCE;
-        let units = (self.shared().options.config.queue_bytes / UNIT).max(1);
-        let needed = u32::try_from((weight / UNIT + 1).min(units)).unwrap_or(u32::MAX);
+        let needed = u32::try_from(weight / UNIT + 1).unwrap_or(u32::MAX);
+        let needed = needed.min(self.inner.units);
         let place = self.inner.waiting.clone().acquire_many_owned(needed);
         let place = tokio::time::timeout_at(until, place)
             .await

@@ -157,7 +157,9 @@ impl Tx {
 impl Store {
     /// For a message that comes in; up to `limit` bytes of it stay in memory.
     pub fn spool(&self, limit: usize) -> Spool {
-        Spool::new(spool::directory(&self.shared().options.dir), limit)
+        let (room, units) = self.room_in_memory();
+        let dir = spool::directory(&self.shared().options.dir);
+        Spool::new(dir, limit, room, units)
     }
 
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {

@@ -334,6 +334,33 @@ fn what_waits_is_bounded_in_bytes() {
 }
 
 #[test]
+fn spooled_messages_in_memory_are_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let mut small = options(&dir);
+    small.config.queue_bytes = 500_000;
+    let store = Store::open(small, Telemetry::new().unwrap()).unwrap();
+    run(async {
+        let [a, _] = accounts(&store).await;
+        let spooled = || {
+            let mut spool = store.spool(1000);
+            spool.push(&[b'x'; 300_000]);
+            async move { spool.finish(b"A: b\r\n".to_vec()).await }
+        };
+        let first = spooled().await.unwrap();
+        let second = spooled();
+        tokio::pin!(second);
+        let wait = std::time::Duration::from_millis(100);
+        assert!(tokio::time::timeout(wait, &mut second).await.is_err());
+        store
+            .deliver(first, UnixMillis(1), vec![to(a)])
+            .await
+            .unwrap();
+        assert_eq!(second.await.unwrap().raw_len(), 300_006);
+    });
+}
+
+#[test]
 fn smaller_things() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("data");
