@@ -218,3 +218,72 @@ fn the_first_wake_up_of_a_fresh_store_outlives_the_server() {
         }
     }
 }
+
+/// The index's file with some bytes overwritten, again and again: sled may not notice, refuse to
+/// open, or panic. The mailbox is complete in the end, without another restart.
+#[test]
+fn a_damaged_index_loses_nothing() {
+    use std::os::unix::fs::FileExt;
+    let home = tempfile::tempdir().expect("tempdir");
+    let dir = home.path().join("data");
+    let base = common::free_base();
+    let server = Server::start_at(&dir, base, &[]);
+    let mut smtp = Smtp::connect(server.port(common::SMTP)).expect("connect");
+    smtp.command("EHLO load.test").expect("EHLO");
+    for n in 0..600 {
+        let body = message(&format!("m{n}"), n);
+        let reply = smtp.deliver("k@example.net", &["alice@posthorn.test"], &body);
+        assert!(reply.expect("reply").starts_with("250"));
+    }
+    let before = inbox(&server, 1);
+    assert_eq!(before.len(), 600);
+    let mut server = Some(server);
+    let mut state = 7u64;
+    let mut random = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    for round in 0..12 {
+        if let Some(server) = server.take() {
+            // So that the index is on disk.
+            std::thread::sleep(Duration::from_millis(1200));
+            server.kill();
+        }
+        let newest = std::fs::read_dir(&dir)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("index") && !name.contains("bad")
+            })
+            .max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok())
+            .expect("an index");
+        let file = std::fs::File::options()
+            .write(true)
+            .open(newest.join("db"))
+            .expect("db");
+        let len = file.metadata().expect("metadata").len();
+        for _ in 0..=round % 3 {
+            let noise: Vec<u8> = (0..16).map(|_| random(256) as u8).collect();
+            file.write_all_at(&noise, random(len)).expect("damage");
+        }
+        let started = Server::start_at(&dir, base, &[]);
+        // Whoever finds damage may be told so once; then it is mended.
+        let start = std::time::Instant::now();
+        loop {
+            let mut imap = started.imap("alice@posthorn.test");
+            let (_, selected) = imap.command("SELECT INBOX");
+            let (_, fetched) = imap.command("FETCH 1:* (UID BODY.PEEK[])");
+            let well = [selected, fetched].iter().all(|reply| reply.contains("OK"));
+            if well && inbox(&started, 1) == before {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "round {round}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        server = Some(started);
+    }
+}

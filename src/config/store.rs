@@ -13,7 +13,7 @@ pub struct StoreConfig {
     pub group_bytes: usize,
     /// Changes that may wait for the committer; more are told to come back.
     pub queue_len: usize,
-    /// Bytes of those changes together.
+    /// Bytes of those changes together, and as many again of messages that wait to be one.
     pub queue_bytes: usize,
     /// Checkpoint of the index after this much time, where something changed.
     pub checkpoint_millis: u64,

@@ -436,6 +436,7 @@ fn all() -> String {
     for (name, bytes) in values() {
         writeln!(out, "index {name} {}", hex(&bytes)).unwrap();
     }
+    write!(out, "store-id {}", super::identity::line([0xa7; 16])).unwrap();
     writeln!(out, "segment {}", hex(&segment())).unwrap();
     out
 }

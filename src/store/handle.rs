@@ -1,5 +1,5 @@
 //! The store's face: what everything above it calls. Mailboxes are in `mailboxes`, messages in
-//! `messages`.
+//! `messages`, devices and what is kept for workers in `devices`.
 //!
 //! Every `async` change returns after it is durable and applied. Reads are synchronous, touch
 //! memory or the index (microseconds, warm), and say so where they may read the disk.
@@ -19,8 +19,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::committer::{Committer, Job, Message, Reply, Room, Run, Trouble, free_bytes, now};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
-use super::feed::Feed;
-use super::keys;
 use super::model::*;
 use super::ops::Op;
 use super::pulse::{self, Pulse};
@@ -28,7 +26,7 @@ use super::recovery;
 use super::shared::Shared;
 use super::state::Tx;
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, Address, DeviceId, Domain, LogPos, MailboxId, MailboxKey};
+use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -69,6 +67,9 @@ struct Inner {
     queue: mpsc::Sender<Message>,
     /// Bytes that may wait in the queue, in units of [`UNIT`].
     waiting: Arc<Semaphore>,
+    /// As many again for messages that were spooled and are in memory until they are committed.
+    spooled: Arc<Semaphore>,
+    units: u32,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -95,7 +96,9 @@ impl Store {
         let options = &recovered.shared.options;
         let queue_len = options.config.queue_len.max(1);
         let units = (options.config.queue_bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
-        let waiting = Arc::new(Semaphore::new(units));
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let waiting = Arc::new(Semaphore::new(units as usize));
+        let spooled = Arc::new(Semaphore::new(units as usize));
         let dir = options.dir.clone();
         let (queue, receiver) = mpsc::channel(queue_len);
         let stopped = Arc::new(AtomicBool::new(false));
@@ -127,6 +130,8 @@ impl Store {
                 shared: recovered.shared,
                 queue,
                 waiting,
+                spooled,
+                units,
                 threads: Mutex::new(vec![commits, checkpoints]),
                 stopped,
                 pulse,
@@ -166,6 +171,10 @@ impl Store {
         &self.inner.shared
     }
 
+    pub(super) fn room_in_memory(&self) -> (Arc<Semaphore>, u32) {
+        (self.inner.spooled.clone(), self.inner.units)
+    }
+
     /// False while changes are refused: the disk or the index failed and is being mended.
     pub fn is_writable(&self) -> bool {
         self.shared().is_writable()
@@ -182,8 +191,8 @@ impl Store {
             return Err(StoreError::Closed);
         }
         let until = tokio::time::Instant::now() + QUEUE_PATIENCE;
-        let units = (self.shared().options.config.queue_bytes / UNIT).max(1);
-        let needed = u32::try_from((weight / UNIT + 1).min(units)).unwrap_or(u32::MAX);
+        let needed = u32::try_from(weight / UNIT + 1).unwrap_or(u32::MAX);
+        let needed = needed.min(self.inner.units);
         let place = self.inner.waiting.clone().acquire_many_owned(needed);
         let place = tokio::time::timeout_at(until, place)
             .await
@@ -427,115 +436,6 @@ impl Store {
             tx.fact(Op::AliasRemove(address))
         })
         .await
-    }
-
-    // ---- devices, outbox, workers ----
-
-    pub fn devices(&self, account: AccountId) -> Result<Vec<Device>, StoreError> {
-        let mut devices = Vec::new();
-        self.shared()
-            .scan(&keys::account(b'p', account), &mut |_, value| {
-                devices.push(keys::decode(value)?);
-                Ok(())
-            })?;
-        Ok(devices)
-    }
-
-    pub fn device(
-        &self,
-        account: AccountId,
-        device: DeviceId,
-    ) -> Result<Option<Device>, StoreError> {
-        self.shared().get(&keys::device(account, device))
-    }
-
-    /// The id in `device` is ignored; the new one is returned. Refuses more than the limit.
-    pub async fn device_add(&self, mut device: Device) -> Result<DeviceId, StoreError> {
-        let most = self.shared().options.config.max_devices_per_account;
-        self.commit(1024, move |tx| {
-            tx.directory
-                .account(device.account)
-                .ok_or(StoreError::NoAccount)?;
-            let mut count = 0;
-            tx.scan(&keys::account(b'p', device.account), &mut |_, _| {
-                count += 1;
-                Ok(())
-            })?;
-            if count >= most {
-                return Err(StoreError::Limit("devices of an account"));
-            }
-            device.id = DeviceId(tx.account_marks(device.account)?.next_device);
-            let id = device.id;
-            tx.fact(Op::DevicePut(device))?;
-            Ok(id)
-        })
-        .await
-    }
-
-    /// All outbox entries, for a worker's start. Bounded by devices × mailboxes that are owed.
-    pub fn outbox(&self) -> Result<Vec<OutboxEntry>, StoreError> {
-        let mut entries = Vec::new();
-        self.shared().scan(b"o", &mut |_, value| {
-            entries.push(keys::decode(value)?);
-            Ok(())
-        })?;
-        Ok(entries)
-    }
-
-    /// One atomic commit.
-    pub async fn update(&self, updates: Vec<Update>) -> Result<(), StoreError> {
-        self.commit(256 * updates.len(), move |tx| {
-            let there = |tx: &Tx, account, device| {
-                tx.get::<Device>(&keys::device(account, device))
-                    .map(|d| d.is_some())
-            };
-            // All are checked before the first is applied: all or none.
-            for update in &updates {
-                let (account, device) = match update {
-                    Update::DevicePut(device) => (device.account, device.id),
-                    Update::DeviceRemove(account, device) => (*account, *device),
-                    Update::SettingPut(name, value) if name.len() + value.len() > 4000 => {
-                        return Err(StoreError::Limit("a setting is at most 4 KiB"));
-                    }
-                    _ => continue,
-                };
-                if !there(tx, account, device)? {
-                    return Err(StoreError::NoDevice);
-                }
-            }
-            for update in updates {
-                match update {
-                    Update::DevicePut(device) => tx.fact(Op::DevicePut(*device))?,
-                    Update::DeviceRemove(account, device) => {
-                        tx.fact(Op::DeviceRemove(account, device))?;
-                    }
-                    Update::OutboxPut(entry) => {
-                        if there(tx, entry.key.account, entry.key.device)? {
-                            tx.fact(Op::OutboxPut(entry))?;
-                        }
-                    }
-                    Update::OutboxRemove(key) => tx.fact(Op::OutboxRemove(key))?,
-                    Update::Cursor(worker, at) => tx.fact(Op::Cursor(worker, at))?,
-                    Update::SettingPut(name, value) => tx.fact(Op::SettingPut(name, value))?,
-                }
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Where the worker's cursor stands; None before its first update.
-    pub fn cursor(&self, worker: Worker) -> Result<Option<LogPos>, StoreError> {
-        self.shared().get(&keys::named(b'c', &[worker as u8]))
-    }
-
-    /// Changes after `from` (None: from now on).
-    pub fn feed(&self, from: Option<LogPos>) -> Feed {
-        Feed::new(self.shared().clone(), from)
-    }
-
-    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.shared().get(&keys::named(b't', name.as_bytes()))
     }
 }
 

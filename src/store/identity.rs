@@ -10,7 +10,7 @@ use std::path::Path;
 const NAME: &str = "store-id";
 const HEAD: &str = "posthorn-store-1";
 
-fn line(id: [u8; 16]) -> String {
+pub(super) fn line(id: [u8; 16]) -> String {
     let id = u128::from_be_bytes(id);
     let text = format!("{HEAD} {id:032x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))

@@ -1,26 +1,19 @@
-//! The store's face, continued: messages.
+//! The store's face, continued: messages that come, change and go. They are read in `reading`.
 //!
 //! May import: types.
 
-use bytes::Bytes;
-
-use super::beside::beside;
 use super::committer::{free_bytes, now};
 use super::error::StoreError;
 use super::handle::Store;
-use super::keys;
-use super::log::LogError;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
 use super::spool::{self, Spool};
 use super::state::Tx;
-use crate::types::{BlobId, Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
+use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
 
 /// Longest header lines put in front for one recipient.
 const MAX_PREFIX: usize = 1024;
-/// Fewer records than this are read where the caller is.
-const SHORT_SCAN: u32 = 64;
 /// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit).
 const MAX_KEYWORDS: usize = 64;
 
@@ -164,7 +157,9 @@ impl Tx {
 impl Store {
     /// For a message that comes in; up to `limit` bytes of it stay in memory.
     pub fn spool(&self, limit: usize) -> Spool {
-        Spool::new(spool::directory(&self.shared().options.dir), limit)
+        let (room, units) = self.room_in_memory();
+        let dir = spool::directory(&self.shared().options.dir);
+        Spool::new(dir, limit, room, units)
     }
 
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
@@ -432,105 +427,6 @@ impl Store {
             Ok(gone)
         })
         .await
-    }
-
-    /// One message's record. None: expunged meanwhile.
-    pub fn message(
-        &self,
-        mailbox: MailboxKey,
-        uid: Uid,
-    ) -> Result<Option<MessageRecord>, StoreError> {
-        let record = self.shared().get(&keys::message(mailbox, uid))?;
-        if record.is_none() {
-            self.shared().missing(mailbox, uid)?;
-        }
-        Ok(record)
-    }
-
-    /// Records of the UIDs in the range, in order, until `each` says false.
-    pub fn scan_messages(
-        &self,
-        mailbox: MailboxKey,
-        range: std::ops::RangeInclusive<u32>,
-        each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
-    ) -> Result<(), StoreError> {
-        if range.end().saturating_sub(*range.start()) < SHORT_SCAN {
-            return self.scan_records(mailbox, range, each);
-        }
-        beside(|| self.scan_records(mailbox, range, each))
-    }
-
-    fn scan_records(
-        &self,
-        mailbox: MailboxKey,
-        range: std::ops::RangeInclusive<u32>,
-        each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
-    ) -> Result<(), StoreError> {
-        let shared = self.shared();
-        let from = keys::message(mailbox, Uid(*range.start()));
-        let prefix = keys::mailbox(b'm', mailbox);
-        // What the snapshot has, the index must have.
-        let opened = shared.mailboxes.lock().get(&mailbox).cloned();
-        let snapshot = opened.map(|mailbox| mailbox.snapshot());
-        let mut expected = snapshot
-            .iter()
-            .flat_map(|s| s.range(range.clone()))
-            .map(|(_, m)| m.uid)
-            .peekable();
-        let mut missing = Vec::new();
-        let mut whole = true;
-        shared.scan_from(&prefix, Some(&from), &mut |key, value| {
-            let uid = Uid(keys::tail(key));
-            if uid.0 > *range.end() {
-                return Ok(false);
-            }
-            while let Some(earlier) = expected.next_if(|e| *e <= uid) {
-                if earlier < uid {
-                    missing.push(earlier);
-                }
-            }
-            whole = each(uid, keys::decode(value)?);
-            Ok(whole)
-        })?;
-        if whole {
-            missing.extend(expected);
-        }
-        for uid in missing {
-            shared.missing(mailbox, uid)?;
-        }
-        Ok(())
-    }
-
-    /// The whole body, checked and decompressed, without the record's prefix. Reads the disk.
-    pub fn body(&self, blob: BlobId) -> Result<Bytes, StoreError> {
-        self.body_range(blob, 0..u64::MAX)
-    }
-
-    /// Part of a body; a large one is not read whole. Reads the disk.
-    pub fn body_range(
-        &self,
-        blob: BlobId,
-        range: std::ops::Range<u64>,
-    ) -> Result<Bytes, StoreError> {
-        let shared = self.shared();
-        let damaged = |reason: &str| {
-            shared.telemetry.store.damaged_body(blob, reason);
-            StoreError::DamagedBody
-        };
-        let Some(record) = shared.blob(blob)? else {
-            return Err(StoreError::DamagedBody);
-        };
-        shared
-            .blobs
-            .get(&blob, &record.place, range)
-            .map_err(|error| match error {
-                LogError::Io { .. } => StoreError::Write(error.to_string()),
-                // Expunged meanwhile, and its file with it.
-                LogError::Missing(_) if matches!(shared.blob(blob), Ok(None)) => {
-                    StoreError::DamagedBody
-                }
-                other => damaged(&other.to_string()),
-            })
     }
 
     /// The time by the store's clock, for those who compare with what it wrote.

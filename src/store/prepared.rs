@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::StoreError;
 use super::log::{BlobData, BlobPlace, BlobStore, LARGE_BLOB};
@@ -32,6 +33,8 @@ pub struct Prepared {
     raw_len: u64,
     pub(super) summary: Option<Box<Summary>>,
     body: Arc<Body>,
+    /// Its place among those that may be in memory.
+    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// Never given twice: two bodies with one id would be taken for one.
@@ -60,6 +63,7 @@ impl Prepared {
                 id.unwrap_or(BlobId([0; 16])),
                 &raw,
             )))),
+            _room: None,
         }
     }
 
@@ -93,7 +97,14 @@ impl Prepared {
             raw_len,
             summary,
             body: Arc::new(Body::Large(Arc::new(Mutex::new((raw, file))))),
+            _room: None,
         })
+    }
+
+    /// Gives the place back when the last clone is gone.
+    pub(super) fn holding(mut self, room: OwnedSemaphorePermit) -> Self {
+        self._room = Some(Arc::new(room));
+        self
     }
 
     pub fn raw_len(&self) -> u64 {

@@ -2,16 +2,20 @@
 //!
 //! May import: mail, types.
 //!
-//! Invariant: whatever its size, a message that comes in holds no more memory than the limit;
-//! only while it is parsed is a large one in memory whole, and then few at a time.
+//! Invariant: whatever its size, a message that comes in holds no more memory than the limit.
+//! From when it is parsed until it is committed it is in memory, unless it goes to a file of its
+//! own; all of those together are bounded (`store.queue_bytes`), and few are parsed at a time.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::error::StoreError;
+use super::log::LARGE_BLOB;
 use super::prepared::Prepared;
 
 /// Messages up to this are parsed and compressed where they are; larger ones on a thread of
@@ -28,7 +32,13 @@ pub struct Spool {
     memory: Vec<u8>,
     file: Option<(File, u64)>,
     failed: Option<io::Error>,
+    /// What all messages that were spooled may hold in memory, in KiB.
+    room: Arc<Semaphore>,
+    units: u32,
 }
+
+/// How long a message may wait for room in memory.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the store whose data lies in `data` has its spool files.
 pub(super) fn directory(data: &Path) -> PathBuf {
@@ -37,8 +47,10 @@ pub(super) fn directory(data: &Path) -> PathBuf {
 
 impl Spool {
     /// Keeps up to `limit` bytes in memory, and the rest in a file without a name in `dir`.
-    pub(super) fn new(dir: PathBuf, limit: usize) -> Self {
+    pub(super) fn new(dir: PathBuf, limit: usize, room: Arc<Semaphore>, units: u32) -> Self {
         Self {
+            room,
+            units,
             dir,
             limit,
             memory: Vec::new(),
@@ -103,12 +115,25 @@ impl Spool {
             let made = tokio::task::spawn_blocking(move || Prepared::from_bytes(head.into()));
             return made.await.map_err(|_| StoreError::Closed);
         };
+        let whole = (head.len() as u64).saturating_add(len);
+        let needed = if whole > LARGE_BLOB {
+            1
+        } else {
+            whole / 1024 + 1
+        };
+        let needed = u32::try_from(needed).unwrap_or(u32::MAX).min(self.units);
+        let room = self.room.clone().acquire_many_owned(needed);
+        let room = tokio::time::timeout(PATIENCE, room)
+            .await
+            .map_err(|_| StoreError::Busy)?
+            .map_err(|_| StoreError::Closed)?;
         let _place = LARGE_AT_ONCE.acquire().await;
         let made = tokio::task::spawn_blocking(move || {
             file.rewind()
                 .map_err(|error| StoreError::Write(format!("spool file: {error}")))?;
             Prepared::from_spool(head, file, len)
         });
-        made.await.map_err(|_| StoreError::Closed)?
+        let made = made.await.map_err(|_| StoreError::Closed)??;
+        Ok(made.holding(room))
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! What is not whole at the end is a torn group only as long as the index does not know better:
 //! groups that it has were acknowledged, so if they can't be read that is damage. Then the file
-//! is kept as it is, and writing goes on in a new one with numbers above theirs.
+//! is kept as it is, and writing goes on in a new one with numbers above theirs. The same where
+//! the tail has more than one frame's beginning: one group at most was being written. (Mail may
+//! hold those bytes on purpose; then a torn group is taken for damage, which costs nothing.)
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -246,7 +248,8 @@ fn find_tail(
     for (number, path, ends) in &written {
         let cut = ends.file_len - ends.good_end;
         let newest = stopped_at == Some(*number);
-        let torn = newest && cut > 0 && cut <= TORN_MAX && report.lost_groups == 0;
+        let one_group = cut <= TORN_MAX && ends.tail_frames == 0;
+        let torn = newest && cut > 0 && one_group && report.lost_groups == 0;
         report.damaged_bytes += ends.damaged_bytes;
         if torn {
             truncate(path, ends.good_end).map_err(|e| failed(path, e))?;
@@ -282,6 +285,7 @@ struct Ends {
     good_end: u64,
     damaged_bytes: u64,
     tail_bytes: u64,
+    tail_frames: u64,
     /// The last good frame's number and start.
     last: Option<(u64, u64)>,
 }
@@ -323,6 +327,12 @@ fn look_through(
             // The content did not come as far as the header.
             tail_bytes = file_len - found.offset;
             good_end = found.offset;
+            if let Some(before) = &before
+                && !scan.is_good(before)?
+            {
+                // That one was synced before this one was begun.
+                scan.tail_frames += 1;
+            }
             last = before;
         }
         Ok(Ends {
@@ -330,6 +340,7 @@ fn look_through(
             good_end: good_end.min(file_len),
             damaged_bytes: scan.damaged_bytes,
             tail_bytes,
+            tail_frames: scan.tail_frames,
             last: last.map(|found| (found.header.seq, found.offset)),
         })
     };

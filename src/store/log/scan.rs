@@ -34,6 +34,9 @@ pub(super) struct Scan<'a> {
     pub(super) damaged_bytes: u64,
     /// Bytes after the last good frame, unless they are all zero. Known once no frame is left.
     pub(super) tail_bytes: u64,
+    /// Places in the tail, its beginning aside, where another frame may have begun: then it is
+    /// more than one group that was being written.
+    pub(super) tail_frames: u64,
     /// End of the last good frame.
     pub(super) good_end: u64,
 }
@@ -72,6 +75,7 @@ impl<'a> Scan<'a> {
             tail: Vec::new(),
             damaged_bytes: 0,
             tail_bytes: 0,
+            tail_frames: 0,
             good_end: from,
         })
     }
@@ -204,6 +208,7 @@ impl<'a> Scan<'a> {
         let mut window = vec![0; WINDOW];
         let mut at = start + 1;
         let mut all_zero = self.byte_is_zero(start)?;
+        self.tail_frames = 0;
         while at < self.limit {
             let len = (self.limit - at).min(WINDOW as u64) as usize;
             if !self.read(&mut window[..len], at)? {
@@ -219,6 +224,7 @@ impl<'a> Scan<'a> {
                     self.step_over(&found);
                     return Ok(Some(found));
                 }
+                self.tail_frames += 1;
                 from = place + 1;
             }
             // A magic may lie across the windows' border.

@@ -300,8 +300,41 @@ fn lengths_in_damage_allocate_nothing() {
     let mut pad = vec![1; 70_000];
     pad.extend_from_slice(&FRAME_MAGIC);
     file.write_all_at(&pad, end + FRAME_HEADER as u64).unwrap();
+    // It holds another beginning of a frame, so nothing is cut off.
+    let len = bench.len(1);
     let opened = bench.open();
-    assert_eq!((opened.last_seq, opened.end.offset), (2, end));
+    assert_eq!((opened.last_seq, opened.end.segment), (2, 2));
+    assert_eq!(bench.len(1), len);
+}
+
+#[test]
+fn two_bad_groups_at_the_end_are_no_torn_one() {
+    let bench = Bench::new(1 << 20);
+    let mut opened = bench.open();
+    add(&mut *opened.log, 1, 300).unwrap();
+    let second = add(&mut *opened.log, 2, 300).unwrap().end;
+    let third = add(&mut *opened.log, 3, 300).unwrap().end;
+    drop(opened);
+    bench.flip(1, second.offset - 1);
+    bench.flip(1, third.offset - 1);
+    let len = bench.len(1);
+    // Even though the index knows of none of them, or there is no index.
+    let mut opened = bench.open();
+    assert_eq!(opened.report.torn_bytes, 0);
+    assert!(add(&mut *opened.log, 4, 10).unwrap().end.segment > 1);
+    assert_eq!(bench.len(1), len);
+    drop(opened);
+    // The id of another store, and a header that says nothing.
+    bench.flip(1, 3);
+    let known = Known {
+        id: Some([1; 16]),
+        ..Known::default()
+    };
+    let other = open_files(bench.dir.path(), 1 << 20, known);
+    assert!(matches!(other.err(), Some(OpenError::Foreign { .. })));
+    std::fs::remove_file(bench.segment(2)).unwrap();
+    drop(open_files(bench.dir.path(), 1 << 20, known).unwrap());
+    assert_eq!(bench.len(1), len);
 }
 
 #[test]
