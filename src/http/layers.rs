@@ -91,6 +91,7 @@ pub(super) async fn guard(
             HeaderValue::from_static("max-age=31536000"),
         );
     }
+    context.telemetry.errors.http_status(status.as_u16());
     let route = route
         .as_ref()
         .map_or(HttpMetrics::UNKNOWN_ROUTE, |r| r.as_str());

@@ -2,6 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
+use crate::telemetry::Fault;
 use crate::types::UnixMillis;
 
 /// How one attempt ended. Times are milliseconds that the service asked us to wait.
@@ -83,6 +84,17 @@ impl Answer {
         }
     }
 
+    /// Whose fault it is, if anybody's.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self.outcome {
+            Outcome::Delivered => None,
+            _ if self.own_fault && self.class == "internal" => Some(Fault::Bug),
+            _ if self.own_fault => Some(Fault::Operator),
+            Outcome::Auth => Some(Fault::Operator),
+            _ => Some(Fault::Peer),
+        }
+    }
+
     /// For the device list: `http-410` or the class.
     pub(crate) fn describe(&self) -> String {
         match self.status {
@@ -149,6 +161,16 @@ fn http_date(value: &str, now: UnixMillis) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_failure_is_somebodys_fault() {
+        let of = |outcome| Answer::none(outcome, "x").fault();
+        assert_eq!(of(Outcome::Delivered), None);
+        assert_eq!(of(Outcome::Gone), Some(Fault::Peer));
+        assert_eq!(of(Outcome::Auth), Some(Fault::Operator));
+        assert_eq!(Answer::own_fault("client").fault(), Some(Fault::Operator));
+        assert_eq!(Answer::own_fault("internal").fault(), Some(Fault::Bug));
+    }
 
     #[test]
     fn reads_retry_after() {

@@ -119,6 +119,7 @@ impl Committer {
             Err(error) => return Err(self.recover(error)),
         };
         let synced = Instant::now();
+        self.shared.ring.synced(at, synced);
         self.next_seq += 1;
         self.room.written += (weight + ops.len()) as u64;
         let places: HashMap<_, _> = tx.blobs.iter().map(|b| b.id).zip(appended.places).collect();

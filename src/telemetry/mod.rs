@@ -4,6 +4,7 @@
 //! an account or a host that a stranger chose. No message content, no passwords, no endpoints.
 
 mod auth;
+mod errors;
 mod http;
 mod imap;
 mod net;
@@ -18,6 +19,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 pub use auth::{AuthMetrics, LoginResult};
+pub use errors::{ErrorMetrics, Fault};
 pub use http::HttpMetrics;
 pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
 pub use net::{Handshake, NetMetrics, Refused};
@@ -32,6 +34,7 @@ pub use prometheus::Error as MetricError;
 pub struct Telemetry {
     registry: Registry,
     pub auth: AuthMetrics,
+    pub errors: ErrorMetrics,
     pub http: HttpMetrics,
     pub imap: ImapMetrics,
     pub net: NetMetrics,
@@ -60,6 +63,7 @@ impl Telemetry {
         registry.register(Box::new(build))?;
         Ok(Arc::new(Self {
             auth: AuthMetrics::new(&registry)?,
+            errors: ErrorMetrics::new(&registry)?,
             http: HttpMetrics::new(&registry)?,
             imap: ImapMetrics::new(&registry)?,
             net: NetMetrics::new(&registry)?,
