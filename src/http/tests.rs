@@ -659,6 +659,31 @@ async fn tls_client(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idle_client_that_answers_pings_is_let_go() {
+    let server = Server::new("").await;
+    let url = format!("{}/healthz", server.tls);
+    let answer = server.client.get(&url).send().await.expect("answer");
+    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+    let open = || {
+        let by_service = server
+            .context
+            .telemetry
+            .gauge_by("posthorn_net_connections", "service");
+        by_service.get("http").copied().unwrap_or(0.0) > 0.0
+    };
+    assert!(open());
+    let closed = async {
+        while open() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), closed)
+        .await
+        .expect("closed");
+    assert_eq!(server.get(&url).await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_is_let_go() {
     let server = Server::new("").await;
     let plain = server.plain.strip_prefix("http://").expect("plain");

@@ -516,3 +516,25 @@ async fn short_waits_are_measured_below_a_millisecond() {
         .until(|s| s.telemetry.text().expect("text").contains(line))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accounts_waiting_tests_are_few() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    // Takes connections and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    phone.origin = format!("http://{}", listener.local_addr().expect("address"));
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    let id = server.store.device_add(device).await.expect("added");
+    let mut tests = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (push, account) = (push.clone(), server.account);
+        tests.spawn(async move { push.test(account, id).await });
+    }
+    // One is under way and four wait.
+    let soon = tokio::time::timeout(Duration::from_secs(3), tests.join_next());
+    let refused = soon.await.expect("at once").expect("one").expect("ended");
+    assert_eq!(refused, Err(Untested::Later));
+    let next = tokio::time::timeout(Duration::from_secs(1), tests.join_next());
+    assert!(next.await.is_err(), "the others wait");
+}
