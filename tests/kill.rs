@@ -181,7 +181,7 @@ async fn add_device(dir: &std::path::Path, endpoint: String) {
 
 #[test]
 fn the_first_wake_up_of_a_fresh_store_outlives_the_server() {
-    for round in 0..3 {
+    for round in 0..8 {
         let home = tempfile::tempdir().expect("tempdir");
         let dir = home.path().join("data");
         let base = common::free_base();
@@ -193,6 +193,15 @@ fn the_first_wake_up_of_a_fresh_store_outlives_the_server() {
             .unwrap()
             .block_on(add_device(&dir, endpoint));
         let server = Server::start_at(&dir, base, &[]);
+        // The committer has other things to do than to note the wake-up.
+        let stop = Arc::new(AtomicBool::new(false));
+        let senders: Vec<_> = (0..round % 4 * 2)
+            .map(|n| {
+                let (stop, port) = (stop.clone(), server.port(common::SMTP));
+                let ledger = Mutex::default();
+                std::thread::spawn(move || send_until(port, &format!("s{n}"), &stop, &ledger))
+            })
+            .collect();
         let mut smtp = server.smtp();
         let reply = smtp
             .deliver(
@@ -202,8 +211,11 @@ fn the_first_wake_up_of_a_fresh_store_outlives_the_server() {
             )
             .expect("reply");
         assert!(reply.starts_with("250"), "{reply}");
-        std::thread::sleep(Duration::from_millis(round * 3));
         server.kill();
+        stop.store(true, Ordering::Relaxed);
+        for sender in senders {
+            sender.join().expect("sender");
+        }
         // What came before the kill does not count.
         service.set_nonblocking(true).unwrap();
         while service.accept().is_ok() {}

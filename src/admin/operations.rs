@@ -196,6 +196,7 @@ impl Operations {
         let device = device.map_err(|error| explain(error, address))?;
         Ok(Reply::Device {
             device: Box::new(device_view(&device)),
+            pushed: self.running_since.is_some(),
         })
     }
 
@@ -203,13 +204,11 @@ impl Operations {
         let account = self.account(address)?;
         let tested = self.devices.test(account.id, DeviceId(id)).await;
         let tested = tested.map_err(|error| device_failure(&error, address, id))?;
-        let status = tested
-            .status
-            .map(|status| format!(" (HTTP {status})"))
-            .unwrap_or_default();
         Ok(Reply::Tested {
             delivered: tested.outcome == "delivered",
-            outcome: format!("{}{status}: {}", tested.outcome, tested.answer),
+            outcome: tested.outcome,
+            status: tested.status,
+            answer: tested.answer,
         })
     }
 

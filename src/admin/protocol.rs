@@ -113,15 +113,39 @@ pub struct NewWebPush {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
-    Done { message: String },
-    Accounts { accounts: Vec<AccountView> },
-    Account { account: Box<AccountDetail> },
-    Aliases { aliases: Vec<AliasView> },
-    Domains { domains: Vec<DomainView> },
-    Devices { devices: Vec<DeviceView> },
-    Device { device: Box<DeviceView> },
-    Tested { outcome: String, delivered: bool },
-    Status { status: Box<StatusView> },
+    Done {
+        message: String,
+    },
+    Accounts {
+        accounts: Vec<AccountView>,
+    },
+    Account {
+        account: Box<AccountDetail>,
+    },
+    Aliases {
+        aliases: Vec<AliasView>,
+    },
+    Domains {
+        domains: Vec<DomainView>,
+    },
+    Devices {
+        devices: Vec<DeviceView>,
+    },
+    /// A new device; `pushed`: a server runs that pushes the code to it.
+    Device {
+        device: Box<DeviceView>,
+        pushed: bool,
+    },
+    /// As over the API.
+    Tested {
+        outcome: String,
+        status: Option<u16>,
+        answer: String,
+        delivered: bool,
+    },
+    Status {
+        status: Box<StatusView>,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

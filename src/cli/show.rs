@@ -39,11 +39,26 @@ pub(super) fn reply(reply: &Reply) -> String {
             }),
         ),
         Reply::Devices { devices } => device_table(devices),
-        Reply::Device { device } => format!(
-            "device {} ({}) is {}: a code was pushed to it; it is woken once the code comes back",
-            device.id, device.name, device.state
+        Reply::Device { device, pushed } => format!(
+            "device {} ({}) is {}: {}; it is woken once the code comes back",
+            device.id,
+            device.name,
+            device.state,
+            if *pushed {
+                "a code is pushed to it"
+            } else {
+                "no server runs; once one does, a code is pushed to it"
+            }
         ),
-        Reply::Tested { outcome, .. } => outcome.clone(),
+        Reply::Tested {
+            outcome,
+            status,
+            answer,
+            ..
+        } => {
+            let status = status.map(|status| format!(" (HTTP {status})"));
+            format!("{outcome}{}: {answer}", status.unwrap_or_default())
+        }
         Reply::Status { status } => status_screen(status),
     }
 }

@@ -368,6 +368,6 @@ fn note_delay(exec: &Exec, mailbox: crate::types::MailboxKey, uid: Uid) {
     if let Ok(Some(record)) = exec.store.message(mailbox, uid) {
         exec.telemetry
             .imap
-            .announced(exec.store.now().since(record.saved));
+            .announced(exec.store.since_commit(record.saved));
     }
 }

@@ -483,3 +483,58 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     let answer = tokio::time::timeout(PATIENCE, test).await.expect("in time");
     assert_eq!(answer.expect("made").outcome, Outcome::Delivered);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_waits_are_measured_below_a_millisecond() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let _push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device).await.expect("added");
+    server.deliver("1").await;
+    phone.next().await;
+    server.outbox_is_empty().await;
+    let page = server.telemetry.text().expect("text");
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("posthorn_push_delivery_to_wake_seconds_sum "))
+        .expect("there");
+    let micros = line.parse::<f64>().expect("number") * 1e6;
+    assert!(micros > 0.0 && (micros / 1000.0).fract() > 1e-6, "{line}");
+    // A second message is read before its wake-up is due.
+    let uid = server.deliver("2").await;
+    let inbox = server.store.mailboxes(server.account).expect("list");
+    let inbox = inbox.find("INBOX").expect("there").key;
+    let mut uids = UidSet::new();
+    uids.insert(uid.0);
+    let seen = vec![Flag::System(SystemFlags::SEEN)];
+    let stored = server
+        .store
+        .store_flags(inbox, uids, FlagAction::Add, seen, None);
+    stored.await.expect("stored");
+    let line = "posthorn_push_wakeups_total{outcome=\"settled\",transport=\"webpush\"} 1";
+    server
+        .until(|s| s.telemetry.text().expect("text").contains(line))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accounts_waiting_tests_are_few() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    // Takes connections and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    phone.origin = format!("http://{}", listener.local_addr().expect("address"));
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    let id = server.store.device_add(device).await.expect("added");
+    let mut tests = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (push, account) = (push.clone(), server.account);
+        tests.spawn(async move { push.test(account, id).await });
+    }
+    // One is under way and four wait.
+    let soon = tokio::time::timeout(Duration::from_secs(3), tests.join_next());
+    let refused = soon.await.expect("at once").expect("one").expect("ended");
+    assert_eq!(refused, Err(Untested::Later));
+    let next = tokio::time::timeout(Duration::from_secs(1), tests.join_next());
+    assert!(next.await.is_err(), "the others wait");
+}

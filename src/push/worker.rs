@@ -492,8 +492,8 @@ impl Worker {
             .push
             .attempted(name, outcome.label(), finished.seconds);
         if outcome == Outcome::Delivered && matches!(key.slot, WakeSlot::Mail(_)) {
-            let waited = at.since(finished.caused);
-            self.telemetry.push.woke(waited as f64 / 1000.0);
+            let waited = self.store.since_commit(finished.caused);
+            self.telemetry.push.woke(waited.as_secs_f64());
         }
         if answer.own_fault {
             self.telemetry.push.own_fault(answer.class);

@@ -244,6 +244,7 @@ impl Committer {
             }
         };
         let synced = Instant::now();
+        self.shared.ring.synced(at, synced);
         self.next_seq += 1;
         let large: u64 = tx.placed.iter().map(|p| p.place.stored_len).sum();
         tx.placed.drain(..).for_each(super::prepared::Placed::keep);

@@ -7,11 +7,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::error::StoreError;
+use super::handle::Store;
 use super::ops::{Group, Op, Origin};
 use super::shared::Shared;
 use crate::types::{Flags, LogPos, MailboxKey, SystemFlags, Uid, UnixMillis};
@@ -103,8 +105,9 @@ pub(super) fn changes(ops: &[Op]) -> Arc<[Change]> {
     all.into()
 }
 
-/// The newest groups, and where the log ends.
+/// The newest groups, when they were committed, and where the log ends.
 pub(super) struct Ring {
+    moments: Mutex<VecDeque<(UnixMillis, Instant)>>,
     groups: Mutex<VecDeque<(LogPos, Committed)>>,
     capacity: usize,
     end: watch::Sender<LogPos>,
@@ -113,6 +116,7 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
+            moments: Mutex::default(),
             groups: Mutex::default(),
             capacity: capacity.max(1),
             end: watch::Sender::new(LogPos::default()),
@@ -125,6 +129,25 @@ impl Ring {
 
     pub(super) fn end(&self) -> LogPos {
         *self.end.borrow()
+    }
+
+    /// The group of this time is durable since `moment`; noted before anybody hears of it.
+    pub(super) fn synced(&self, at: UnixMillis, moment: Instant) {
+        let mut moments = self.moments.lock();
+        if moments.len() >= self.capacity {
+            moments.pop_front();
+        }
+        moments.push_back((at, moment));
+    }
+
+    /// Of several groups in one millisecond the first. None: of an earlier process, or long ago.
+    fn moment(&self, at: UnixMillis) -> Option<Instant> {
+        let moments = self.moments.lock();
+        let newest = moments.iter().rev().skip_while(|(other, _)| *other != at);
+        newest
+            .take_while(|(other, _)| *other == at)
+            .last()
+            .map(|(_, moment)| *moment)
     }
 
     pub(super) fn push(&self, group: Committed) {
@@ -165,6 +188,17 @@ impl Ring {
             }
         }
         Some((None, looked))
+    }
+}
+
+impl Store {
+    /// How long ago the group of this time was committed: to less than a millisecond where this
+    /// process did it lately, else by the wall clock.
+    pub fn since_commit(&self, at: UnixMillis) -> Duration {
+        match self.shared().ring.moment(at) {
+            Some(moment) => moment.elapsed(),
+            None => Duration::from_millis(self.now().since(at)),
+        }
     }
 }
 
@@ -248,4 +282,27 @@ fn catch_up(shared: &Shared, from: LogPos) -> Result<(VecDeque<Committed>, LogPo
     });
     read.map_err(|error| StoreError::Index(error.to_string()))?;
     failed.map_or(Ok((ready, looked)), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_those_of_the_newest_groups() {
+        let ring = Ring::new(3);
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        for (at, millis) in [(1, 10), (2, 20), (2, 21), (3, 30)] {
+            ring.synced(UnixMillis(at), after(millis));
+        }
+        for (at, moment) in [
+            (1, None),
+            (2, Some(after(20))),
+            (3, Some(after(30))),
+            (4, None),
+        ] {
+            assert_eq!(ring.moment(UnixMillis(at)), moment, "{at}");
+        }
+    }
 }

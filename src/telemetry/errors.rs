@@ -21,12 +21,14 @@ pub enum ErrorKind {
     Delivery,
     /// A command or login failed in the store.
     Store,
-    /// A push service refuses the server's credentials.
+    /// A request failed inside this server.
+    Http,
+    /// A push service refuses the server's credentials, or a wake-up could not even be tried.
     Push,
 }
 
 impl ErrorKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Accept,
         Self::Panic,
         Self::Write,
@@ -34,6 +36,7 @@ impl ErrorKind {
         Self::Body,
         Self::Delivery,
         Self::Store,
+        Self::Http,
         Self::Push,
     ];
 
@@ -46,6 +49,7 @@ impl ErrorKind {
             Self::Body => "body",
             Self::Delivery => "delivery",
             Self::Store => "store",
+            Self::Http => "http",
             Self::Push => "push",
         }
     }

@@ -2,9 +2,10 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
-use super::{MetricError, latency_buckets};
+use super::{ErrorKind, Errors, MetricError, latency_buckets};
 
 pub struct HttpMetrics {
+    errors: Errors,
     requests: IntCounterVec,
     request_seconds: Histogram,
 }
@@ -13,7 +14,7 @@ impl HttpMetrics {
     /// Label for requests whose path nobody serves.
     pub const UNKNOWN_ROUTE: &'static str = "other";
 
-    pub fn new(registry: &Registry) -> Result<Self, MetricError> {
+    pub(super) fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "posthorn_http_requests_total",
@@ -34,6 +35,7 @@ impl HttpMetrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_seconds.clone()))?;
         Ok(Self {
+            errors: errors.clone(),
             requests,
             request_seconds,
         })
@@ -41,6 +43,10 @@ impl HttpMetrics {
 
     /// A request was answered. `route` is a pattern of ours, never the path that was asked for.
     pub fn answered(&self, route: &str, status: u16, seconds: f64) {
+        // 503 is what /readyz says; its causes are counted where they arise.
+        if matches!(status, 500 | 507) {
+            self.errors.count(ErrorKind::Http);
+        }
         let class = match status / 100 {
             1 => "1xx",
             2 => "2xx",

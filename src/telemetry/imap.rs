@@ -133,8 +133,8 @@ impl ImapMetrics {
             announce: Histogram::with_opts(
                 HistogramOpts::new(
                     "posthorn_imap_delivery_to_exists_seconds",
-                    "From the saved time of the newest message (milliseconds) until its EXISTS \
-                     was written to a connection in IDLE.",
+                    "From the commit of the newest message until its EXISTS was written to a \
+                     connection in IDLE.",
                 )
                 .buckets(latency_buckets()),
             )?,
@@ -189,9 +189,8 @@ impl ImapMetrics {
         self.append_bytes.inc_by(bytes);
     }
 
-    pub fn announced(&self, millis: u64) {
-        self.announce
-            .observe(std::time::Duration::from_millis(millis).as_secs_f64());
+    pub fn announced(&self, waited: std::time::Duration) {
+        self.announce.observe(waited.as_secs_f64());
     }
 
     /// An account logged in or a session failed in a way that its operator wants to see.

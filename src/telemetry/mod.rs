@@ -65,7 +65,7 @@ impl Telemetry {
         let errors = Errors::new(&registry)?;
         Ok(Arc::new(Self {
             auth: AuthMetrics::new(&registry, &errors)?,
-            http: HttpMetrics::new(&registry)?,
+            http: HttpMetrics::new(&registry, &errors)?,
             imap: ImapMetrics::new(&registry, &errors)?,
             net: NetMetrics::new(&registry, &errors)?,
             push: PushMetrics::new(&registry, &errors)?,

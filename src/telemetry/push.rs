@@ -140,6 +140,7 @@ impl PushMetrics {
 
     /// A wake-up could not even be tried; it is tried again.
     pub fn own_fault(&self, class: &str) {
+        self.errors.count(ErrorKind::Push);
         self.alarms.with_label_values(&["own_fault"]).inc();
         tracing::error!(class, "wake-ups can't be sent, by a fault of this server");
     }

@@ -30,6 +30,8 @@ pub(crate) type Target = (AccountId, DeviceId);
 
 /// Tests of one device in a minute.
 const TESTS_PER_MINUTE: usize = 5;
+/// Attempts after which an entry that a restart finds has failed since it was caused.
+const RESTORED_FAILURES: u32 = 5;
 /// Between two looks for state that is no longer needed.
 const SWEEP_EVERY: u64 = HOUR / 6;
 
@@ -195,7 +197,8 @@ impl Planner {
 
     /// Takes up an entry that the store holds already.
     pub(crate) fn restore(&mut self, entry: OutboxEntry, origin: &str) {
-        if entry.attempts > 0 {
+        // Fewer may have been hours of waiting that the service asked for.
+        if entry.attempts >= RESTORED_FAILURES {
             let device = self.devices.entry(target(entry.key)).or_default();
             device.failed_before(entry.caused, entry.due);
         }

@@ -303,3 +303,24 @@ fn a_broken_origin_is_probed_once_a_minute() {
     done(&mut p, id, DELIVERED, at);
     assert!((0..8).all(|_| sent(&mut p, at).is_some()), "it works again");
 }
+
+#[test]
+fn a_restart_remembers_a_day_of_failures_but_invents_none() {
+    for (attempts, paused) in [(1, false), (5, true)] {
+        let (mut p, mut stored) = (planner(), Stored::default());
+        let entry = OutboxEntry {
+            key: key(1),
+            uids: vec![Uid(1)],
+            count: 1,
+            caused: t(0),
+            due: t(DAY),
+            expires: t(2 * DAY),
+            attempts,
+        };
+        p.restore(entry, ORIGIN);
+        assert!(sent(&mut p, t(DAY)).is_some());
+        done(&mut p, 1, TRANSIENT, t(DAY));
+        let last = &stored.take(&mut p).devices[0].1;
+        assert_eq!(matches!(last, DeviceChange::Pause { .. }), paused);
+    }
+}
