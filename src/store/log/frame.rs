@@ -222,12 +222,10 @@ impl FrameHeader {
             blobs.push((BlobId(id), place));
             at = at.checked_add(stored_len)?;
         }
+        let offset = at.checked_add(tail.len() as u64)?;
         (at - start == self.blobs_len).then(|| Frame {
             seq: self.seq,
-            end: LogPos {
-                segment,
-                offset: at + tail.len() as u64,
-            },
+            end: LogPos { segment, offset },
             blobs,
             ops: ops.to_vec(),
         })
