@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::Message;
+use super::model::Message;
 use crate::types::{Flags, ModSeq, SystemFlags, Uid};
 
 /// UIDs `base * 64 .. base * 64 + 64`. About 12 bytes a message, 20 where keywords are set.

@@ -2,12 +2,15 @@
 //!
 //! May import: types.
 
-use super::committer::{free_bytes, now};
+use std::time::Duration;
+
+use super::committer::free_bytes;
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
+use super::shared::now;
 use super::spool::{self, Spool};
 use super::state::Tx;
 use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
@@ -432,5 +435,14 @@ impl Store {
     /// The time by the store's clock, for those who compare with what it wrote.
     pub fn now(&self) -> UnixMillis {
         now()
+    }
+
+    /// How long ago the group of this time was committed: to less than a millisecond where this
+    /// process did it lately, else by the wall clock.
+    pub fn since_commit(&self, at: UnixMillis) -> Duration {
+        match self.shared().ring.moment(at) {
+            Some(moment) => moment.elapsed(),
+            None => Duration::from_millis(now().since(at)),
+        }
     }
 }

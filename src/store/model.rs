@@ -292,3 +292,11 @@ pub enum Update {
     /// A server-wide secret or fact by name, such as the VAPID key; at most 4 KiB.
     SettingPut(String, Vec<u8>),
 }
+
+/// The state of one message that can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub uid: Uid,
+    pub flags: Flags,
+    pub modseq: ModSeq,
+}

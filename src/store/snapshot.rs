@@ -14,15 +14,8 @@ use tokio::sync::watch;
 
 use super::chunk::Chunk;
 use super::keys::MailboxRecord;
+use super::model::Message;
 use crate::types::{Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidValidity};
-
-/// The state of one message that can change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message {
-    pub uid: Uid,
-    pub flags: Flags,
-    pub modseq: ModSeq,
-}
 
 /// An opened mailbox. Sessions keep an `Arc` of it while it is selected.
 pub struct Mailbox {
