@@ -163,8 +163,6 @@ pub struct FlagsChanged {
     pub changed: Vec<(Uid, Flags, ModSeq)>,
     /// Messages left alone because of UNCHANGEDSINCE (RFC 7162, 3.1.3).
     pub modified: UidSet,
-    /// Keywords that could not be stored because the mailbox's table is full.
-    pub refused_keywords: Vec<String>,
 }
 
 /// COPY and MOVE (RFC 4315: COPYUID). `source` and `target` run in parallel.

@@ -39,7 +39,10 @@ impl Exec {
         let current = selected.current();
         let expected: HashMap<u32, Flags> = if silent {
             let given = bits(&flags, current.keywords());
-            let expect = |uid: u32| Some((uid, after(selected.told(Uid(uid))?, action, given)));
+            let expect = |uid: u32| {
+                let told = selected.told(Uid(uid), current.keywords())?;
+                Some((uid, after(told, action, given)))
+            };
             ours.iter().filter_map(expect).collect()
         } else {
             HashMap::new()
@@ -72,11 +75,6 @@ impl Exec {
             put_flags(&mut out.buf, message.flags, current.keywords(), recent);
             out.line(")");
             out.piece().await?;
-        }
-        if !changed.refused_keywords.is_empty() {
-            return Err(Refusal::No(
-                "[LIMIT] The mailbox has too many keywords".into(),
-            ));
         }
         match (gone, uid) {
             (false, _) => Ok("Stored".into()),
