@@ -246,6 +246,12 @@ impl Session {
         self.bye("Server shutting down", ImapEnd::Shutdown);
     }
 
+    /// Another session deleted the selected mailbox. There is no way to tell a client that its
+    /// mailbox is no more but to send it away (RFC 2180, 3.3).
+    pub fn mailbox_deleted(&mut self) {
+        self.bye("The selected mailbox was deleted", ImapEnd::Deleted);
+    }
+
     fn bye(&mut self, text: &str, why: ImapEnd) {
         if matches!(self.phase, Phase::Closed) {
             return;

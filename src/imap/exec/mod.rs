@@ -196,12 +196,16 @@ impl Exec {
         out.flush().await
     }
 
+    /// Another session deleted the selected mailbox, or its account is gone.
+    pub fn lost(&self) -> bool {
+        let selected = self.selected.as_ref();
+        selected.is_some_and(|selected| selected.mailbox.is_deleted())
+    }
+
     /// Tells what is new in the selected mailbox; gives the newest message announced.
     pub fn tell(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
         let selected = self.selected.as_mut()?;
         if selected.mailbox.is_deleted() {
-            out.line("* OK [CLOSED] The mailbox was deleted");
-            self.selected = None;
             return None;
         }
         selected.sync(telling, self.rev2, &mut out.buf)
@@ -219,7 +223,7 @@ impl Exec {
                 mailbox,
                 special_use,
             } => self.create(&mailbox, &special_use).await,
-            Command::Delete(mailbox) => self.delete(&mailbox).await,
+            Command::Delete(mailbox) => self.delete(&mailbox, out).await,
             Command::Rename { from, to } => {
                 self.store
                     .mailbox_rename(self.account.id, &from, &to)
