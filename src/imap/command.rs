@@ -82,6 +82,10 @@ pub enum Command {
     /// Some: UID EXPUNGE (RFC 4315).
     Expunge(Option<SequenceSet>),
     Search(Search),
+    /// A search in a charset that is not supported; `save` where its result was to be saved.
+    SearchInCharset {
+        save: bool,
+    },
     Fetch {
         set: SequenceSet,
         uid: bool,
@@ -169,6 +173,13 @@ pub struct Search {
     /// Given by CHARSET; checked by the parser to be US-ASCII or UTF-8.
     pub charset: Option<String>,
     pub key: SearchKey,
+}
+
+impl Search {
+    pub fn saves(&self) -> bool {
+        let returns = self.returns.as_deref().unwrap_or_default();
+        returns.contains(&SearchReturn::Save)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

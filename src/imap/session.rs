@@ -320,11 +320,6 @@ impl Session {
                             self.bad = 0;
                         }
                     }
-                    Err(error) if error.bad_charset => {
-                        let tag = error.tag.unwrap_or_else(|| "*".into());
-                        let text = format!("NO [BADCHARSET (US-ASCII UTF-8)] {}", error.text);
-                        self.tagged(&tag, &text);
-                    }
                     Err(error) => self.bad(error.tag.as_deref(), &error.text),
                 }
             }
@@ -593,6 +588,7 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Unselect
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::SearchInCharset { .. }
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

@@ -7,6 +7,7 @@ mod common;
 
 mod deleted;
 mod keywords;
+mod search;
 mod seen;
 
 use common::{Imap, Line, Server};

@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 
 use self::sync::{Selected, Telling};
 use super::command::{Command, SequenceSet, Tagged};
-use crate::net::Stream;
+use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
 use crate::types::UidSet;
@@ -40,6 +40,7 @@ pub struct Out<'a> {
     pub buf: Vec<u8>,
     stream: &'a mut Stream,
     patience: Duration,
+    asked: bool,
 }
 
 /// What is collected before it is written.
@@ -51,6 +52,22 @@ impl<'a> Out<'a> {
             buf: Vec::new(),
             stream,
             patience,
+            asked: false,
+        }
+    }
+
+    /// In long work that writes nothing: goes on only where somebody waits for its answer. Who
+    /// has ended its own side may be waiting; a word is written to find out.
+    async fn is_awaited(&mut self) -> Result<(), Gone> {
+        match self.stream.peer_end() {
+            PeerEnd::Open => Ok(()),
+            PeerEnd::Finished if self.asked => Ok(()),
+            PeerEnd::Finished => {
+                self.asked = true;
+                self.line("* OK Still working");
+                self.flush().await
+            }
+            PeerEnd::Gone => Err(Gone { stalled: false }),
         }
     }
 
@@ -257,10 +274,16 @@ impl Exec {
             Command::Expunge(set) => self.expunge(set.as_ref()).await,
             Command::Search(search) => {
                 let answer = self.search(&search, out).await;
-                if let Err(error) = &answer {
-                    self.forget_saved(error);
+                if let Err(Refusal::No(_) | Refusal::Trouble(_)) = &answer {
+                    self.forget_saved(search.saves());
                 }
                 answer
+            }
+            Command::SearchInCharset { save } => {
+                self.forget_saved(save);
+                Err(Refusal::No(
+                    "[BADCHARSET (US-ASCII UTF-8)] Only US-ASCII and UTF-8 are supported".into(),
+                ))
             }
             Command::Fetch { set, uid, items } => self.fetch(&set, uid, &items, out).await,
             Command::Store {
@@ -305,6 +328,7 @@ fn telling(command: &Command) -> Telling {
     match command {
         Command::Fetch { uid: false, .. } | Command::Store { uid: false, .. } => Telling::NoExpunge,
         Command::Search(search) if !search.uid => Telling::NoExpunge,
+        Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
     }
 }
@@ -323,7 +347,7 @@ fn name(command: &Command) -> &'static str {
         Command::Status { .. } => "status",
         Command::Close | Command::Unselect => "close",
         Command::Expunge(_) => "expunge",
-        Command::Search(_) => "search",
+        Command::Search(_) | Command::SearchInCharset { .. } => "search",
         Command::Fetch { .. } => "fetch",
         Command::Store { .. } => "store",
         Command::Copy { .. } => "copy",

@@ -34,8 +34,6 @@ pub struct Options {
 pub struct ParseError {
     pub tag: Option<String>,
     pub text: String,
-    /// `NO [BADCHARSET ...]` instead of `BAD`.
-    pub bad_charset: bool,
 }
 
 impl ParseError {
@@ -43,7 +41,6 @@ impl ParseError {
         Self {
             tag: None,
             text: text.into(),
-            bad_charset: false,
         }
     }
 }
@@ -290,7 +287,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
     if name == "SEARCH" {
-        return Ok(Command::Search(search::search(c, uid)?));
+        return search::search(c, uid);
     }
     let set = sequence_set(c)?;
     c.space()?;

@@ -3,14 +3,14 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::cursor::{Cursor, Parsed, bad};
-use super::{ParseError, flag, sequence_set};
-use crate::imap::command::{Search, SearchKey, SearchReturn};
+use super::{flag, sequence_set};
+use crate::imap::command::{Command, Search, SearchKey, SearchReturn};
 use crate::types::{Flag, SystemFlags};
 
 /// Keys in one search, however nested.
 const MAX_KEYS: usize = 1000;
 
-pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
+pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     let mut returns = None;
     if c.eat_word("RETURN") {
         c.space()?;
@@ -33,10 +33,10 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
         c.space()?;
         let name = c.astring_text()?.to_ascii_uppercase();
         if !["UTF-8", "US-ASCII", "UTF8"].contains(&name.as_str()) {
-            return Err(ParseError {
-                bad_charset: true,
-                ..ParseError::new("Only US-ASCII and UTF-8 are supported")
-            });
+            // What follows is in a charset that nobody knows.
+            c.rest();
+            let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
+            return Ok(Command::SearchInCharset { save });
         }
         charset = Some(name);
         c.space()?;
@@ -51,12 +51,12 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
     } else {
         SearchKey::And(keys)
     };
-    Ok(Search {
+    Ok(Command::Search(Search {
         uid,
         returns,
         charset,
         key,
-    })
+    }))
 }
 
 fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
