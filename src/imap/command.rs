@@ -1,5 +1,6 @@
 //! Commands as the parser gives them: checked in form, not yet in meaning.
 
+use super::list::Pattern;
 use crate::types::{Flag, Secret};
 
 /// A tagged command.
@@ -65,8 +66,8 @@ pub enum Command {
     Unsubscribe(MailboxName),
     List(List),
     Lsub {
-        reference: MailboxName,
-        pattern: MailboxName,
+        reference: Pattern,
+        pattern: Pattern,
     },
     Namespace,
     Status {
@@ -127,8 +128,8 @@ pub enum StoreAction {
 /// LIST with everything of RFC 5258, RFC 5819 and RFC 6154.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List {
-    pub reference: MailboxName,
-    pub patterns: Vec<MailboxName>,
+    pub reference: Pattern,
+    pub patterns: Vec<Pattern>,
     /// True where any part of the extended syntax was used.
     pub extended: bool,
     pub select_subscribed: bool,

@@ -7,6 +7,7 @@ mod common;
 
 mod deleted;
 mod keywords;
+mod names;
 mod search;
 mod seen;
 

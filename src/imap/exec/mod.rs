@@ -162,6 +162,8 @@ pub(super) fn store_error(error: &StoreError) -> String {
     let code = match error {
         StoreError::NoMailbox => "NONEXISTENT",
         StoreError::Exists => "ALREADYEXISTS",
+        StoreError::UseTaken => "USEATTR",
+        StoreError::HasChildren => "HASCHILDREN",
         StoreError::Limit(_) => "LIMIT",
         StoreError::Invalid(_) => "CANNOT",
         StoreError::NoAccount => "UNAVAILABLE",

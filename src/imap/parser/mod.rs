@@ -256,13 +256,10 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "UNSUBSCRIBE" => Command::Unsubscribe(c.mailbox()?),
         "LIST" => Command::List(list::list(c)?),
         "LSUB" => {
-            let reference = c.mailbox()?;
+            let reference = c.reference()?;
             c.space()?;
             let pattern = c.pattern()?;
-            Command::Lsub {
-                reference,
-                pattern: c.mailbox_name(pattern)?,
-            }
+            Command::Lsub { reference, pattern }
         }
         "STATUS" => {
             let mailbox = c.mailbox()?;
