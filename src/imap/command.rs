@@ -162,7 +162,7 @@ pub struct Append {
     pub mailbox: MailboxName,
     pub flags: Vec<Flag>,
     /// Milliseconds since 1970 and minutes east of UTC.
-    pub date: Option<(u64, i16)>,
+    pub date: Option<(i64, i16)>,
     pub size: u64,
 }
 

@@ -119,7 +119,8 @@ pub struct MessageRecord {
     pub blob: BlobId,
     /// Header lines put in front for this recipient (Return-Path, Delivered-To); CRLF-terminated.
     pub prefix: Vec<u8>,
-    /// INTERNALDATE: milliseconds, and the zone that it was given in, minutes east.
+    /// INTERNALDATE, which may lie before 1970 ([`UnixMillis::signed`]), and the zone that it was
+    /// given in, minutes east.
     pub internal_date: UnixMillis,
     pub internal_zone: i16,
     /// When it came into this mailbox.

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod append;
 mod deleted;
 mod keywords;
 mod names;

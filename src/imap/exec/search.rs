@@ -29,7 +29,7 @@ impl Exec {
             &selected.saved,
             &|text| mail::fold(text),
         );
-        let now = self.store.now().0;
+        let now = self.store.now().signed();
         let mut found: Vec<(u32, u32)> = Vec::new();
         let selected = self.selected()?;
         let mut all = numbering.iter();
@@ -198,8 +198,9 @@ impl Candidate for Found<'_> {
             .position(|k| k.eq_ignore_ascii_case(name))?;
         u32::try_from(at).ok()
     }
-    fn internal(&self) -> Option<(u64, i16)> {
-        self.record().map(|r| (r.internal_date.0, r.internal_zone))
+    fn internal(&self) -> Option<(i64, i16)> {
+        self.record()
+            .map(|r| (r.internal_date.signed(), r.internal_zone))
     }
     fn sent_day(&self) -> Option<i32> {
         mail::sent_date(self.top()).map(|date| date.local_day())

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::imap::bytes::{Announced, CommandBytes, Literal, announcement};
 use crate::imap::command::Append;
-use crate::imap::parser::{AppendHead, append_head};
+use crate::imap::parser::{APPEND_FORM, AppendHead, append_head};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -448,14 +448,20 @@ impl Fragmenter {
 
     fn literal(&mut self, announced: &Announced) -> Option<Event> {
         let (size, sync) = (announced.size, announced.sync);
-        if self.command.is_append()
-            && let AppendHead::Message { tag, head } = append_head(&self.command, size, self.utf8)
-        {
-            if size > self.limits.max_append {
-                return self.too_big(size, sync, "The message is too big");
+        if self.command.is_append() && !announced.binary {
+            match append_head(&self.command, size, self.utf8) {
+                AppendHead::Message { .. } if size > self.limits.max_append => {
+                    return self.too_big(size, sync, "The message is too big");
+                }
+                AppendHead::Message { tag, head } => {
+                    self.state = State::AppendAsked { size, sync };
+                    return Some(Event::Append { tag, head, sync });
+                }
+                AppendHead::Name => {}
+                AppendHead::Bad => {
+                    return self.refuse_literal(ErrorKind::Bad, size, sync, APPEND_FORM);
+                }
             }
-            self.state = State::AppendAsked { size, sync };
-            return Some(Event::Append { tag, head, sync });
         }
         if announced.binary {
             return self.refuse_literal(

@@ -2,7 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::super::bytes::CommandBytes;
+use super::super::bytes::{CommandBytes, announcement};
 use super::super::list::Pattern;
 use super::{Options, ParseError};
 
@@ -84,6 +84,13 @@ impl<'a> Cursor<'a> {
         let end = rest.iter().position(|b| !fits(*b)).unwrap_or(rest.len());
         self.pos += end;
         &rest[..end]
+    }
+
+    /// Nothing is left but the announcement of a literal that has not come yet.
+    pub(super) fn rest_is_announcement(&self) -> bool {
+        let rest = self.bytes().get(self.pos..).unwrap_or_default();
+        let (first, more) = (rest.first(), rest.get(1..).unwrap_or_default());
+        first == Some(&b'{') && !more.contains(&b'{') && announcement(rest).is_some()
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {

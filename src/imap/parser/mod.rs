@@ -51,27 +51,42 @@ pub(super) enum AppendHead {
         tag: String,
         head: Box<Append>,
     },
-    /// The literal is something else, or the line is wrong.
-    Other,
+    /// The literal is the mailbox's name.
+    Name,
+    /// The line is wrong.
+    Bad,
 }
+
+/// What a bad APPEND is told.
+pub(super) const APPEND_FORM: &str = "APPEND mailbox [(flags)] [\"date\"] {size}";
 
 /// The line so far, whose last thing is the announcement of a literal of `size` bytes.
 pub(super) fn append_head(command: &CommandBytes, size: u64, utf8: bool) -> AppendHead {
     let mut c = Cursor::new(command, Options { max_depth: 4, utf8 });
-    match parse_append_head(&mut c, size) {
-        Ok((tag, head)) => AppendHead::Message {
+    let Ok(tag) = append_begin(&mut c) else {
+        return AppendHead::Bad;
+    };
+    if c.rest_is_announcement() {
+        return AppendHead::Name;
+    }
+    match append_arguments(&mut c, size) {
+        Ok(head) => AppendHead::Message {
             tag,
             head: Box::new(head),
         },
-        Err(_) => AppendHead::Other,
+        Err(_) => AppendHead::Bad,
     }
 }
 
-fn parse_append_head(c: &mut Cursor<'_>, size: u64) -> Parsed<(String, Append)> {
+fn append_begin(c: &mut Cursor<'_>) -> Parsed<String> {
     let tag = tag(c)?;
     c.space()?;
     c.atom()?;
     c.space()?;
+    Ok(tag)
+}
+
+fn append_arguments(c: &mut Cursor<'_>, size: u64) -> Parsed<Append> {
     let mailbox = c.mailbox()?;
     c.space()?;
     let mut flags = Vec::new();
@@ -91,15 +106,12 @@ fn parse_append_head(c: &mut Cursor<'_>, size: u64) -> Parsed<(String, Append)> 
     let _ = c.eat(b'+') || c.eat(b'-');
     c.expect(b'}')?;
     c.end()?;
-    Ok((
-        tag,
-        Append {
-            mailbox,
-            flags,
-            date,
-            size,
-        },
-    ))
+    Ok(Append {
+        mailbox,
+        flags,
+        date,
+        size,
+    })
 }
 
 fn tag(c: &mut Cursor<'_>) -> Parsed<String> {
@@ -267,7 +279,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
             let items = list::status_items(c)?;
             Command::Status { mailbox, items }
         }
-        "APPEND" => return bad("APPEND mailbox [(flags)] [\"date\"] {size}"),
+        "APPEND" => return bad(APPEND_FORM),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
             c.space()?;

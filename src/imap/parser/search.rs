@@ -222,7 +222,7 @@ fn day(text: &str) -> Option<i32> {
 }
 
 /// date-time = ` 1-Feb-1994 21:52:25 -0800`; milliseconds since 1970 and minutes east.
-pub(super) fn date_time(text: &[u8]) -> Parsed<(u64, i16)> {
+pub(super) fn date_time(text: &[u8]) -> Parsed<(i64, i16)> {
     let text = std::str::from_utf8(text).unwrap_or_default();
     parse_date_time(text).map_or_else(
         || bad("A date looks like \" 1-Feb-1994 21:52:25 -0800\""),
@@ -230,7 +230,7 @@ pub(super) fn date_time(text: &[u8]) -> Parsed<(u64, i16)> {
     )
 }
 
-fn parse_date_time(text: &str) -> Option<(u64, i16)> {
+fn parse_date_time(text: &str) -> Option<(i64, i16)> {
     let mut parts = text.trim_start().split(' ');
     let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -252,8 +252,7 @@ fn parse_date_time(text: &str) -> Option<(u64, i16)> {
     }
     let minutes = sign * (zone / 100 * 60 + zone % 100);
     let seconds = i64::from(day(date)?) * 86_400 + h * 3600 + m * 60 + s - minutes * 60;
-    Some((
-        u64::try_from(seconds).unwrap_or(0) * 1000,
-        i16::try_from(minutes).ok()?,
-    ))
+    // Not what could not be written again.
+    jiff::Timestamp::from_second(seconds).ok()?;
+    Some((seconds * 1000, i16::try_from(minutes).ok()?))
 }
