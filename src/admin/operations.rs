@@ -382,7 +382,10 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::NoDevice => (FailureKind::NotFound, "; see posthorn device list"),
         StoreError::NoMailbox => (FailureKind::NotFound, ""),
         StoreError::Exists => (FailureKind::Exists, ""),
-        StoreError::Invalid(_) | StoreError::Limit(_) => (FailureKind::Failed, ""),
+        StoreError::Invalid(_)
+        | StoreError::Limit(_)
+        | StoreError::UseTaken
+        | StoreError::HasChildren => (FailureKind::Failed, ""),
         StoreError::DamagedBody | StoreError::Index(_) => {
             (FailureKind::Failed, "; look at the server's log")
         }

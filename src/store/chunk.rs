@@ -30,6 +30,10 @@ impl Chunk {
             && (self.keywords.is_empty() || self.keywords.len() == n)
     }
 
+    pub(super) fn used_keywords(&self) -> u64 {
+        self.keywords.iter().fold(0, |used, bits| used | bits)
+    }
+
     fn place(&self, bit: u32) -> usize {
         (self.present & ((1u64 << bit) - 1)).count_ones() as usize
     }

@@ -17,38 +17,62 @@ use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, Un
 
 /// Longest header lines put in front for one recipient.
 const MAX_PREFIX: usize = 1024;
-/// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit).
-const MAX_KEYWORDS: usize = 64;
 
 impl Tx {
-    /// Bits for flags; new keywords get theirs while the table has room.
+    /// Bits for flags. A new keyword gets a free one, or where there is none that of a keyword
+    /// which no message carries any more, unless `held` has it: bits that messages of this change
+    /// will carry once it is applied.
     fn bits(
         &mut self,
         mailbox: MailboxKey,
         flags: &[Flag],
-        refused: &mut Vec<String>,
+        held: &mut u64,
     ) -> Result<Flags, StoreError> {
         let mut bits = Flags::default();
         for flag in flags {
             match flag {
                 Flag::System(flag) => bits.system = bits.system.with(*flag),
                 Flag::Keyword(name) => {
-                    let known = self.mailbox(mailbox)?.snapshot.keywords();
+                    let snapshot = &self.mailbox(mailbox)?.snapshot;
+                    let known = snapshot.keywords();
                     let at = known.iter().position(|k| k.eq_ignore_ascii_case(name));
-                    let at = at.unwrap_or(known.len());
-                    if at >= MAX_KEYWORDS {
-                        refused.push(name.clone());
-                        continue;
-                    }
-                    if at == known.len() {
-                        self.fact(Op::Keyword {
-                            mailbox,
-                            bit: at as u8,
-                            name: name.clone(),
-                        })?;
-                    }
-                    bits.keywords |= 1 << at;
+                    let bit = match at {
+                        Some(at) => 1 << at,
+                        None => {
+                            let bit = snapshot
+                                .free_keyword(*held)
+                                .ok_or(StoreError::Limit("keywords of a mailbox"))?;
+                            let name = name.clone();
+                            self.fact(Op::Keyword { mailbox, bit, name })?;
+                            1 << bit
+                        }
+                    };
+                    bits.keywords |= bit;
+                    *held |= bit;
                 }
+            }
+        }
+        Ok(bits)
+    }
+
+    /// For a delivery, which must not fail for a keyword: one that finds no room is left out.
+    fn bits_with_room(
+        &mut self,
+        mailbox: MailboxKey,
+        flags: &[Flag],
+        before: &[Entry],
+    ) -> Result<Flags, StoreError> {
+        let here = before.iter().filter(|e| e.mailbox == mailbox);
+        let mut held = here.fold(0, |held, e| held | e.flags.keywords);
+        let mut bits = Flags::default();
+        for flag in flags {
+            match self.bits(mailbox, std::slice::from_ref(flag), &mut held) {
+                Ok(more) => {
+                    bits.system = bits.system.with(more.system);
+                    bits.keywords |= more.keywords;
+                }
+                Err(StoreError::Limit(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(bits)
@@ -113,6 +137,7 @@ impl Tx {
         last.filter(|last| *last < u32::MAX)
             .ok_or(StoreError::Limit("UIDs of a mailbox"))?;
         let mut entries = Vec::with_capacity(found.len());
+        let mut held = 0;
         for (message, uid) in found.iter().zip(first.0..) {
             let keywords: Vec<Flag> = names
                 .iter()
@@ -120,8 +145,7 @@ impl Tx {
                 .filter(|(bit, _)| message.flags.keywords & (1 << bit) != 0)
                 .map(|(_, name)| Flag::Keyword(name.clone()))
                 .collect();
-            // Keywords that find no room in the target are left behind.
-            let keywords = self.bits(to, &keywords, &mut Vec::new())?.keywords;
+            let keywords = self.bits(to, &keywords, &mut held)?.keywords;
             entries.push((
                 message.uid,
                 Uid(uid),
@@ -228,7 +252,7 @@ impl Store {
                 let before = entries.iter().filter(|e| e.mailbox == mailbox).count() as u32;
                 uid.0 = uid.0.saturating_add(before);
                 modseq.0 += u64::from(before);
-                let flags = tx.bits(mailbox, &recipient.flags, &mut Vec::new())?;
+                let flags = tx.bits_with_room(mailbox, &recipient.flags, &entries)?;
                 let uid_validity = tx.mailbox(mailbox)?.snapshot.uid_validity();
                 delivered.push(Delivered {
                     mailbox,
@@ -265,8 +289,7 @@ impl Store {
         .await
     }
 
-    /// APPEND. `zone` is minutes east of UTC. Keywords for which the table has no room are left
-    /// out.
+    /// APPEND. `zone` is minutes east of UTC. Refused where a keyword finds no room.
     pub async fn append(
         &self,
         to: MailboxKey,
@@ -279,7 +302,7 @@ impl Store {
         self.commit(body.weight() + 512, move |tx| {
             tx.room()?;
             let (uid, modseq) = tx.next(to)?;
-            let flags = tx.bits(to, &flags, &mut Vec::new())?;
+            let flags = tx.bits(to, &flags, &mut 0)?;
             let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
             let record = MessageRecord {
                 blob: message.id()?,
@@ -314,6 +337,7 @@ impl Store {
         .await
     }
 
+    /// All or nothing: refused where a keyword finds no room.
     pub async fn store_flags(
         &self,
         mailbox: MailboxKey,
@@ -324,19 +348,22 @@ impl Store {
     ) -> Result<FlagsChanged, StoreError> {
         self.commit(64, move |tx| {
             let mut result = FlagsChanged::default();
-            let bits = match action {
-                FlagAction::Remove => {
-                    // A keyword that is not in the table is on no message.
-                    let known = tx.mailbox(mailbox)?.snapshot.keywords().clone();
-                    let there = |f: &Flag| match f {
-                        Flag::System(_) => true,
-                        Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
-                    };
-                    let flags: Vec<Flag> = flags.into_iter().filter(there).collect();
-                    tx.bits(mailbox, &flags, &mut result.refused_keywords)?
-                }
-                _ => tx.bits(mailbox, &flags, &mut result.refused_keywords)?,
+            let snapshot = &tx.mailbox(mailbox)?.snapshot;
+            let known = snapshot.keywords().clone();
+            let there = |f: &Flag| match f {
+                Flag::System(_) => true,
+                Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
             };
+            let concerned = uids
+                .ranges()
+                .flat_map(|r| snapshot.range(r))
+                .any(|(_, m)| unchanged_since.is_none_or(|since| m.modseq <= since));
+            // Keywords that are not in the table are on no message, and get there only with one.
+            let flags: Vec<Flag> = match action {
+                FlagAction::Replace | FlagAction::Add if concerned => flags,
+                _ => flags.into_iter().filter(there).collect(),
+            };
+            let bits = tx.bits(mailbox, &flags, &mut 0)?;
             let modseq = ModSeq(tx.mailbox(mailbox)?.snapshot.record.highest_modseq.0 + 1);
             let mut changes = Vec::new();
             let snapshot = &tx.mailbox(mailbox)?.snapshot;

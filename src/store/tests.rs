@@ -9,6 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 mod faults;
+mod keywords;
 mod repair;
 
 use super::*;

@@ -49,10 +49,12 @@ pub enum ImapEnd {
     Shutdown,
     /// STARTTLS did not work out.
     Tls,
+    /// Another session deleted what it had selected.
+    Deleted,
 }
 
 impl ImapEnd {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Logout,
         Self::Gone,
         Self::Timeout,
@@ -60,6 +62,7 @@ impl ImapEnd {
         Self::Nonsense,
         Self::Shutdown,
         Self::Tls,
+        Self::Deleted,
     ];
 
     fn label(self) -> &'static str {
@@ -71,6 +74,7 @@ impl ImapEnd {
             Self::Nonsense => "nonsense",
             Self::Shutdown => "shutdown",
             Self::Tls => "tls",
+            Self::Deleted => "mailbox_deleted",
         }
     }
 }
