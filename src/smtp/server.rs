@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parser::{Target, safe_name};
 use super::reply::{Reply, store_error};
-use super::session::{Answer, Envelope, Output, Role, Session, Settings, Work};
+use super::session::{Admission, Answer, Envelope, Output, Role, Session, Settings, Work};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::mail::trace;
@@ -262,17 +262,11 @@ impl Connection {
                     }
                 }))
             }
-            Work::MaySend { account, from } => {
-                let directory = self.context.store.directory();
-                let known = directory.account(account).is_some_and(|a| !a.disabled);
-                let Some(from) = from.filter(|_| known) else {
-                    return Answer::MaySend(known);
-                };
-                Answer::MaySend(match self.context.store.resolve(&from) {
-                    Resolution::Accounts(accounts) => accounts.contains(&account),
-                    _ => false,
-                })
-            }
+            Work::Admit {
+                account,
+                from,
+                size,
+            } => Answer::Admitted(self.admit(account, from, size)),
             Work::Deliver(envelope) => {
                 let started = Instant::now();
                 let (size, recipients) = (envelope.size, envelope.recipients.len());
@@ -294,6 +288,33 @@ impl Connection {
         }
     }
 
+    fn admit(&self, account: Option<AccountId>, from: Option<Address>, size: u64) -> Admission {
+        let store = &self.context.store;
+        if let Some(account) = account {
+            if !self.may_send(account) {
+                return Admission::NoAccount;
+            }
+            let yours = from.is_none_or(|from| match store.resolve(&from) {
+                Resolution::Accounts(accounts) => accounts.contains(&account),
+                _ => false,
+            });
+            if !yours {
+                return Admission::NotYours;
+            }
+        }
+        if store.has_room(size) {
+            Admission::Yes
+        } else {
+            Admission::NoRoom
+        }
+    }
+
+    /// Does it still exist? A session may outlive the account that logged in.
+    fn may_send(&self, account: AccountId) -> bool {
+        let directory = self.context.store.directory();
+        directory.account(account).is_some_and(|a| !a.disabled)
+    }
+
     /// `<Postmaster>` without a domain: of the domain that this server is named in, else of any.
     fn postmaster(&self) -> Resolution {
         let store = &self.context.store;
@@ -313,13 +334,8 @@ impl Connection {
     async fn deliver(&mut self, envelope: Envelope) -> Result<String, Reply> {
         let store = self.context.store.clone();
         let now = store.now();
-        // Hops are counted in what is in memory; the header of a larger message is there too.
-        if trace::hops(self.spool.head()) > self.config.smtp.max_hops {
-            return Err(Reply::new(
-                554,
-                "5.4.6",
-                "Too many hops, this message is in a loop",
-            ));
+        if envelope.account.is_some_and(|by| !self.may_send(by)) {
+            return Err(Reply::new(550, "5.7.1", "Your account may not send mail"));
         }
         let id = format!(
             "{:x}{:04x}",
@@ -328,12 +344,11 @@ impl Connection {
         );
         let mut lines = self.received_line(&envelope, &id, now.0);
         if self.role == Role::Submission {
-            let missing =
-                trace::missing_lines(self.spool.head(), now.0, &id, &self.config.hostname);
+            let hostname = &self.config.hostname;
+            let missing = trace::missing_lines(&envelope.header, now.0, &id, hostname);
             lines.extend_from_slice(&missing);
         }
-        if matches!(self.spool.head().first(), Some(b' ' | b'\t')) {
-            // It would go on with the field above it; so the message has no header.
+        if envelope.header.missing {
             lines.extend_from_slice(b"\r\n");
         }
         let message = self

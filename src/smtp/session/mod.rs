@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::auth::AuthError;
 use crate::auth::sasl::Exchange;
 use crate::config::SmtpConfig;
+use crate::mail::{HeaderSeen, HeaderWatch};
 use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters, Target, parse};
 use crate::smtp::reply::{Reply, auth_error};
@@ -51,10 +52,11 @@ pub enum Work {
         login: String,
         password: Secret,
     },
-    /// May this account send, and as this address?
-    MaySend {
-        account: AccountId,
+    /// May this account send, and as this address; is there room for so many bytes?
+    Admit {
+        account: Option<AccountId>,
         from: Option<Address>,
+        size: u64,
     },
     Deliver(Envelope),
 }
@@ -63,9 +65,21 @@ pub enum Work {
 pub enum Answer {
     Resolved(Resolution),
     LoggedIn(Result<AccountId, AuthError>),
-    MaySend(bool),
+    Admitted(Admission),
     /// Ok: the text after `250 2.0.0`. Only when it is on disk.
     Delivered(Result<String, Reply>),
+}
+
+/// May a message come?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Yes,
+    /// Who logged in is nobody here any more.
+    NoAccount,
+    /// The account may not send as this address.
+    NotYours,
+    /// The disk is nearly full.
+    NoRoom,
 }
 
 /// A recipient as given, and the accounts that it stands for.
@@ -86,6 +100,7 @@ pub struct Envelope {
     pub smtp_utf8: bool,
     pub account: Option<AccountId>,
     pub size: u64,
+    pub header: HeaderSeen,
 }
 
 #[derive(Debug)]
@@ -136,10 +151,11 @@ enum Waiting {
 }
 
 /// The message that comes in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Incoming {
     size: u64,
     over: bool,
+    header: HeaderWatch,
     chunks: Option<Box<ChunkReader>>,
 }
 
@@ -309,9 +325,8 @@ impl Session {
                 self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
             }
             (Waiting::Login, Answer::LoggedIn(Err(error))) => self.refuse(&auth_error(&error)),
-            (Waiting::Mail(transaction), Answer::MaySend(true)) => self.begin(*transaction),
-            (Waiting::Mail(_), Answer::MaySend(false)) => {
-                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+            (Waiting::Mail(transaction), Answer::Admitted(admission)) => {
+                self.admitted(*transaction, admission)
             }
             (Waiting::Delivery, Answer::Delivered(result)) => {
                 match result {
@@ -354,7 +369,7 @@ impl Session {
         // Who is there is known at once: those replies wait for the others of the group.
         if matches!(
             self.output.back(),
-            Some(Output::Work(Work::Resolve(_) | Work::MaySend { .. }))
+            Some(Output::Work(Work::Resolve(_) | Work::Admit { .. }))
         ) {
             return;
         }
