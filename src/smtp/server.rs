@@ -385,10 +385,10 @@ impl Connection {
 
     fn received_line(&self, envelope: &Envelope, id: &str, at: u64) -> Vec<u8> {
         // RFC 3848; RFC 6531, 4.3
-        let base = match (envelope.smtp_utf8, envelope.esmtp) {
-            (true, _) => "UTF8SMTP",
-            (_, true) => "ESMTP",
-            _ => "SMTP",
+        let base = match (envelope.esmtp, envelope.smtp_utf8) {
+            (true, true) => "UTF8SMTP",
+            (true, false) => "ESMTP",
+            (false, _) => "SMTP",
         };
         let s = if envelope.tls { "S" } else { "" };
         let a = if envelope.account.is_some() { "A" } else { "" };

@@ -442,6 +442,75 @@ fn a_loop_is_refused_however_long_the_header_is() {
 }
 
 #[test]
+fn a_line_of_a_login_has_its_own_limit() {
+    let mut tls = settings(Role::Submission);
+    tls.tls = true;
+    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    let line = |length| format!("{}\r\n", "A".repeat(length));
+    talk(
+        tls,
+        &[
+            ("EHLO c.test\r\n", &hello),
+            ("AUTH PLAIN\r\n", "334"),
+            (&line(12_288), "501 5.5.2 Malformed credentials"),
+            ("AUTH PLAIN\r\n", "334"),
+            (&line(12_289), "500 5.5.6 Line too long"),
+            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
+            (&"A".repeat(20_000), ""),
+            ("A\r\n", "500 5.5.6 Line too long"),
+            ("AUTH PLAIN\r\n", "334"),
+            (
+                "*\r\nNOOP\r\n",
+                "501 5.7.0 Authentication cancelled\n250 2.0.0 OK",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn addresses_beyond_ascii_need_smtputf8() {
+    let needed = "Non-ASCII addresses need SMTPUTF8";
+    let (sender, recipient) = (format!("550 5.6.7 {needed}"), format!("553 5.6.7 {needed}"));
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            ("MAIL FROM:<c@bücher.test>\r\n", &sender),
+            MAIL,
+            ("RCPT TO:<grün@x.test>\r\n", &recipient),
+            ("RCPT TO:<alice@bücher.test>\r\n", &recipient),
+            RCPT,
+            ("RSET\r\n", "250 2.0.0 Reset"),
+            (
+                "MAIL FROM:<grün@bücher.test> SMTPUTF8\r\n",
+                "250 2.1.0 Sender OK",
+            ),
+            ("RCPT TO:<grün@x.test>\r\n", "550 5.1.1 No such user here"),
+        ],
+    );
+}
+
+#[test]
+fn parameters_are_taken_after_helo_too() {
+    // Nothing was announced (RFC 5321, 4.1.1.11 would allow 555), but devices that say HELO
+    // and mean EHLO are many, and no parameter does harm.
+    talk(
+        settings(Role::Mx),
+        &[
+            ("HELO c.test\r\n", "250 mx.test"),
+            (
+                "MAIL FROM:<c@y.test> SIZE=7 BODY=8BITMIME\r\n",
+                "250 2.1.0 Sender OK",
+            ),
+            (
+                "RCPT TO:<alice@x.test> SIZE=7\r\n",
+                "555 5.5.4 Parameter not recognized",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn limits_of_a_session() {
     let long = format!("NOOP {}\r\n", "x".repeat(200));
     talk(

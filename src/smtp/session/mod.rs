@@ -467,7 +467,9 @@ impl Session {
         let whole = line.pop_if(|b| *b == b'\r').is_some();
         if std::mem::take(&mut self.swallowing) || line.len() > most {
             self.phase = Phase::Command;
-            self.refuse(&Reply::new(500, "5.5.2", "Line too long"));
+            // RFC 4954, 6
+            let enhanced = if sasl { "5.5.6" } else { "5.5.2" };
+            self.refuse(&Reply::new(500, enhanced, "Line too long"));
         } else if !whole {
             self.phase = Phase::Command;
             self.refuse(&Reply::new(500, "5.5.2", "Lines end in CR LF"));
@@ -487,7 +489,7 @@ impl Session {
             Command::Ehlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
             Command::Mail { from, parameters } => self.mail(from, parameters),
-            Command::Rcpt(target) => self.rcpt(target),
+            Command::Rcpt { to, utf8 } => self.rcpt(to, utf8),
             Command::Data => self.data(),
             Command::Bdat { size, last } => self.bdat(size, last),
             Command::Rset => {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::BareLineEndings;
 use crate::smtp::data::{ChunkReader, DataReader, Faults};
-use crate::smtp::parser::{MailParameters, Target};
+use crate::smtp::parser::{MailParameters, Target, utf8_needed};
 use crate::smtp::reply::Reply;
 use crate::store::Resolution;
 use crate::types::Address;
@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    pub(super) fn rcpt(&mut self, target: Target) {
+    pub(super) fn rcpt(&mut self, target: Target, utf8: bool) {
         let Some(transaction) = &self.transaction else {
             return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
         };
@@ -82,13 +82,11 @@ impl Session {
         if transaction.recipients.len() >= self.settings.limits.max_recipients {
             return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
         }
+        if utf8 && !transaction.parameters.smtp_utf8 {
+            return self.refuse(&utf8_needed(false));
+        }
         let given = match &target {
-            Target::Address(address) => {
-                if !address.is_ascii() && !transaction.parameters.smtp_utf8 {
-                    return self.refuse(&Reply::new(550, "5.6.7", "The address needs SMTPUTF8"));
-                }
-                address.to_string()
-            }
+            Target::Address(address) => address.to_string(),
             Target::Postmaster => "postmaster".to_owned(),
         };
         self.work(Work::Resolve(target), Waiting::Rcpt(given));
