@@ -23,7 +23,7 @@ use crate::net::{
 };
 use crate::store::{Recipient, Resolution, Spool, Store};
 use crate::telemetry::{Handshake, Telemetry};
-use crate::types::{AccountId, Address};
+use crate::types::{AccountId, Address, Domain};
 
 /// What SMTP needs from the rest of the server.
 #[derive(Clone)]
@@ -319,9 +319,8 @@ impl Connection {
     fn postmaster(&self) -> Resolution {
         let store = &self.context.store;
         let directory = store.directory();
-        let mut domains: Vec<_> = directory.domains().map(|d| d.domain.clone()).collect();
-        domains.sort_by_key(|d| (!self.config.hostname.ends_with(d.as_str()), d.clone()));
-        for domain in domains {
+        let domains = directory.domains().map(|d| d.domain.clone()).collect();
+        for domain in nearest_first(&self.config.hostname, domains) {
             if let Ok(address) = Address::from_parts("postmaster".into(), domain)
                 && let found @ Resolution::Accounts(_) = store.resolve(&address)
             {
@@ -420,5 +419,55 @@ impl Connection {
         }
         .write(&mut line);
         line
+    }
+}
+
+/// The domain that `hostname` is, or lies in, before the others.
+fn nearest_first(hostname: &str, mut domains: Vec<Domain>) -> Vec<Domain> {
+    let hostname = hostname.to_ascii_lowercase();
+    let own = |domain: &str| {
+        let before = hostname.strip_suffix(domain);
+        before.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
+    };
+    domains.sort_by_key(|domain| {
+        let nearness = own(domain.as_str()).then(|| domain.as_str().len());
+        (std::cmp::Reverse(nearness), domain.clone())
+    });
+    domains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_domain_is_asked_first() {
+        let order = |hostname: &str, domains: &[&str]| {
+            let domains = domains.iter().map(|d| Domain::parse(d).expect("valid"));
+            let sorted = nearest_first(hostname, domains.collect());
+            sorted
+                .iter()
+                .map(|d| d.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        for (hostname, domains, sorted) in [
+            ("mail.x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            ("MAIL.X.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            ("x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            (
+                "mail.notx.test",
+                ["x.test", "notx.test"],
+                ["notx.test", "x.test"],
+            ),
+            ("mail.notx.test", ["x.test", "b.test"], ["b.test", "x.test"]),
+            (
+                "mx.sub.x.test",
+                ["x.test", "sub.x.test"],
+                ["sub.x.test", "x.test"],
+            ),
+            ("else.where", ["b.test", "a.test"], ["a.test", "b.test"]),
+        ] {
+            assert_eq!(order(hostname, &domains), sorted, "{hostname}");
+        }
     }
 }
