@@ -114,6 +114,7 @@ struct Stored {
     outbox: BTreeMap<OutboxKey, OutboxEntry>,
     devices: Vec<(Target, DeviceChange)>,
     removed: Vec<Target>,
+    lost: Vec<(Target, UnixMillis)>,
 }
 
 impl Stored {
@@ -127,6 +128,7 @@ impl Stored {
                     self.outbox.remove(&key);
                 }
                 Edit::Device(to, change) => self.devices.push((to, change)),
+                Edit::Lost(lost) => self.lost = lost,
                 Edit::RemoveDevice(to) => {
                     self.removed.push(to);
                     self.outbox.retain(|key, _| target(*key) != to);
