@@ -6,8 +6,9 @@
 mod common;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use common::{PASSWORD, Server, Smtp};
+use common::{PASSWORD, PATIENCE, Server, Smtp};
 
 /// A header that is longer than what stays in memory while a message comes in.
 fn long_header() -> Vec<u8> {
@@ -199,4 +200,70 @@ fn refused_messages_and_failed_handshakes_are_counted() {
     // Whatever comes, it is no reply; then it is closed.
     let _ = smtp.reply();
     assert!(metrics(&server).contains(&format!("{failed} 1\n")));
+}
+
+/// `protocol`, `state`, how many.
+fn count(server: &Server, protocol: &str, state: &str) -> u32 {
+    let name = format!("posthorn_connections{{protocol=\"{protocol}\",state=\"{state}\"}} ");
+    let metrics = metrics(server);
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    let value = value.unwrap_or_else(|| panic!("{name} is not there"));
+    value.parse().expect("a number")
+}
+
+fn until(what: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !what() {
+        assert!(Instant::now() < end, "it does not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn connections_are_counted_by_protocol_and_state() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let greeted = Smtp::connect(server.port(common::SMTP)).expect("SMTP");
+    let mut ready = server.smtp();
+    let mut receiving = server.smtp();
+    receiving.command("MAIL FROM:<>").expect("MAIL");
+    receiving
+        .command("RCPT TO:<alice@posthorn.test>")
+        .expect("RCPT");
+    let mut transaction = server.smtp();
+    transaction.command("MAIL FROM:<>").expect("MAIL");
+    receiving.command("DATA").expect("DATA");
+    let user = submission(&server, "alice@posthorn.test");
+    let mut reader = server.imap("alice@posthorn.test");
+    reader.ok("SELECT INBOX");
+    let silent = std::net::TcpStream::connect(("127.0.0.1", server.port(common::HTTP)));
+    let silent = silent.expect("HTTP");
+    let states = [
+        ("imap", "not_authenticated", 0),
+        ("imap", "idle", 0),
+        ("smtp", "greeting", 1),
+        ("smtp", "ready", 1),
+        ("smtp", "transaction", 1),
+        ("smtp", "message", 1),
+        ("submission", "greeting", 0),
+        ("submission", "authenticated", 1),
+        ("submission", "message", 0),
+        ("imap", "authenticated", 0),
+        ("imap", "selected", 1),
+        ("http", "idle", 1),
+        // The one that asks.
+        ("http", "active", 1),
+    ];
+    for (protocol, state, expected) in &states {
+        until(|| count(&server, protocol, state) == *expected);
+    }
+    receiving.send(b"x\r\n.\r\n").expect("write");
+    receiving.reply().expect("250");
+    ready.command("QUIT").expect("QUIT");
+    until(|| count(&server, "smtp", "ready") == 1 && count(&server, "smtp", "message") == 0);
+    drop((greeted, receiving, transaction, user, reader, silent));
+    for (protocol, state, _) in states {
+        let left = u32::from((protocol, state) == ("http", "active"));
+        until(|| count(&server, protocol, state) == left);
+    }
 }

@@ -22,7 +22,7 @@ use crate::net::{
     listen,
 };
 use crate::store::{Recipient, Resolution, Spool, Store};
-use crate::telemetry::{Handshake, Telemetry};
+use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
 use crate::types::{AccountId, Address, Domain};
 
 /// What SMTP needs from the rest of the server.
@@ -68,11 +68,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     for (addresses, role, implicit_tls) in kinds {
         for address in addresses {
             let options = ListenOptions {
-                service: if role == Role::Mx {
-                    "smtp"
-                } else {
-                    "submission"
-                },
+                service: service(role),
                 implicit_tls,
                 limits: limits.clone(),
                 places: places.clone(),
@@ -95,6 +91,14 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     Ok(listening)
 }
 
+/// A listener's name in metrics.
+fn service(role: Role) -> &'static str {
+    match role {
+        Role::Mx => "smtp",
+        Role::Submission => "submission",
+    }
+}
+
 struct Connection {
     context: Context,
     config: Arc<Config>,
@@ -103,6 +107,7 @@ struct Connection {
     stream: Option<Stream>,
     session: Session,
     spool: Spool,
+    standing: SmtpStanding,
     stop: CancellationToken,
 }
 
@@ -127,6 +132,7 @@ impl Connection {
         Self {
             session: Session::new(settings, Instant::now()),
             spool: context.store.spool(config.smtp.spool_bytes),
+            standing: context.telemetry.connections.smtp(service(role)),
             context,
             config,
             role,
@@ -165,6 +171,7 @@ impl Connection {
     /// Does what the machine wants until it waits for input; false at the end.
     async fn drain(&mut self) -> bool {
         while let Some(output) = self.session.poll() {
+            self.standing.set(self.session.state());
             match output {
                 Output::Write(bytes) => {
                     let Some(stream) = &mut self.stream else {
@@ -198,13 +205,8 @@ impl Connection {
                     };
                     let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
                     let started = stream.start_tls((self.context.tls)(), limit).await;
-                    let service = if self.role == Role::Mx {
-                        "smtp"
-                    } else {
-                        "submission"
-                    };
                     let net = &self.context.telemetry.net;
-                    net.handshake(service, Handshake::of(&started));
+                    net.handshake(service(self.role), Handshake::of(&started));
                     match started {
                         Ok(stream) => self.stream = Some(stream),
                         Err(error) => {
@@ -222,6 +224,7 @@ impl Connection {
                 }
             }
         }
+        self.standing.set(self.session.state());
         true
     }
 

@@ -20,6 +20,7 @@ use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters, Target, parse};
 use crate::smtp::reply::{Reply, auth_error};
 use crate::store::Resolution;
+use crate::telemetry::SmtpState;
 use crate::types::{AccountId, Address, Secret};
 
 /// Longest line of a SASL exchange (RFC 4954, 4).
@@ -215,6 +216,21 @@ impl Session {
             self.phase,
             Phase::Waiting(_) | Phase::StartingTls | Phase::Closed
         )
+    }
+
+    pub fn state(&self) -> SmtpState {
+        let stored = matches!(self.phase, Phase::Waiting(Waiting::Delivery));
+        if self.incoming.is_some() || stored {
+            SmtpState::Message
+        } else if self.transaction.is_some() {
+            SmtpState::Transaction
+        } else if self.account.is_some() {
+            SmtpState::Authenticated
+        } else if self.helo.is_some() {
+            SmtpState::Ready
+        } else {
+            SmtpState::Greeting
+        }
     }
 
     /// When to call `timeout`.
