@@ -189,18 +189,20 @@ impl Store {
         Spool::new(dir, limit, room, units)
     }
 
+    /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.
+    pub fn has_room(&self, size: u64) -> bool {
+        let options = &self.shared().options;
+        let needed = options.config.reserve_bytes.saturating_add(size);
+        free_bytes(&options.dir).is_none_or(|free| free >= needed)
+    }
+
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {
             return message.settle(&blobs);
         }
         // It would eat what is kept free before the committer sees it.
-        let options = &self.shared().options;
-        let needed = options
-            .config
-            .reserve_bytes
-            .saturating_add(message.raw_len());
-        if free_bytes(&options.dir).is_some_and(|free| free < needed) {
+        if !self.has_room(message.raw_len()) {
             return Err(StoreError::DiskFull);
         }
         let message = message.clone();

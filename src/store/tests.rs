@@ -467,12 +467,14 @@ fn mail_is_refused_when_the_disk_is_nearly_full_and_reading_goes_on() {
             .deliver(mail("x"), UnixMillis(1), vec![to(a)])
             .await
             .unwrap();
+        assert!(store.has_room(1) && !store.has_room(u64::MAX));
         store.close().await;
     });
     drop(store);
     let mut full = options(&dir);
     full.config.reserve_bytes = u64::MAX;
     let store = Store::open(full, Telemetry::new().unwrap()).unwrap();
+    assert!(!store.has_room(0));
     run(async {
         let a = AccountId(1);
         let inbox = key(&store, a, "INBOX");

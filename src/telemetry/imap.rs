@@ -1,11 +1,9 @@
 //! Metrics and log lines of `imap`.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::errors::{ErrorKind, Errors};
-use super::{MetricError, latency_buckets};
+use super::{Connections, MetricError, latency_buckets};
 
 /// Where a connection stands. `Idle` is a selected or authenticated one that is in IDLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +15,6 @@ pub enum ImapState {
 }
 
 impl ImapState {
-    const ALL: [Self; 4] = [
-        Self::NotAuthenticated,
-        Self::Authenticated,
-        Self::Selected,
-        Self::Idle,
-    ];
-
     fn label(self) -> &'static str {
         match self {
             Self::NotAuthenticated => "not_authenticated",
@@ -101,7 +92,7 @@ impl ImapResult {
 
 pub struct ImapMetrics {
     errors: Errors,
-    sessions: IntGaugeVec,
+    connections: Connections,
     ends: IntCounterVec,
     commands: IntCounterVec,
     append_bytes: IntCounter,
@@ -109,13 +100,14 @@ pub struct ImapMetrics {
 }
 
 impl ImapMetrics {
-    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
+    pub(super) fn new(
+        registry: &Registry,
+        errors: &Errors,
+        connections: &Connections,
+    ) -> Result<Self, MetricError> {
         let metrics = Self {
             errors: errors.clone(),
-            sessions: IntGaugeVec::new(
-                Opts::new("posthorn_imap_sessions", "IMAP connections, by state."),
-                &["state"],
-            )?,
+            connections: connections.clone(),
             ends: IntCounterVec::new(
                 Opts::new(
                     "posthorn_imap_disconnects_total",
@@ -143,14 +135,10 @@ impl ImapMetrics {
                 .buckets(latency_buckets()),
             )?,
         };
-        registry.register(Box::new(metrics.sessions.clone()))?;
         registry.register(Box::new(metrics.ends.clone()))?;
         registry.register(Box::new(metrics.commands.clone()))?;
         registry.register(Box::new(metrics.append_bytes.clone()))?;
         registry.register(Box::new(metrics.announce.clone()))?;
-        for state in ImapState::ALL {
-            metrics.sessions.with_label_values(&[state.label()]).set(0);
-        }
         for end in ImapEnd::ALL {
             metrics.ends.with_label_values(&[end.label()]);
         }
@@ -166,15 +154,8 @@ impl ImapMetrics {
 
     /// A connection changed its state; None is before the first and after the last.
     pub fn moved(&self, from: Option<ImapState>, to: Option<ImapState>) {
-        if from == to {
-            return;
-        }
-        if let Some(from) = from {
-            self.sessions.with_label_values(&[from.label()]).dec();
-        }
-        if let Some(to) = to {
-            self.sessions.with_label_values(&[to.label()]).inc();
-        }
+        let label = |state: Option<ImapState>| state.map(ImapState::label);
+        self.connections.moved("imap", label(from), label(to));
     }
 
     pub fn ended(&self, why: ImapEnd) {

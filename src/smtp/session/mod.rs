@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use crate::auth::AuthError;
 use crate::auth::sasl::Exchange;
 use crate::config::SmtpConfig;
+use crate::mail::{HeaderSeen, HeaderWatch};
 use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters, Target, parse};
 use crate::smtp::reply::{Reply, auth_error};
 use crate::store::Resolution;
+use crate::telemetry::SmtpState;
 use crate::types::{AccountId, Address, Secret};
 
 /// Longest line of a SASL exchange (RFC 4954, 4).
@@ -51,10 +53,11 @@ pub enum Work {
         login: String,
         password: Secret,
     },
-    /// May this account send, and as this address?
-    MaySend {
-        account: AccountId,
+    /// May this account send, and as this address; is there room for so many bytes?
+    Admit {
+        account: Option<AccountId>,
         from: Option<Address>,
+        size: u64,
     },
     Deliver(Envelope),
 }
@@ -63,9 +66,21 @@ pub enum Work {
 pub enum Answer {
     Resolved(Resolution),
     LoggedIn(Result<AccountId, AuthError>),
-    MaySend(bool),
+    Admitted(Admission),
     /// Ok: the text after `250 2.0.0`. Only when it is on disk.
     Delivered(Result<String, Reply>),
+}
+
+/// May a message come?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Yes,
+    /// Who logged in is nobody here any more.
+    NoAccount,
+    /// The account may not send as this address.
+    NotYours,
+    /// The disk is nearly full.
+    NoRoom,
 }
 
 /// A recipient as given, and the accounts that it stands for.
@@ -86,6 +101,7 @@ pub struct Envelope {
     pub smtp_utf8: bool,
     pub account: Option<AccountId>,
     pub size: u64,
+    pub header: HeaderSeen,
 }
 
 #[derive(Debug)]
@@ -136,10 +152,11 @@ enum Waiting {
 }
 
 /// The message that comes in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Incoming {
     size: u64,
     over: bool,
+    header: HeaderWatch,
     chunks: Option<Box<ChunkReader>>,
 }
 
@@ -199,6 +216,21 @@ impl Session {
             self.phase,
             Phase::Waiting(_) | Phase::StartingTls | Phase::Closed
         )
+    }
+
+    pub fn state(&self) -> SmtpState {
+        let stored = matches!(self.phase, Phase::Waiting(Waiting::Delivery));
+        if self.incoming.is_some() || stored {
+            SmtpState::Message
+        } else if self.transaction.is_some() {
+            SmtpState::Transaction
+        } else if self.account.is_some() {
+            SmtpState::Authenticated
+        } else if self.helo.is_some() {
+            SmtpState::Ready
+        } else {
+            SmtpState::Greeting
+        }
     }
 
     /// When to call `timeout`.
@@ -309,9 +341,8 @@ impl Session {
                 self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
             }
             (Waiting::Login, Answer::LoggedIn(Err(error))) => self.refuse(&auth_error(&error)),
-            (Waiting::Mail(transaction), Answer::MaySend(true)) => self.begin(*transaction),
-            (Waiting::Mail(_), Answer::MaySend(false)) => {
-                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+            (Waiting::Mail(transaction), Answer::Admitted(admission)) => {
+                self.admitted(*transaction, admission)
             }
             (Waiting::Delivery, Answer::Delivered(result)) => {
                 match result {
@@ -354,7 +385,7 @@ impl Session {
         // Who is there is known at once: those replies wait for the others of the group.
         if matches!(
             self.output.back(),
-            Some(Output::Work(Work::Resolve(_) | Work::MaySend { .. }))
+            Some(Output::Work(Work::Resolve(_) | Work::Admit { .. }))
         ) {
             return;
         }
@@ -452,7 +483,9 @@ impl Session {
         let whole = line.pop_if(|b| *b == b'\r').is_some();
         if std::mem::take(&mut self.swallowing) || line.len() > most {
             self.phase = Phase::Command;
-            self.refuse(&Reply::new(500, "5.5.2", "Line too long"));
+            // RFC 4954, 6
+            let enhanced = if sasl { "5.5.6" } else { "5.5.2" };
+            self.refuse(&Reply::new(500, enhanced, "Line too long"));
         } else if !whole {
             self.phase = Phase::Command;
             self.refuse(&Reply::new(500, "5.5.2", "Lines end in CR LF"));
@@ -472,7 +505,7 @@ impl Session {
             Command::Ehlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
             Command::Mail { from, parameters } => self.mail(from, parameters),
-            Command::Rcpt(target) => self.rcpt(target),
+            Command::Rcpt { to, utf8 } => self.rcpt(to, utf8),
             Command::Data => self.data(),
             Command::Bdat { size, last } => self.bdat(size, last),
             Command::Rset => {
