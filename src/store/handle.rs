@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::committer::{Committer, Job, Message, Reply, Room, Run, Trouble, free_bytes, now};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
+use super::identity;
 use super::model::*;
 use super::ops::Op;
 use super::pulse::{self, Pulse};
@@ -89,6 +90,11 @@ impl Store {
     /// Opens, locks and recovers. Blocking; seconds where there is much to replay.
     pub fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, OpenError> {
         Self::start(recovery::open(options, telemetry)?)
+    }
+
+    /// Is there a store, or what is left of one?
+    pub fn is_at(dir: &std::path::Path) -> bool {
+        dir.join("log").exists() || identity::is_at(dir)
     }
 
     /// The threads of an open store.
@@ -424,6 +430,10 @@ impl Store {
             }
             if alias.targets.len() > 50 {
                 return Err(StoreError::Limit("50 targets of an alias"));
+            }
+            let separator = tx.shared.options.subaddress_separator;
+            if tx.directory.would_loop(&alias, separator) {
+                return Err(StoreError::Invalid("the alias leads back to itself"));
             }
             tx.fact(Op::AliasPut(alias))
         })
