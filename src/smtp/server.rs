@@ -21,7 +21,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Recipient, Resolution, Spool, Store};
+use crate::store::{Login, Recipient, Resolution, Spool, Store};
 use crate::telemetry::{Handshake, Telemetry};
 use crate::types::{AccountId, Address};
 
@@ -103,6 +103,7 @@ struct Connection {
     stream: Option<Stream>,
     session: Session,
     spool: Spool,
+    login: Option<Login>,
     stop: CancellationToken,
 }
 
@@ -127,6 +128,7 @@ impl Connection {
         Self {
             session: Session::new(settings, Instant::now()),
             spool: context.store.spool(config.smtp.spool_bytes),
+            login: None,
             context,
             config,
             role,
@@ -138,7 +140,7 @@ impl Connection {
 
     async fn run(mut self) {
         let mut buffer = vec![0; READ];
-        let mut told = false;
+        let (mut told, mut revoked) = (false, false);
         loop {
             if !self.drain().await {
                 return;
@@ -147,6 +149,13 @@ impl Connection {
                 return;
             };
             let deadline = self.session.deadline();
+            let login = self.login.as_mut();
+            let ended = async {
+                match login {
+                    Some(login) => login.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 read = stream.read(&mut buffer) => match read {
                     Ok(n @ 1..) => self.session.input(Instant::now(), &buffer[..n]),
@@ -154,6 +163,10 @@ impl Connection {
                     Ok(_) | Err(_) => return,
                 },
                 () = tokio::time::sleep_until(deadline.into()) => self.session.timeout(),
+                () = ended, if !revoked => {
+                    revoked = true;
+                    self.session.revoked();
+                }
                 () = self.stop.cancelled(), if !told => {
                     told = true;
                     self.session.shutdown();
@@ -256,7 +269,9 @@ impl Connection {
                     let same = Address::parse(&authzid)
                         .is_ok_and(|a| a.lookup_key() == account.address.lookup_key());
                     if authzid.is_empty() || same || authzid == login {
-                        Ok(account.id)
+                        let id = account.id;
+                        self.login = Some(Login::new(self.context.store.clone(), account));
+                        Ok(id)
                     } else {
                         Err(AuthError::Invalid)
                     }
@@ -276,7 +291,14 @@ impl Connection {
             Work::Deliver(envelope) => {
                 let started = Instant::now();
                 let (size, recipients) = (envelope.size, envelope.recipients.len());
-                let result = self.deliver(envelope).await;
+                let result = match &self.login {
+                    Some(login) if !login.holds() => Err(Reply::new(
+                        550,
+                        "5.7.1",
+                        "Your account changed, log in again",
+                    )),
+                    _ => self.deliver(envelope).await,
+                };
                 self.spool.clear();
                 let role = self.role_name();
                 let metrics = &self.context.telemetry.smtp;

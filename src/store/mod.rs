@@ -14,6 +14,7 @@
 //!   the log or the index still knows it.
 
 pub mod log;
+mod login;
 
 mod apply;
 mod beside;
@@ -53,6 +54,7 @@ pub use feed::{Change, Committed, Feed, Source};
 pub use handle::{Options, Store, StoreStatus};
 #[doc(hidden)]
 pub use log::fuzz_frame;
+pub use login::Login;
 pub use model::*;
 pub use prepared::Prepared;
 pub use snapshot::{Diff, Mailbox, Message, Snapshot};

@@ -46,18 +46,21 @@ pub enum ImapEnd {
     Stalled,
     /// Nonsense, again and again.
     Nonsense,
+    /// The account was removed, or has a new password.
+    Revoked,
     Shutdown,
     /// STARTTLS did not work out.
     Tls,
 }
 
 impl ImapEnd {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Logout,
         Self::Gone,
         Self::Timeout,
         Self::Stalled,
         Self::Nonsense,
+        Self::Revoked,
         Self::Shutdown,
         Self::Tls,
     ];
@@ -69,6 +72,7 @@ impl ImapEnd {
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
             Self::Nonsense => "nonsense",
+            Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Tls => "tls",
         }
