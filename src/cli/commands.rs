@@ -211,10 +211,16 @@ fn operate(path: &Path, config: &Config, request: Request) -> Result<Reply, CliE
                 Ok(socket::ask(stream, &request, wait).await?)
             }
             Ok(None) => directly(path, config, request).await,
-            Err(error) => Err(CliError::Failed(format!(
-                "{}: {error}; run this as the user that the server runs as",
-                socket.display()
-            ))),
+            Err(error) => {
+                let advice = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "; run this as the user that the server runs as"
+                    }
+                    _ => "",
+                };
+                let socket = socket.display();
+                Err(CliError::Failed(format!("{socket}: {error}{advice}")))
+            }
         }
     })
 }

@@ -14,7 +14,6 @@
 //!   the log or the index still knows it.
 
 pub mod log;
-mod login;
 
 mod apply;
 mod beside;
@@ -29,6 +28,7 @@ mod feed;
 mod handle;
 mod identity;
 mod keys;
+mod login;
 mod mailboxes;
 mod messages;
 mod model;

@@ -14,18 +14,18 @@ pub struct Serving {
     log: PathBuf,
 }
 
-/// Everything on loopback, `more` behind it; begins with keys of `[limits]`' table above.
+/// Everything on loopback, `more` behind it, which begins inside `[smtp]`.
 pub fn configuration(base: u16, data: &str, more: &str) -> String {
     format!(
         "hostname = \"mail.posthorn.test\"\ndata_dir = {data:?}\n\
-         [smtp]\nlisten = [\"127.0.0.1:{}\"]\nlisten_submission = [\"127.0.0.1:{}\"]\n\
+         [imap]\nlisten = [\"127.0.0.1:{}\"]\n\
          [http]\nlisten = [\"127.0.0.1:{}\"]\n\
          [store]\nreserve_bytes = 0\n\
-         [imap]\nlisten = [\"127.0.0.1:{}\"]\n{more}\n",
+         [smtp]\nlisten = [\"127.0.0.1:{}\"]\nlisten_submission = [\"127.0.0.1:{}\"]\n{more}\n",
+        base + IMAP,
+        base + HTTP,
         base + SMTP,
         base + SUBMISSION,
-        base + HTTP,
-        base + IMAP,
     )
 }
 
