@@ -21,7 +21,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Account, Store};
+use crate::store::{Account, Login, Store};
 use crate::telemetry::{Handshake, ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
@@ -92,6 +92,7 @@ struct Connection {
     session: Session,
     exec: Option<Box<Exec>>,
     incoming: Option<Box<Incoming>>,
+    login: Option<Login>,
     state: ImapState,
 }
 
@@ -100,6 +101,8 @@ enum Woken {
     Readable,
     Changed,
     Deadline,
+    /// The account is gone, or its password is another.
+    Revoked,
     Stop,
     Gone,
 }
@@ -125,6 +128,7 @@ impl Connection {
             stream: Some(stream),
             exec: None,
             incoming: None,
+            login: None,
         }
     }
 
@@ -146,6 +150,7 @@ impl Connection {
                     }
                 }
                 Woken::Deadline => self.session.tick(Instant::now()),
+                Woken::Revoked => self.session.revoked(),
                 Woken::Stop => {
                     self.session.shutdown();
                     Box::pin(self.drain()).await;
@@ -183,12 +188,20 @@ impl Connection {
                 _ => std::future::pending().await,
             }
         };
+        let login = self.login.as_mut();
+        let revoked = async {
+            match login {
+                Some(login) => login.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             readable = stream.readable() => match readable {
                 Ok(()) => Woken::Readable,
                 Err(_) => Woken::Gone,
             },
             () = changed => Woken::Changed,
+            () = revoked => Woken::Revoked,
             () = tokio::time::sleep_until(deadline.into()) => Woken::Deadline,
             () = stop.cancelled() => Woken::Stop,
         }
@@ -247,6 +260,13 @@ impl Connection {
 
     async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
         let patience = self.patience();
+        // What was pipelined before the end is not carried out after it.
+        if let (Output::Execute(_) | Output::AppendEnd { .. }, Some(login)) = (&output, &self.login)
+            && !login.holds()
+        {
+            self.session.revoked();
+            return Ok(None);
+        }
         let Some(stream) = &mut self.stream else {
             return Ok(Some(ImapEnd::Gone));
         };
@@ -333,6 +353,7 @@ impl Connection {
         if !authzid.is_empty() && authzid != login && !same {
             return Err(AuthError::Invalid);
         }
+        self.login = Some(Login::new(self.context.store.clone(), account.clone()));
         self.exec = Some(Box::new(Exec {
             store: self.context.store.clone(),
             telemetry: self.context.telemetry.clone(),

@@ -242,6 +242,11 @@ impl Session {
         self.bye("Autologout; idle for too long", ImapEnd::Timeout);
     }
 
+    /// The account was removed or disabled, or has a new password.
+    pub fn revoked(&mut self) {
+        self.bye("The account changed, log in again", ImapEnd::Revoked);
+    }
+
     pub fn shutdown(&mut self) {
         self.bye("Server shutting down", ImapEnd::Shutdown);
     }

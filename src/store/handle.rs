@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::committer::{Committer, Room, Trouble, free_bytes};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
+use super::identity;
 use super::model::*;
 use super::ops::Op;
 use super::options::Options;
@@ -81,6 +82,11 @@ impl Store {
     /// Opens, locks and recovers. Blocking; seconds where there is much to replay.
     pub fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, OpenError> {
         Self::start(recovery::open(options, telemetry)?)
+    }
+
+    /// Is there a store, or what is left of one?
+    pub fn is_at(dir: &std::path::Path) -> bool {
+        dir.join("log").exists() || identity::is_at(dir)
     }
 
     /// The threads of an open store.
@@ -416,6 +422,10 @@ impl Store {
             }
             if alias.targets.len() > 50 {
                 return Err(StoreError::Limit("50 targets of an alias"));
+            }
+            let separator = tx.shared.options.subaddress_separator;
+            if tx.directory.would_loop(&alias, separator) {
+                return Err(StoreError::Invalid("the alias leads back to itself"));
             }
             tx.fact(Op::AliasPut(alias))
         })

@@ -28,6 +28,7 @@ mod feed;
 mod handle;
 mod identity;
 mod keys;
+mod login;
 mod mailboxes;
 mod messages;
 mod model;
@@ -57,6 +58,7 @@ pub use feed::Feed;
 pub use handle::{Store, StoreStatus};
 #[doc(hidden)]
 pub use log::fuzz_frame;
+pub use login::Login;
 pub use model::*;
 pub use options::Options;
 pub use prepared::Prepared;

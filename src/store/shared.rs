@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
     pub directory: ArcSwap<Directory>,
+    /// Whoever is logged in looks again when it changes.
+    pub directory_changed: watch::Sender<()>,
     pub accounts: Mutex<HashMap<AccountId, Arc<AccountView>>>,
     pub mailboxes: Mutex<HashMap<MailboxKey, Arc<Mailbox>>>,
     pub publish: Mutex<()>,
@@ -93,6 +95,7 @@ impl Shared {
             reader: ground.reader,
             blobs: ground.blobs,
             directory: ArcSwap::from_pointee(directory),
+            directory_changed: watch::Sender::new(()),
             accounts: Mutex::default(),
             mailboxes: Mutex::default(),
             publish: Mutex::default(),
@@ -216,6 +219,7 @@ impl Shared {
         let guard = self.publish.lock();
         let old = self.index.swap(fresh.index.load_full());
         self.directory.store(fresh.directory.load_full());
+        self.directory_changed.send_replace(());
         let mut accounts = self.accounts.lock();
         accounts.retain(|account, view| {
             wake.accounts.push(view.clone());

@@ -348,6 +348,7 @@ impl Tx {
         shared.apply(batch, end, seq)?;
         if !Arc::ptr_eq(&self.directory, &shared.directory.load()) {
             shared.directory.store(self.directory.clone());
+            shared.directory_changed.send_replace(());
         }
         {
             let mut accounts = shared.accounts.lock();

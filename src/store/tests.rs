@@ -305,7 +305,7 @@ fn devices_outbox_cursor_and_settings() {
             last_error: None,
             failures: 0,
         };
-        let id = store.device_add(device.clone()).await.unwrap();
+        let id = store.device_add(device.clone(), 32).await.unwrap();
         let entry = OutboxEntry {
             key: OutboxKey {
                 account: a,
@@ -347,10 +347,10 @@ fn devices_outbox_cursor_and_settings() {
         assert_eq!(store.update(both).await, Err(StoreError::NoDevice));
         assert_eq!(store.outbox().unwrap().len(), 1);
         for _ in 1..32 {
-            store.device_add(device.clone()).await.unwrap();
+            store.device_add(device.clone(), 32).await.unwrap();
         }
         assert!(matches!(
-            store.device_add(device).await,
+            store.device_add(device, 32).await,
             Err(StoreError::Limit(_))
         ));
     });

@@ -37,6 +37,8 @@ pub enum ImapEnd {
     Stalled,
     /// Nonsense, again and again.
     Nonsense,
+    /// The account was removed, or has a new password.
+    Revoked,
     Shutdown,
     /// STARTTLS did not work out.
     Tls,
@@ -45,12 +47,13 @@ pub enum ImapEnd {
 }
 
 impl ImapEnd {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Logout,
         Self::Gone,
         Self::Timeout,
         Self::Stalled,
         Self::Nonsense,
+        Self::Revoked,
         Self::Shutdown,
         Self::Tls,
         Self::Deleted,
@@ -63,6 +66,7 @@ impl ImapEnd {
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
             Self::Nonsense => "nonsense",
+            Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Tls => "tls",
             Self::Deleted => "mailbox_deleted",
