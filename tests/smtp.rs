@@ -133,6 +133,11 @@ fn postmaster_is_at_home_in_all_forms() {
     assert!(reply.expect("reply").starts_with("550 5.7.1"));
 }
 
+/// Told why, or closed already.
+fn ended(reply: &std::io::Result<String>) -> bool {
+    reply.as_ref().map_or(true, |r| r.starts_with("421 4.7.0"))
+}
+
 #[test]
 fn a_removed_account_sends_no_more() {
     let home = tempfile::tempdir().expect("tempdir");
@@ -151,16 +156,12 @@ fn a_removed_account_sends_no_more() {
         .args(["account", "remove", "--yes", "bob@posthorn.test"])
         .status();
     assert!(removed.expect("posthorn runs").success());
-    for from in ["<bob@posthorn.test>", "<>"] {
-        let reply = before.command(&format!("MAIL FROM:{from}")).expect("reply");
-        assert!(reply.starts_with("530 5.7.0"), "{from}: {reply}");
+    let reply = before.command("MAIL FROM:<bob@posthorn.test>");
+    assert!(ended(&reply), "{reply:?}");
+    for line in ["DATA", "Subject: x\r\n\r\nx\r\n."] {
+        let reply = within.command(line);
+        assert!(ended(&reply), "{line}: {reply:?}");
     }
-    within.command("DATA").expect("DATA");
-    within.send(b"Subject: x\r\n\r\nx\r\n.\r\n").expect("write");
-    let reply = within.reply().expect("reply");
-    assert!(reply.starts_with("550 5.7.1"), "{reply}");
-    let reply = within.command("MAIL FROM:<bob@posthorn.test>");
-    assert!(reply.expect("reply").starts_with("530 5.7.0"));
     let lines = server.imap(to).ok("STATUS INBOX (MESSAGES)");
     assert!(lines[0].text.contains("MESSAGES 0"), "{lines:?}");
 }
@@ -199,7 +200,7 @@ fn refused_messages_and_failed_handshakes_are_counted() {
     smtp.send(b"NOOP\r\nNOOP\r\nNOOP\r\n").expect("write");
     // Whatever comes, it is no reply; then it is closed.
     let _ = smtp.reply();
-    assert!(metrics(&server).contains(&format!("{failed} 1\n")));
+    until(|| metrics(&server).contains(&format!("{failed} 1\n")));
 }
 
 /// `protocol`, `state`, how many.
