@@ -296,6 +296,7 @@ impl Operations {
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,
             disk_free_bytes: store.disk_free_bytes,
+            takes_mail: store.takes_mail,
             log_end: store.log_end,
             replayed_frames: store.replayed_frames,
             rebuilt: store.rebuilt,

@@ -43,6 +43,8 @@ pub struct StoreStatus {
     pub log_bytes: u64,
     pub index_bytes: u64,
     pub disk_free_bytes: u64,
+    /// False while the disk is nearly full, or nothing can be changed at all.
+    pub takes_mail: bool,
     pub log_end: String,
     /// Frames replayed at start, and whether the index was rebuilt.
     pub replayed_frames: u64,
@@ -247,6 +249,7 @@ impl Store {
             log_bytes: logged.max(self.inner.log_bytes_at_start),
             index_bytes: shared.index.load().size_on_disk(),
             disk_free_bytes: free_bytes(&shared.options.dir).unwrap_or(0),
+            takes_mail: self.takes_mail(),
             log_end: shared.ring.end().to_string(),
             replayed_frames: self.inner.replayed,
             rebuilt: self.inner.rebuilt,

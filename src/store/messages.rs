@@ -196,6 +196,11 @@ impl Store {
         free_bytes(&options.dir).is_none_or(|free| free >= needed)
     }
 
+    /// False while the disk is nearly full, or nothing can be changed at all.
+    pub fn takes_mail(&self) -> bool {
+        self.is_writable() && self.has_room(0)
+    }
+
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {

@@ -67,6 +67,20 @@ pub fn free_base() -> u16 {
     panic!("no free ports on 127.0.0.1");
 }
 
+/// A whole answer, status line and headers included.
+pub fn http_get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 impl Server {
     /// Starts the demo and waits until it is ready.
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
@@ -122,16 +136,7 @@ impl Server {
 
     /// A whole answer, status line and headers included.
     pub fn http_get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.base + HTTP)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
+        http_get(self.base + HTTP, path)
     }
 
     /// Connected, EHLO said.
