@@ -53,7 +53,8 @@ fn a_keyword_of_no_message_gives_up_its_place() {
     assert!(!line(&lines, "* OK [PERMANENTFLAGS").contains("\\*"));
 
     a.ok("STORE 1 -FLAGS (k7)");
-    b.ok("NOOP");
+    let lines = b.ok("NOOP");
+    assert!(line(&lines, "* OK [PERMANENTFLAGS").contains("\\*"));
     let lines = a.ok("SELECT box");
     assert!(line(&lines, "* OK [PERMANENTFLAGS").contains("\\*"));
     let lines = a.ok("STORE 1:2 +FLAGS (more)");

@@ -87,10 +87,8 @@ impl Exec {
     }
 
     pub(super) async fn delete(&mut self, name: &str, out: &mut Out<'_>) -> Answer {
-        let own = self.selected.as_ref().map(|selected| selected.key);
-        let own = own.filter(|own| self.find(name).is_ok_and(|info| info.key == *own));
         self.store.mailbox_delete(self.account.id, name).await?;
-        if own.is_some() {
+        if self.lost() {
             self.selected = None;
             out.line("* OK [CLOSED] The deleted mailbox is closed");
         }
