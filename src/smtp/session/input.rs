@@ -9,6 +9,11 @@ use crate::smtp::reply::Reply;
 /// Longest line of a SASL exchange (RFC 4954, 4).
 const MAX_SASL_LINE: usize = 12_288;
 
+/// What is kept of a line that is too long.
+const VERB: usize = 4;
+/// Verbs that no mail client says.
+const HTTP: [&str; 6] = ["GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT "];
+
 impl Session {
     pub(super) fn advance(&mut self) {
         loop {
@@ -121,29 +126,44 @@ impl Session {
                 self.swallowing = true;
             }
             if self.swallowing {
-                // Keep a CR: it may belong to the end of the line.
-                self.input.clear();
+                self.input.truncate(VERB);
             }
             return false;
         };
         let mut line: Vec<u8> = self.input.drain(..=end).collect();
         line.pop();
         let whole = line.pop_if(|b| *b == b'\r').is_some();
-        if std::mem::take(&mut self.swallowing) || line.len() > most {
-            self.phase = Phase::Command;
+        let reply = if std::mem::take(&mut self.swallowing) || line.len() > most {
             // RFC 4954, 6
             let enhanced = if sasl { "5.5.6" } else { "5.5.2" };
-            self.refuse(&Reply::new(500, enhanced, "Line too long"));
+            Reply::new(500, enhanced, "Line too long")
         } else if !whole {
-            self.phase = Phase::Command;
-            self.refuse(&Reply::new(500, "5.5.2", "Lines end in CR LF"));
+            Reply::new(500, "5.5.2", "Lines end in CR LF")
         } else if sasl {
             self.sasl(&line);
+            return true;
         } else {
             match parse(&line) {
-                Ok(command) => self.command(command),
-                Err(reply) => self.refuse(&reply),
+                Ok(command) => {
+                    self.command(command);
+                    return true;
+                }
+                Err(reply) => reply,
             }
+        };
+        self.phase = Phase::Command;
+        let starts = |word: &str| {
+            let start = line.get(..word.len()).unwrap_or_default();
+            !sasl && start.eq_ignore_ascii_case(word.as_bytes())
+        };
+        if starts("BDAT") {
+            // A chunk follows, who knows how long: nothing of it may become a command.
+            self.end(&reply);
+        } else if HTTP.into_iter().any(starts) {
+            // A browser that was led here: the next lines would be commands that a page chose.
+            self.end(&Reply::new(421, "4.7.0", "This is not HTTP"));
+        } else {
+            self.refuse(&reply);
         }
         true
     }

@@ -229,7 +229,8 @@ impl Session {
         self.input.clear();
         self.helo = None;
         self.account = None;
-        self.transaction = None;
+        self.discard();
+        self.reset();
         self.phase = Phase::Command;
     }
 
