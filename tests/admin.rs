@@ -4,84 +4,9 @@
 
 mod common;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
 use common::Server;
+use common::cli::{Cli, configure};
 use serde_json::{Value, json};
-
-struct Cli {
-    config: PathBuf,
-}
-
-struct Answer {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Cli {
-    fn run(&self, args: &[&str], input: &str) -> Answer {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_posthorn"))
-            .arg("--config")
-            .arg(&self.config)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("posthorn runs");
-        let mut stdin = child.stdin.take().expect("stdin");
-        // A command that fails at once may be gone before it reads.
-        let _ = stdin.write_all(input.as_bytes());
-        drop(stdin);
-        let output = child.wait_with_output().expect("output");
-        Answer {
-            status: output.status.code(),
-            out: String::from_utf8(output.stdout).expect("utf-8"),
-            err: String::from_utf8(output.stderr).expect("utf-8"),
-        }
-    }
-
-    fn ok(&self, args: &[&str], input: &str) -> Value {
-        let answer = self.run(&[&["--json"], args].concat(), input);
-        assert_eq!(
-            answer.status,
-            Some(0),
-            "{args:?}: {} {}",
-            answer.out,
-            answer.err
-        );
-        serde_json::from_str(&answer.out).expect("JSON")
-    }
-
-    fn fails(&self, status: i32, args: &[&str], says: &str) {
-        let answer = self.run(args, "secret\n");
-        assert_eq!(
-            answer.status,
-            Some(status),
-            "{args:?}: {} {}",
-            answer.out,
-            answer.err
-        );
-        assert!(answer.err.contains(says), "{args:?}: {}", answer.err);
-        assert_eq!(answer.out, "");
-    }
-}
-
-/// A configuration that lets commands work on a small disk.
-fn configure(dir: &Path) -> Cli {
-    let config = dir.join("posthorn.toml");
-    let data = dir.join("data");
-    let text = format!(
-        "hostname = \"mail.posthorn.test\"\ndata_dir = {:?}\n[store]\nreserve_bytes = 0\n\
-         [auth]\nargon2_memory_kib = 8192\n",
-        data.to_str().expect("utf-8")
-    );
-    std::fs::write(&config, text).expect("write");
-    Cli { config }
-}
 
 /// The same with a server and without.
 fn works(cli: &Cli) {

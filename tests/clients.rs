@@ -41,7 +41,7 @@ fn python_has(module: &str) -> bool {
             .status()
             .is_ok_and(|s| s.success());
         if !there {
-            eprintln!("*** SKIPPED: python3 has no module {module} ***");
+            common::skipped(&format!("python3 has no module {module}"));
         }
         there
     }

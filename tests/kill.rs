@@ -175,7 +175,7 @@ async fn add_device(dir: &std::path::Path, endpoint: String) {
         last_error: None,
         failures: 0,
     };
-    store.device_add(device).await.expect("device");
+    store.device_add(device, 32).await.expect("device");
     store.close().await;
 }
 

@@ -254,7 +254,7 @@ impl Devices {
         match same {
             Some(_) => updates.push(Update::DevicePut(Box::new(device.clone()))),
             None => {
-                let added = self.store.device_add(device.clone()).await;
+                let added = self.store.device_add(device.clone(), most).await;
                 device.id = added.map_err(|error| match error {
                     StoreError::Limit(_) => DeviceError::TooMany(known.len()),
                     other => other.into(),

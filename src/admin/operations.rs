@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::check::{parse_address, parse_domain};
 use super::devices::{DeviceError, Devices, NewDevice};
 use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
@@ -337,35 +338,6 @@ fn done(message: String) -> Done {
     Ok(Reply::Done { message })
 }
 
-fn parse_address(text: &str) -> Result<Address, Failure> {
-    let wrong = |reason: String| {
-        Failure::new(
-            FailureKind::Usage,
-            format!("`{text}` is not a mail address: {reason}"),
-        )
-    };
-    let address = Address::parse(text).map_err(|error| wrong(error.to_string()))?;
-    // RFC 5321, 4.5.3.1.1: others need not take more.
-    if address.local().len() > 64 {
-        return Err(wrong("local part longer than 64 bytes".into()));
-    }
-    Ok(address)
-}
-
-fn parse_domain(text: &str) -> Result<Domain, Failure> {
-    let usage = |reason: String| {
-        Failure::new(
-            FailureKind::Usage,
-            format!("`{text}` is not a mail domain: {reason}"),
-        )
-    };
-    match Domain::parse(text) {
-        Ok(domain) if domain.is_literal() => Err(usage("it is an address".into())),
-        Ok(domain) => Ok(domain),
-        Err(error) => Err(usage(error.to_string())),
-    }
-}
-
 /// The store's errors in an administrator's words.
 fn explain(error: StoreError, what: &str) -> Failure {
     let (kind, advice) = match &error {
@@ -382,7 +354,10 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::NoDevice => (FailureKind::NotFound, "; see posthorn device list"),
         StoreError::NoMailbox => (FailureKind::NotFound, ""),
         StoreError::Exists => (FailureKind::Exists, ""),
-        StoreError::Invalid(_) | StoreError::Limit(_) => (FailureKind::Failed, ""),
+        StoreError::Invalid(_)
+        | StoreError::Limit(_)
+        | StoreError::UseTaken
+        | StoreError::HasChildren => (FailureKind::Failed, ""),
         StoreError::DamagedBody | StoreError::Index(_) => {
             (FailureKind::Failed, "; look at the server's log")
         }

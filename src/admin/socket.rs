@@ -1,20 +1,24 @@
 //! The admin socket: `DATA/admin.sock`, for the server's own user only.
 //!
-//! May import: nothing of ours but the operations. Bounded: connections, the length of a
-//! request, the time that one may take.
+//! May import: nothing of ours but the operations. Bounded: connections, those that say nothing,
+//! the length of a request, the time that one may take.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::operations::Operations;
 use super::protocol::{Answer, Failure, FailureKind, Reply, Request};
@@ -31,9 +35,31 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+const NAME: &str = "admin.sock";
+
 /// Where the socket of a data directory is.
 pub fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.sock")
+    data_dir.join(NAME)
+}
+
+/// Longest path of a Unix socket (unix(7)).
+const MAX_PATH: usize = 107;
+
+/// A path of `dir/name` that is short enough; good as long as the directory stays open.
+fn reachable(dir: &Path, name: &str) -> io::Result<(PathBuf, Option<File>)> {
+    let path = dir.join(name);
+    if path.as_os_str().len() <= MAX_PATH {
+        return Ok((path, None));
+    }
+    let opened = File::open(dir)?;
+    let directory = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    if !directory.exists() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            format!("longer than {MAX_PATH} bytes, choose a shorter data_dir"),
+        ));
+    }
+    Ok((directory.join(name), Some(opened)))
 }
 
 /// Listens until `stop`. The caller holds the store's lock, so a socket that is there already
@@ -49,11 +75,11 @@ pub fn serve(
     let private = tempfile::Builder::new()
         .prefix(".admin-")
         .tempdir_in(data_dir)?;
-    let bound = private.path().join("s");
+    let (bound, opened) = reachable(private.path(), "s")?;
     let listener = UnixListener::bind(&bound)?;
     std::fs::set_permissions(&bound, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&bound, &path)?;
-    drop(private);
+    drop((opened, private));
     Ok(tokio::spawn(async move {
         accept(&listener, operations, limits, stop).await;
         let _ = std::fs::remove_file(&path);
@@ -66,23 +92,20 @@ async fn accept(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections.max(1)));
+    let most = limits.connections.max(1);
+    let places = Arc::new(Semaphore::new(most));
+    let mut silent = Silent::default();
     loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => return,
-            place = places.clone().acquire_owned() => place,
-        };
-        let Ok(place) = place else { return };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let operations = operations.clone();
+                let (operations, places) = (operations.clone(), places.clone());
+                let asking = silent.admit(most);
                 tokio::spawn(async move {
-                    let _ = timeout(limits.timeout, answer(stream, &operations)).await;
-                    drop(place);
+                    serve_one(stream, operations, asking, places, limits.timeout).await;
                 });
             }
             Err(error) => {
@@ -93,17 +116,62 @@ async fn accept(
     }
 }
 
-async fn answer(mut stream: UnixStream, operations: &Operations) -> io::Result<()> {
-    let (read, mut write) = stream.split();
-    let mut lines = BufReader::new(read.take(MAX_REQUEST));
-    let mut line = zeroize::Zeroizing::new(String::new());
-    if lines.read_line(&mut line).await? == 0 {
-        return Ok(());
+/// Connections that have not asked anything yet, oldest first. They have no place among those
+/// that are served, and when there are too many the oldest has to go: whoever says nothing is in
+/// nobody's way.
+#[derive(Default)]
+struct Silent(VecDeque<Weak<Notify>>);
+
+impl Silent {
+    /// One more; it is silent until it drops what it gets, and ends when that is notified.
+    fn admit(&mut self, most: usize) -> Arc<Notify> {
+        self.0.retain(|other| other.strong_count() > 0);
+        while self.0.len() >= most {
+            if let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade()) {
+                oldest.notify_one();
+            }
+        }
+        let asking = Arc::new(Notify::new());
+        self.0.push_back(Arc::downgrade(&asking));
+        asking
     }
+}
+
+async fn serve_one(
+    mut stream: UnixStream,
+    operations: Operations,
+    asking: Arc<Notify>,
+    places: Arc<Semaphore>,
+    patience: Duration,
+) {
+    let request = tokio::select! {
+        request = timeout(patience, read_request(&mut stream)) => request,
+        () = asking.notified() => return,
+    };
+    drop(asking);
+    let Ok(Ok(Some(line))) = request else { return };
+    let served = async {
+        let _place = places.acquire().await.map_err(io::Error::other)?;
+        answer(&mut stream, &line, &operations).await
+    };
+    if let Ok(Err(error)) = timeout(patience, served).await {
+        tracing::debug!(%error, "admin socket");
+    }
+}
+
+/// A line, or as much of it as is taken; None: nothing came.
+async fn read_request(stream: &mut UnixStream) -> io::Result<Option<Zeroizing<String>>> {
+    let mut lines = BufReader::new(stream.take(MAX_REQUEST));
+    let mut line = Zeroizing::new(String::new());
+    let read = lines.read_line(&mut line).await?;
+    Ok((read > 0).then_some(line))
+}
+
+async fn answer(stream: &mut UnixStream, line: &str, operations: &Operations) -> io::Result<()> {
     let answer = if !line.ends_with('\n') {
         Answer::Error(Failure::new(FailureKind::Usage, "the request is too long"))
     } else {
-        match serde_json::from_str::<Request>(&line) {
+        match serde_json::from_str::<Request>(line) {
             Ok(request) => match operations.run(request).await {
                 Ok(reply) => Answer::Ok(reply),
                 Err(failure) => Answer::Error(failure),
@@ -116,13 +184,17 @@ async fn answer(mut stream: UnixStream, operations: &Operations) -> io::Result<(
     };
     let mut text = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     text.push(b'\n');
-    write.write_all(&text).await?;
-    write.shutdown().await
+    stream.write_all(&text).await?;
+    stream.shutdown().await
 }
 
 /// Connects to the server of a data directory. None: no server runs there.
 pub async fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
-    match UnixStream::connect(path(data_dir)).await {
+    let connected = async {
+        let (path, _opened) = reachable(data_dir, NAME)?;
+        UnixStream::connect(path).await
+    };
+    match connected.await {
         Ok(stream) => Ok(Some(stream)),
         Err(error)
             if matches!(

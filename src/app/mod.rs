@@ -158,7 +158,7 @@ async fn live(
     let telemetry = Telemetry::new()?;
     // Told to stop while it recovers: that is as safe as a crash.
     let store = tokio::select! {
-        store = open(&config, telemetry.clone()) => store?,
+        store = patiently(open(&config, telemetry.clone())) => store?,
         () = second(&mut signals) => return Ok(()),
     };
     let outcome = async {
@@ -172,7 +172,7 @@ async fn live(
             telemetry,
         };
         tokio::select! {
-            prepared = extra.prepare(&core) => prepared?,
+            prepared = patiently(extra.prepare(&core)) => prepared?,
             () = second(&mut signals) => return Ok(()),
         }
         let services = Services::start(&core).await?;
@@ -205,7 +205,7 @@ async fn live(
         notify(&[NotifyState::Stopping]);
         tracing::info!("stopping");
         tokio::select! {
-            () = services.stop(grace) => {}
+            () = patiently(services.stop(grace)) => {}
             () = second(&mut signals) => {
                 tracing::warn!("told twice to stop: stopping at once");
                 extra.abandon();
@@ -216,7 +216,7 @@ async fn live(
         begun
     }
     .await;
-    store.close().await;
+    patiently(store.close()).await;
     outcome
 }
 
@@ -255,6 +255,23 @@ async fn open(config: &Config, telemetry: Arc<Telemetry>) -> Result<Store, AppEr
             source: std::io::Error::other(error),
         })?
         .map_err(AppError::Store)
+}
+
+/// How often the service manager hears that something takes its time, and for how long it may.
+const STILL_HERE: Duration = Duration::from_secs(10);
+const MORE_TIME_MICROS: u32 = 60_000_000;
+
+/// Recovery of a large store takes longer than a service manager waits, and so may stopping.
+async fn patiently<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut every = tokio::time::interval(STILL_HERE);
+    loop {
+        tokio::select! {
+            biased;
+            _ = every.tick() => notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]),
+            done = &mut work => return done,
+        }
+    }
 }
 
 /// Tells the service manager, where there is one.

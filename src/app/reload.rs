@@ -22,7 +22,7 @@ pub(super) fn reload(path: &Path, current: &mut Config, auth: &Auth, certificate
         debug_assert_eq!(warning.severity, Severity::Warning);
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }
-    if let Err(error) = certificates.reload(&new.tls) {
+    if let Err(error) = certificates.reload(&new.tls, &new.hostname) {
         tracing::error!("the configuration stays as it was: {error}");
         return;
     }

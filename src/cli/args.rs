@@ -16,16 +16,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
     after_help = "Start with: posthorn demo"
 )]
 pub(super) struct Args {
-    /// The configuration file.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "POSTHORN_CONFIG",
-        default_value = "config/posthorn.toml"
-    )]
-    pub config: PathBuf,
-    /// Print for programs.
+    /// The configuration file [default: $POSTHORN_CONFIG, else config/posthorn.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON, errors included.
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -38,7 +32,7 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Run the server.
     Serve,
-    /// The configuration file.
+    /// The configuration file: check it.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Accounts: people with a password and mailboxes.
@@ -100,18 +94,21 @@ pub(super) struct PasswordSource {
 pub(super) enum AccountCommand {
     /// Make an account.
     Add {
+        /// Its mail address, of a domain that was added.
         address: String,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Set a new password.
+    /// Set a new password; whoever is logged in has to log in again.
     Passwd {
+        /// The account's address.
         address: String,
         #[command(flatten)]
         password: PasswordSource,
     },
     /// Remove an account with all its mail.
     Remove {
+        /// The account's address.
         address: String,
         /// Do not ask.
         #[arg(long)]
@@ -120,19 +117,27 @@ pub(super) enum AccountCommand {
     /// List accounts.
     List,
     /// One account: mailboxes, aliases, devices.
-    Show { address: String },
+    Show {
+        /// The account's address.
+        address: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AliasCommand {
     /// Make or replace an alias.
     Add {
+        /// The alias.
         address: String,
-        #[arg(required = true)]
+        /// Accounts or aliases that its mail goes to.
+        #[arg(required = true, value_name = "TARGET")]
         targets: Vec<String>,
     },
     /// Remove an alias.
-    Remove { address: String },
+    Remove {
+        /// The alias.
+        address: String,
+    },
     /// List aliases.
     List,
 }
@@ -140,9 +145,15 @@ pub(super) enum AliasCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum DomainCommand {
     /// Take mail for a domain.
-    Add { domain: String },
+    Add {
+        /// Its name, such as example.org.
+        domain: String,
+    },
     /// Stop taking mail for a domain that no account and no alias uses.
-    Remove { domain: String },
+    Remove {
+        /// Its name.
+        domain: String,
+    },
     /// List domains.
     List,
 }
@@ -150,9 +161,13 @@ pub(super) enum DomainCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum DeviceCommand {
     /// List the devices of an account.
-    List { address: String },
+    List {
+        /// The account's address.
+        address: String,
+    },
     /// Add a Web Push subscription.
     Add {
+        /// The account's address.
         address: String,
         /// What its owner calls it.
         #[arg(long)]
@@ -168,9 +183,19 @@ pub(super) enum DeviceCommand {
         auth: String,
     },
     /// Remove a device.
-    Remove { address: String, id: u32 },
+    Remove {
+        /// The account's address.
+        address: String,
+        /// The device's number, as `device list` shows it.
+        id: u32,
+    },
     /// Send a wake-up and print what came of it.
-    Test { address: String, id: u32 },
+    Test {
+        /// The account's address.
+        address: String,
+        /// The device's number, as `device list` shows it.
+        id: u32,
+    },
 }
 
 #[cfg(test)]
@@ -181,5 +206,21 @@ mod tests {
     fn the_definition_holds_together() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_that_can_be_typed_is_explained() {
+        use clap::CommandFactory;
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path}");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{path}: {}", arg.get_id());
+            }
+            command.get_subcommands().for_each(|c| look(c, &path));
+        }
+        let mut command = Args::command();
+        command.build();
+        look(&command, "");
     }
 }

@@ -5,12 +5,12 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::*;
-use super::{CliError, show};
+use super::{CliError, check, show};
 use crate::admin::devices::Devices;
 use crate::admin::protocol::NewWebPush;
 use crate::admin::{Operations, Password, Reply, Request, socket};
@@ -28,11 +28,17 @@ pub(super) fn run(args: Args) -> Done {
         json,
         command,
     } = args;
+    let path = config.unwrap_or_else(usual_config);
+    let load = || Config::load(&path).map_err(CliError::failed);
     let request = match command {
         Command::Demo(demo) => return run_demo(demo, json),
-        Command::Serve => return app::serve(&config).map_err(CliError::failed),
-        Command::Config(ConfigCommand::Check) => return check(&config, json),
-        Command::Account(command) => account(command)?,
+        Command::Serve => return app::serve(&path).map_err(CliError::failed),
+        Command::Config(ConfigCommand::Check) => return check::run(&path, json),
+        Command::Account(command) => {
+            // Nobody is asked for a password in vain.
+            load()?;
+            account(command)?
+        }
         Command::Alias(command) => match command {
             AliasCommand::Add { address, targets } => Request::AliasAdd { address, targets },
             AliasCommand::Remove { address } => Request::AliasRemove { address },
@@ -65,7 +71,8 @@ pub(super) fn run(args: Args) -> Done {
         },
         Command::Status => Request::Status,
     };
-    let reply = operate(&config, request)?;
+    request.check()?;
+    let reply = operate(&path, &load()?.0, request)?;
     print(&reply, json)?;
     match reply {
         Reply::Tested {
@@ -73,6 +80,13 @@ pub(super) fn run(args: Args) -> Done {
         } => Err(CliError::Failed("the device was not woken".into())),
         _ => Ok(()),
     }
+}
+
+/// An empty variable is as good as none.
+fn usual_config() -> PathBuf {
+    std::env::var_os("POSTHORN_CONFIG")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| "config/posthorn.toml".into(), PathBuf::from)
 }
 
 fn run_demo(demo: DemoArgs, json: bool) -> Done {
@@ -101,40 +115,36 @@ fn run_demo(demo: DemoArgs, json: bool) -> Done {
     .map_err(CliError::failed)
 }
 
-fn check(path: &Path, json: bool) -> Done {
-    let (_, warnings) = Config::load(path).map_err(CliError::failed)?;
-    let shown: Vec<String> = warnings
-        .iter()
-        .map(|warning| warning.render(&path.display().to_string()))
-        .collect();
-    if json {
-        write_line(&serde_json::json!({ "ok": true, "warnings": shown }).to_string())
-    } else {
-        for warning in &shown {
-            eprintln!("{warning}");
-        }
-        write_line(&format!("{} is good", path.display()))
-    }
-}
-
 fn account(command: AccountCommand) -> Result<Request, CliError> {
+    // Looked at before anybody is asked for anything.
+    let checked = |address: String| {
+        let shown = Request::AccountShow {
+            address: address.clone(),
+        };
+        shown.check().map(|()| address)
+    };
     Ok(match command {
         AccountCommand::Add { address, password } => {
+            let address = checked(address)?;
             let password = new_password(&address, &password)?;
             Request::AccountAdd { address, password }
         }
         AccountCommand::Passwd { address, password } => {
+            let address = checked(address)?;
             let password = new_password(&address, &password)?;
             Request::AccountPasswd { address, password }
         }
         AccountCommand::Remove { address, yes } => {
+            let address = checked(address)?;
             if !yes {
                 confirm(&format!("Remove {address} with all its mail?"))?;
             }
             Request::AccountRemove { address }
         }
         AccountCommand::List => Request::AccountList,
-        AccountCommand::Show { address } => Request::AccountShow { address },
+        AccountCommand::Show { address } => Request::AccountShow {
+            address: checked(address)?,
+        },
     })
 }
 
@@ -187,8 +197,7 @@ fn confirm(question: &str) -> Done {
 }
 
 /// Asks the running server, or does it here where none runs.
-fn operate(path: &Path, request: Request) -> Result<Reply, CliError> {
-    let (config, _) = Config::load(path).map_err(CliError::failed)?;
+fn operate(path: &Path, config: &Config, request: Request) -> Result<Reply, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -201,11 +210,17 @@ fn operate(path: &Path, request: Request) -> Result<Reply, CliError> {
                 let wait = Duration::from_secs(config.limits.admin_timeout_secs + 5);
                 Ok(socket::ask(stream, &request, wait).await?)
             }
-            Ok(None) => directly(&config, request).await,
-            Err(error) => Err(CliError::Failed(format!(
-                "{}: {error}; run this as the user that the server runs as",
-                socket.display()
-            ))),
+            Ok(None) => directly(path, config, request).await,
+            Err(error) => {
+                let advice = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "; run this as the user that the server runs as"
+                    }
+                    _ => "",
+                };
+                let socket = socket.display();
+                Err(CliError::Failed(format!("{socket}: {error}{advice}")))
+            }
         }
     })
 }
@@ -226,8 +241,16 @@ fn owned(dir: &Path) -> Result<(), CliError> {
     )))
 }
 
-async fn directly(config: &Config, request: Request) -> Result<Reply, CliError> {
+async fn directly(path: &Path, config: &Config, request: Request) -> Result<Reply, CliError> {
     owned(&config.data_dir)?;
+    if !request.begins_a_store() && !Store::is_at(&config.data_dir) {
+        return Err(CliError::Failed(format!(
+            "there is no store in {}: look at data_dir in {}; a new one begins with \
+             `posthorn domain add DOMAIN`",
+            config.data_dir.display(),
+            path.display()
+        )));
+    }
     let telemetry = Telemetry::new().map_err(CliError::failed)?;
     let options = Options {
         dir: config.data_dir.clone(),
@@ -261,7 +284,7 @@ fn print(reply: &Reply, json: bool) -> Done {
 }
 
 /// Like `println!`, but a reader that goes away (`| head`) is no panic.
-fn write_line(text: &str) -> Done {
+pub(super) fn write_line(text: &str) -> Done {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CliError::failed(error))

@@ -233,12 +233,6 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         10,
         1_000_000,
     );
-    bound(
-        "store.max_devices_per_account",
-        c.max_devices_per_account as u64,
-        1,
-        10_000,
-    );
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);

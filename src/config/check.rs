@@ -12,7 +12,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, bounds};
-use crate::types::Domain;
+use crate::types::{Domain, Target};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -26,6 +26,8 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub severity: Severity,
+    /// `section.key`, where one is meant.
+    pub key: Option<String>,
     pub line: usize,
     pub column: usize,
     pub message: String,
@@ -38,7 +40,13 @@ pub struct Problem {
 const MAX_SHOWN: usize = 160;
 
 impl Problem {
-    fn new(severity: Severity, text: &str, span: Option<Range<usize>>, message: String) -> Self {
+    fn new(
+        severity: Severity,
+        key: Option<String>,
+        text: &str,
+        span: Option<Range<usize>>,
+        message: String,
+    ) -> Self {
         let span = span.unwrap_or(0..0);
         let start = floor_char_boundary(text, span.start);
         let end = floor_char_boundary(text, span.end).max(start);
@@ -49,6 +57,7 @@ impl Problem {
         let meant = text[start..end.min(line_end).max(start)].chars().count();
         Self {
             severity,
+            key,
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             message,
@@ -60,7 +69,14 @@ impl Problem {
     /// From the TOML reader. An unknown key is named together with the nearest known one.
     pub(super) fn from_toml(text: &str, error: &toml::de::Error) -> Self {
         let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
-        Self::new(Severity::Error, text, error.span(), message)
+        let key = error.span().and_then(|span| key_at(text, &span));
+        Self::new(Severity::Error, key, text, error.span(), message)
+    }
+
+    /// About a key of this text, found by somebody who looked further than the text.
+    pub fn of(severity: Severity, text: &str, key: &str, message: String) -> Self {
+        let span = Findings::new(text).span(key, None);
+        Self::new(severity, Some(key.to_owned()), text, span, message)
     }
 
     /// `file:line:column`, what is wrong, and the line with a caret.
@@ -94,6 +110,28 @@ impl Problem {
         }
         shown
     }
+}
+
+/// The key whose name or value is at this place.
+fn key_at(text: &str, span: &Range<usize>) -> Option<String> {
+    let mut tables = vec![(String::new(), DeTable::parse(text).ok()?.into_inner())];
+    while let Some((path, table)) = tables.pop() {
+        for (name, value) in table {
+            let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+            let found = holds(name.span()) || holds(value.span());
+            let key = match path.as_str() {
+                "" => name.into_inner().into_owned(),
+                path => format!("{path}.{}", name.get_ref()),
+            };
+            // A table's place is its head; what is below is elsewhere.
+            match value.into_inner() {
+                DeValue::Table(inner) if !found => tables.push((key, inner)),
+                _ if found => return Some(key),
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {
@@ -166,8 +204,9 @@ impl<'t> Findings<'t> {
 
     fn add(&mut self, severity: Severity, path: &str, index: Option<usize>, message: String) {
         let span = self.span(path, index);
+        let key = Some(path.to_owned());
         self.problems
-            .push(Problem::new(severity, self.text, span, message));
+            .push(Problem::new(severity, key, self.text, span, message));
     }
 
     fn error(&mut self, path: &str, message: impl Into<String>) {
@@ -226,24 +265,14 @@ fn tls(config: &Config, found: &mut Findings<'_>) {
 
 fn push(config: &Config, found: &mut Findings<'_>) {
     for (index, target) in config.push.allow_private.iter().enumerate() {
-        if let Err(reason) = private_target(target) {
+        if let Err(reason) = Target::parse(target) {
             found.add(
                 Severity::Error,
                 "push.allow_private",
                 Some(index),
-                format!("{reason}; write it like 192.168.1.20/32:8080 or 127.0.0.1/32:*"),
+                format!("{reason}; write it like 192.168.1.20/32:8080 or [::1]/128:*"),
             );
         }
-    }
-    let (most, kept) = (
-        config.push.max_devices_per_account,
-        config.store.max_devices_per_account,
-    );
-    if most > kept {
-        found.error(
-            "push.max_devices_per_account",
-            format!("more than [store] max_devices_per_account, which is {kept}"),
-        );
     }
     match config.push.vapid_subject.as_deref() {
         Some(subject) => {
@@ -289,28 +318,6 @@ fn reserved(subject: &str) -> bool {
         || ["example.com", "example.net", "example.org"]
             .iter()
             .any(|name| host == *name || host.ends_with(&format!(".{name}")))
-}
-
-fn private_target(target: &str) -> Result<(), String> {
-    let (network, port) = target
-        .rsplit_once(':')
-        .ok_or_else(|| format!("`{target}` has no port"))?;
-    if port != "*" && !port.parse::<u16>().is_ok_and(|port| port != 0) {
-        return Err(format!("`{port}` is no port"));
-    }
-    let (address, bits) = network
-        .split_once('/')
-        .ok_or_else(|| format!("`{network}` has no prefix length"))?;
-    let address: std::net::IpAddr = address
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse()
-        .map_err(|_| format!("`{address}` is no address"))?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    match bits.trim_end_matches(']').parse::<u8>() {
-        Ok(bits) if bits <= most => Ok(()),
-        _ => Err(format!("`{bits}` is no prefix length")),
-    }
 }
 
 fn auth(config: &Config, found: &mut Findings<'_>) {
@@ -397,6 +404,24 @@ mod tests {
     const HEAD: &str = "hostname = \"mail.example.com\"\ndata_dir = \"/tmp/x\"\n";
     const LISTEN: &str = "[imap]\nlisten = [\"127.0.0.1:2143\"]\n";
 
+    #[test]
+    fn a_problem_names_its_key() {
+        for (rest, key) in [
+            ("[smtp]\nmax_hop = 3\n", "smtp.max_hop"),
+            ("[smtp]\nmax_hops = \"x\"\n", "smtp.max_hops"),
+            ("[smtp]\nmax_hops = 0\n", "smtp.max_hops"),
+            ("[smtp]\nlisten = [\"25\"]\n", "smtp.listen"),
+            ("smtp.max_hop = 3\n", "smtp.max_hop"),
+            ("[smpt]\n", "smpt"),
+            ("[tls]\nkey = \"a\"\n", "tls.key"),
+        ] {
+            let problems = Config::parse(&format!("{HEAD}{rest}")).unwrap_err();
+            assert_eq!(problems[0].key.as_deref(), Some(key), "{rest}");
+        }
+        let problems = Config::parse("hostname = \n").unwrap_err();
+        assert_eq!(problems[0].key, None);
+    }
+
     fn errors(rest: &str) -> Vec<(usize, usize, String)> {
         match Config::parse(&format!("{HEAD}{rest}")) {
             Ok(_) => vec![],
@@ -429,7 +454,11 @@ mod tests {
             ),
             ("[tls]\ncertificate = \"a.pem\"\n", 4, "needs key"),
             ("[tls]\nkey = \"a.pem\"\n", 4, "needs certificate"),
-            ("[push]\nmax_devices_per_account = 33\n", 4, "which is 32"),
+            (
+                "[push]\nallow_private = [\"[::1/128]:443\"]\n",
+                4,
+                "`[::1` is no address",
+            ),
             ("[http]\nidle_timeout_secs = 0\n", 4, "can't be 0"),
             (
                 "[push]\nallow_private = [\"127.0.0.1/32:*\", \"10.0.0.1:80\"]\n",

@@ -98,10 +98,32 @@ impl Config {
             return Err(ConfigError::TooLarge { path: path.into() });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        Self::parse(&text).map_err(|problems| ConfigError::Invalid {
+        let parsed = Self::parse(&text).map_err(|problems| ConfigError::Invalid {
             path: path.into(),
             problems,
-        })
+        });
+        let (mut config, warnings) = parsed?;
+        config.start_paths_at(&std::path::absolute(path).map_err(read)?);
+        Ok((config, warnings))
+    }
+
+    /// Relative paths start beside the file, so that every command means the same ones from
+    /// wherever it is run.
+    fn start_paths_at(&mut self, file: &Path) {
+        let Some(dir) = file.parent() else { return };
+        let (certificate, key) = (&mut self.tls.certificate, &mut self.tls.key);
+        for path in [Some(&mut self.data_dir), certificate.as_mut(), key.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            *path = dir.join(&*path);
+        }
+    }
+
+    /// A problem with a key of this file that only shows when more than the file is looked at.
+    pub fn problem(path: &Path, severity: Severity, key: &str, message: String) -> Problem {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Problem::of(severity, &text, key, message)
     }
 
     /// The configuration in `text` with its warnings, or everything that is wrong with it.

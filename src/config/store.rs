@@ -22,7 +22,6 @@ pub struct StoreConfig {
     /// Mailboxes kept in memory beyond those that are selected.
     pub open_mailboxes: usize,
     pub max_mailboxes_per_account: usize,
-    pub max_devices_per_account: usize,
     /// Groups that a feed can read from memory.
     pub feed_groups: usize,
 }
@@ -40,7 +39,6 @@ impl Default for StoreConfig {
             reserve_bytes: 512 * 1024 * 1024,
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
-            max_devices_per_account: 32,
             feed_groups: 4096,
         }
     }

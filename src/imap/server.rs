@@ -21,7 +21,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Account, Store};
+use crate::store::{Account, Login, Store};
 use crate::telemetry::{Handshake, ImapEnd, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
@@ -92,6 +92,7 @@ struct Connection {
     session: Session,
     exec: Option<Box<Exec>>,
     incoming: Option<Box<Incoming>>,
+    login: Option<Login>,
     state: ImapState,
 }
 
@@ -100,6 +101,8 @@ enum Woken {
     Readable,
     Changed,
     Deadline,
+    /// The account is gone, or its password is another.
+    Revoked,
     Stop,
     Gone,
 }
@@ -125,6 +128,7 @@ impl Connection {
             stream: Some(stream),
             exec: None,
             incoming: None,
+            login: None,
         }
     }
 
@@ -146,6 +150,7 @@ impl Connection {
                     }
                 }
                 Woken::Deadline => self.session.tick(Instant::now()),
+                Woken::Revoked => self.session.revoked(),
                 Woken::Stop => {
                     self.session.shutdown();
                     Box::pin(self.drain()).await;
@@ -183,12 +188,20 @@ impl Connection {
                 _ => std::future::pending().await,
             }
         };
+        let login = self.login.as_mut();
+        let revoked = async {
+            match login {
+                Some(login) => login.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             readable = stream.readable() => match readable {
                 Ok(()) => Woken::Readable,
                 Err(_) => Woken::Gone,
             },
             () = changed => Woken::Changed,
+            () = revoked => Woken::Revoked,
             () = tokio::time::sleep_until(deadline.into()) => Woken::Deadline,
             () = stop.cancelled() => Woken::Stop,
         }
@@ -220,6 +233,10 @@ impl Connection {
         let (Some(stream), Some(exec)) = (&mut self.stream, &mut self.exec) else {
             return Ok(());
         };
+        if exec.lost() {
+            self.session.mailbox_deleted();
+            return Ok(());
+        }
         let mut out = Out::new(stream, patience);
         let newest = exec.tell(Telling::Everything, &mut out);
         out.flush().await?;
@@ -243,6 +260,13 @@ impl Connection {
 
     async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
         let patience = self.patience();
+        // What was pipelined before the end is not carried out after it.
+        if let (Output::Execute(_) | Output::AppendEnd { .. }, Some(login)) = (&output, &self.login)
+            && !login.holds()
+        {
+            self.session.revoked();
+            return Ok(None);
+        }
         let Some(stream) = &mut self.stream else {
             return Ok(Some(ImapEnd::Gone));
         };
@@ -268,8 +292,7 @@ impl Connection {
             (Output::Execute(tagged), Some(exec)) => {
                 exec.rev2 = self.session.is_rev2();
                 exec.run(tagged, &mut out).await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             (Output::AppendBegin(head), Some(exec)) => match exec.refuse_append(&head) {
                 Some(answer) => self.session.append_refused(Instant::now(), &answer),
@@ -291,8 +314,7 @@ impl Connection {
                     return Ok(Some(ImapEnd::Gone));
                 };
                 exec.append(&tag, *head, *message, &mut out).await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
@@ -300,13 +322,22 @@ impl Connection {
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
                 out.flush().await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             // The machine asks for these only after a login.
             (_, None) => return Ok(Some(ImapEnd::Gone)),
         }
         Ok(None)
+    }
+
+    /// A command was carried out and answered.
+    fn done(&mut self) {
+        let exec = self.exec.as_ref();
+        if exec.is_some_and(|exec| exec.lost()) {
+            return self.session.mailbox_deleted();
+        }
+        let selected = exec.is_some_and(|exec| exec.selected.is_some());
+        self.session.done_executing(Instant::now(), selected);
     }
 
     async fn login(
@@ -322,6 +353,7 @@ impl Connection {
         if !authzid.is_empty() && authzid != login && !same {
             return Err(AuthError::Invalid);
         }
+        self.login = Some(Login::new(self.context.store.clone(), account.clone()));
         self.exec = Some(Box::new(Exec {
             store: self.context.store.clone(),
             telemetry: self.context.telemetry.clone(),

@@ -242,8 +242,19 @@ impl Session {
         self.bye("Autologout; idle for too long", ImapEnd::Timeout);
     }
 
+    /// The account was removed or disabled, or has a new password.
+    pub fn revoked(&mut self) {
+        self.bye("The account changed, log in again", ImapEnd::Revoked);
+    }
+
     pub fn shutdown(&mut self) {
         self.bye("Server shutting down", ImapEnd::Shutdown);
+    }
+
+    /// Another session deleted the selected mailbox. There is no way to tell a client that its
+    /// mailbox is no more but to send it away (RFC 2180, 3.3).
+    pub fn mailbox_deleted(&mut self) {
+        self.bye("The selected mailbox was deleted", ImapEnd::Deleted);
     }
 
     fn bye(&mut self, text: &str, why: ImapEnd) {
@@ -313,11 +324,6 @@ impl Session {
                         if self.bad == before {
                             self.bad = 0;
                         }
-                    }
-                    Err(error) if error.bad_charset => {
-                        let tag = error.tag.unwrap_or_else(|| "*".into());
-                        let text = format!("NO [BADCHARSET (US-ASCII UTF-8)] {}", error.text);
-                        self.tagged(&tag, &text);
                     }
                     Err(error) => self.bad(error.tag.as_deref(), &error.text),
                 }
@@ -587,6 +593,7 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Unselect
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::SearchInCharset { .. }
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

@@ -225,7 +225,7 @@ async fn a_delivery_wakes_the_phone() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     let uid = server.deliver("=?utf-8?q?L=C3=BCnch=3F?=").await;
     let (path, headers, json) = phone.next().await;
     assert_eq!(path, "/secret");
@@ -265,7 +265,7 @@ async fn others_are_collected_and_the_read_ones_left_out() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let _push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    server.store.device_add(device).await.expect("added");
+    server.store.device_add(device, 32).await.expect("added");
     server.deliver("1").await;
     assert_eq!(phone.next().await.2["subj"], "1");
     server.deliver("2").await;
@@ -291,7 +291,7 @@ async fn a_service_in_trouble_gets_it_after_a_restart() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     phone.answers.lock().push((503, None));
     server.deliver("late").await;
     phone.next().await;
@@ -335,7 +335,7 @@ async fn a_service_in_trouble_gets_it_after_a_restart() {
 async fn the_first_mail_ever_is_owed_too() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let device = phone.device(server.account, DeviceState::Active);
-    server.store.device_add(device).await.expect("added");
+    server.store.device_add(device, 32).await.expect("added");
     // As after a crash between the commit and the notifier's first: it has no cursor.
     server.deliver("first").await;
     assert_eq!(
@@ -353,7 +353,7 @@ async fn answers_that_end_it() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     // The token is made anew once, and the payload made small once.
     phone
         .answers
@@ -391,7 +391,7 @@ async fn a_new_device_gets_its_code_and_nothing_else() {
         expires,
     };
     let device = phone.device(server.account, state);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     let entry = OutboxEntry {
         key: OutboxKey {
             account: server.account,
@@ -450,7 +450,7 @@ async fn a_service_without_a_host_is_remembered() {
     phone.origin = format!("http://{}.invalid:8", "a".repeat(64));
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     server.deliver("nobody hears this").await;
     let kept = |s: &Server| {
         let kept = s.store.setting(LOST_SETTING).expect("store");
@@ -472,7 +472,7 @@ async fn the_most_urgent_of_a_batch_counts() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let _push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    server.store.device_add(device).await.expect("added");
+    server.store.device_add(device, 32).await.expect("added");
     let list = "List-Id: <l.y.test>\r\nPrecedence: bulk\r\n";
     server.deliver_with(list, "0").await;
     assert_eq!(phone.next().await.1["urgency"], "low");
@@ -501,7 +501,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     });
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     let test = push.test(server.account, id);
     let answer = tokio::time::timeout(PATIENCE, test).await.expect("in time");
     assert_eq!(answer.expect("made").outcome, Outcome::Delivered);
@@ -512,7 +512,7 @@ async fn short_waits_are_measured_below_a_millisecond() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let _push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    server.store.device_add(device).await.expect("added");
+    server.store.device_add(device, 32).await.expect("added");
     server.deliver("1").await;
     phone.next().await;
     server.outbox_is_empty().await;
@@ -548,7 +548,7 @@ async fn an_accounts_waiting_tests_are_few() {
     phone.origin = format!("http://{}", listener.local_addr().expect("address"));
     let push = server.push().await;
     let device = phone.device(server.account, DeviceState::Active);
-    let id = server.store.device_add(device).await.expect("added");
+    let id = server.store.device_add(device, 32).await.expect("added");
     let mut tests = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let (push, account) = (push.clone(), server.account);

@@ -21,7 +21,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Recipient, Resolution, Spool, Store};
+use crate::store::{Login, Recipient, Resolution, Spool, Store};
 use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
 use crate::types::{AccountId, Address, Domain};
 
@@ -108,6 +108,7 @@ struct Connection {
     session: Session,
     spool: Spool,
     standing: SmtpStanding,
+    login: Option<Login>,
     stop: CancellationToken,
 }
 
@@ -133,6 +134,7 @@ impl Connection {
             session: Session::new(settings, Instant::now()),
             spool: context.store.spool(config.smtp.spool_bytes),
             standing: context.telemetry.connections.smtp(service(role)),
+            login: None,
             context,
             config,
             role,
@@ -144,7 +146,7 @@ impl Connection {
 
     async fn run(mut self) {
         let mut buffer = vec![0; READ];
-        let mut told = false;
+        let (mut told, mut revoked) = (false, false);
         loop {
             if !self.drain().await {
                 return;
@@ -153,6 +155,13 @@ impl Connection {
                 return;
             };
             let deadline = self.session.deadline();
+            let login = self.login.as_mut();
+            let ended = async {
+                match login {
+                    Some(login) => login.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 read = stream.read(&mut buffer) => match read {
                     Ok(n @ 1..) => self.session.input(Instant::now(), &buffer[..n]),
@@ -160,6 +169,10 @@ impl Connection {
                     Ok(_) | Err(_) => return,
                 },
                 () = tokio::time::sleep_until(deadline.into()) => self.session.timeout(),
+                () = ended, if !revoked => {
+                    revoked = true;
+                    self.session.revoked();
+                }
                 () = self.stop.cancelled(), if !told => {
                     told = true;
                     self.session.shutdown();
@@ -259,7 +272,9 @@ impl Connection {
                     let same = Address::parse(&authzid)
                         .is_ok_and(|a| a.lookup_key() == account.address.lookup_key());
                     if authzid.is_empty() || same || authzid == login {
-                        Ok(account.id)
+                        let id = account.id;
+                        self.login = Some(Login::new(self.context.store.clone(), account));
+                        Ok(id)
                     } else {
                         Err(AuthError::Invalid)
                     }
@@ -294,7 +309,7 @@ impl Connection {
     fn admit(&self, account: Option<AccountId>, from: Option<Address>, size: u64) -> Admission {
         let store = &self.context.store;
         if let Some(account) = account {
-            if !self.may_send(account) {
+            if !self.may_send() {
                 return Admission::NoAccount;
             }
             let yours = from.is_none_or(|from| match store.resolve(&from) {
@@ -312,10 +327,9 @@ impl Connection {
         }
     }
 
-    /// Does it still exist? A session may outlive the account that logged in.
-    fn may_send(&self, account: AccountId) -> bool {
-        let directory = self.context.store.directory();
-        directory.account(account).is_some_and(|a| !a.disabled)
+    /// Does the login still hold? The account may have changed under the session.
+    fn may_send(&self) -> bool {
+        self.login.as_ref().is_some_and(Login::holds)
     }
 
     /// `<Postmaster>` without a domain: of the domain that this server is named in, else of any.
@@ -336,8 +350,12 @@ impl Connection {
     async fn deliver(&mut self, envelope: Envelope) -> Result<String, Reply> {
         let store = self.context.store.clone();
         let now = store.now();
-        if envelope.account.is_some_and(|by| !self.may_send(by)) {
-            return Err(Reply::new(550, "5.7.1", "Your account may not send mail"));
+        if envelope.account.is_some() && !self.may_send() {
+            return Err(Reply::new(
+                550,
+                "5.7.1",
+                "Your account changed, log in again",
+            ));
         }
         let id = format!(
             "{:x}{:04x}",

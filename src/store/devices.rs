@@ -30,9 +30,13 @@ impl Store {
         self.shared().get(&keys::device(account, device))
     }
 
-    /// The id in `device` is ignored; the new one is returned. Refuses more than the limit.
-    pub async fn device_add(&self, mut device: Device) -> Result<DeviceId, StoreError> {
-        let most = self.shared().options.config.max_devices_per_account;
+    /// The id in `device` is ignored; the new one is returned. Refused where the account has
+    /// `most` already.
+    pub async fn device_add(
+        &self,
+        mut device: Device,
+        most: usize,
+    ) -> Result<DeviceId, StoreError> {
         self.commit(1024, move |tx| {
             tx.directory
                 .account(device.account)

@@ -132,6 +132,33 @@ impl Directory {
         }
     }
 
+    /// Would mail for this alias come back to it? Such mail is delivered to whoever else is on
+    /// the way, or to nobody; an administrator who wrote that did not mean it.
+    pub(super) fn would_loop(&self, alias: &Alias, separator: char) -> bool {
+        let own = alias.address.lookup_key();
+        let mut todo: Vec<&Address> = alias.targets.iter().collect();
+        let mut seen = HashSet::new();
+        while let Some(target) = todo.pop() {
+            let plain = target.without_detail(separator);
+            for address in [Some(target), plain.as_ref()].into_iter().flatten() {
+                let key = address.lookup_key();
+                if key == own {
+                    return true;
+                }
+                if self.by_address.contains_key(&key) {
+                    break;
+                }
+                if let Some(next) = self.aliases.get(&key) {
+                    if seen.insert(key) {
+                        todo.extend(&next.targets);
+                    }
+                    break;
+                }
+            }
+        }
+        false
+    }
+
     /// RFC 5321, 4.5.1: postmaster is always accepted. The oldest account answers for it.
     fn postmaster(&self, domain: &Domain) -> Option<AccountId> {
         let enabled = || self.accounts.values().filter(|a| !a.disabled);

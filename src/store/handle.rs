@@ -7,7 +7,6 @@
 //! May import: config, telemetry, types.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,26 +15,20 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::committer::{Committer, Job, Message, Reply, Room, Run, Trouble, free_bytes, now};
+use super::committer::{Committer, Room, Trouble, free_bytes};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
+use super::identity;
 use super::model::*;
 use super::ops::Op;
+use super::options::Options;
 use super::pulse::{self, Pulse};
+use super::queue::{Job, Message, Reply, Run};
 use super::recovery;
-use super::shared::Shared;
+use super::shared::{Shared, now};
 use super::state::Tx;
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
-
-/// How to open a store.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub dir: PathBuf,
-    pub config: crate::config::StoreConfig,
-    /// `alice+x@` delivers to `alice@` where this is `+`.
-    pub subaddress_separator: char,
-}
 
 /// Figures for `status` and metrics.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -89,6 +82,11 @@ impl Store {
     /// Opens, locks and recovers. Blocking; seconds where there is much to replay.
     pub fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, OpenError> {
         Self::start(recovery::open(options, telemetry)?)
+    }
+
+    /// Is there a store, or what is left of one?
+    pub fn is_at(dir: &std::path::Path) -> bool {
+        dir.join("log").exists() || identity::is_at(dir)
     }
 
     /// The threads of an open store.
@@ -424,6 +422,10 @@ impl Store {
             }
             if alias.targets.len() > 50 {
                 return Err(StoreError::Limit("50 targets of an alias"));
+            }
+            let separator = tx.shared.options.subaddress_separator;
+            if tx.directory.would_loop(&alias, separator) {
+                return Err(StoreError::Invalid("the alias leads back to itself"));
             }
             tx.fact(Op::AliasPut(alias))
         })

@@ -16,6 +16,10 @@ pub(super) fn line(id: [u8; 16]) -> String {
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
 }
 
+pub(super) fn is_at(dir: &Path) -> bool {
+    dir.join(NAME).exists()
+}
+
 /// None where there is none, or nothing that can be read.
 pub(super) fn read(dir: &Path) -> io::Result<Option<[u8; 16]>> {
     let bytes = match std::fs::read(dir.join(NAME)) {

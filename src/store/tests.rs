@@ -9,6 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 mod faults;
+mod keywords;
 mod repair;
 
 use super::*;
@@ -171,8 +172,9 @@ fn one_of_everything_survives() {
             .await
             .unwrap();
         assert_eq!(changed.changed.len(), 2);
-        assert!(watch.has_changed().unwrap());
-        watch.mark_unchanged();
+        // The wake comes after the answer.
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(20), watch.changed());
+        woken.await.expect("woken").unwrap();
         let diff = told.diff(&opened.snapshot());
         assert_eq!((diff.changed.len(), diff.keywords_changed), (2, true));
         store
@@ -303,7 +305,7 @@ fn devices_outbox_cursor_and_settings() {
             last_error: None,
             failures: 0,
         };
-        let id = store.device_add(device.clone()).await.unwrap();
+        let id = store.device_add(device.clone(), 32).await.unwrap();
         let entry = OutboxEntry {
             key: OutboxKey {
                 account: a,
@@ -345,10 +347,10 @@ fn devices_outbox_cursor_and_settings() {
         assert_eq!(store.update(both).await, Err(StoreError::NoDevice));
         assert_eq!(store.outbox().unwrap().len(), 1);
         for _ in 1..32 {
-            store.device_add(device.clone()).await.unwrap();
+            store.device_add(device.clone(), 32).await.unwrap();
         }
         assert!(matches!(
-            store.device_add(device).await,
+            store.device_add(device, 32).await,
             Err(StoreError::Limit(_))
         ));
     });

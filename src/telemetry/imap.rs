@@ -37,20 +37,26 @@ pub enum ImapEnd {
     Stalled,
     /// Nonsense, again and again.
     Nonsense,
+    /// The account was removed, or has a new password.
+    Revoked,
     Shutdown,
     /// STARTTLS did not work out.
     Tls,
+    /// Another session deleted what it had selected.
+    Deleted,
 }
 
 impl ImapEnd {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Logout,
         Self::Gone,
         Self::Timeout,
         Self::Stalled,
         Self::Nonsense,
+        Self::Revoked,
         Self::Shutdown,
         Self::Tls,
+        Self::Deleted,
     ];
 
     fn label(self) -> &'static str {
@@ -60,8 +66,10 @@ impl ImapEnd {
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
             Self::Nonsense => "nonsense",
+            Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Tls => "tls",
+            Self::Deleted => "mailbox_deleted",
         }
     }
 }

@@ -6,6 +6,8 @@
 //! many phones holds no session for any of them. The ticket key outlives a reload, so a new
 //! certificate does not cost every phone a full handshake.
 
+mod facts;
+mod files;
 mod selfsigned;
 
 use std::collections::HashMap;
@@ -16,12 +18,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 
 use crate::config::TlsConfig;
+
+pub use files::{Checked, check};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -44,7 +47,6 @@ impl TlsError {
 
 /// The server's certificate; `reload` exchanges it under running connections.
 pub struct Certificates {
-    hostname: String,
     data_dir: PathBuf,
     provider: Arc<CryptoProvider>,
     tickets: Arc<dyn ProducesTickets>,
@@ -67,7 +69,6 @@ impl Certificates {
         let key = read(config, hostname, data_dir, &provider)?;
         let current = Current::new(key, &provider, &tickets)?;
         Ok(Self {
-            hostname: hostname.to_owned(),
             data_dir: data_dir.to_owned(),
             provider,
             tickets,
@@ -75,9 +76,9 @@ impl Certificates {
         })
     }
 
-    /// Reads again. On an error the old certificate stays.
-    pub fn reload(&self, config: &TlsConfig) -> Result<(), TlsError> {
-        let key = read(config, &self.hostname, &self.data_dir, &self.provider)?;
+    /// Reads again, or makes one for another host name. On an error the old certificate stays.
+    pub fn reload(&self, config: &TlsConfig, hostname: &str) -> Result<(), TlsError> {
+        let key = read(config, hostname, &self.data_dir, &self.provider)?;
         let current = Current::new(key, &self.provider, &self.tickets)?;
         self.current.store(Arc::new(current));
         Ok(())
@@ -132,41 +133,34 @@ impl Current {
     }
 }
 
+/// The files of the configuration, or our own.
 fn read(
     config: &TlsConfig,
     hostname: &str,
     data_dir: &Path,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let (certificate, key) = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        _ => selfsigned::ensure(hostname, data_dir)?,
-    };
-    let chain = CertificateDer::pem_file_iter(&certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| TlsError::file(&certificate, error))?;
-    if chain.is_empty() {
-        return Err(TlsError::file(
-            &certificate,
-            "holds no certificate in PEM form",
-        ));
-    }
-    let private =
-        PrivateKeyDer::from_pem_file(&key).map_err(|error| TlsError::file(&key, error))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::file(&key, format!("is not the key of {}", certificate.display()))
+    let loaded = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => files::load(certificate, key, hostname, provider)?,
+        _ => {
+            let (certificate, key) = selfsigned::ensure(hostname, data_dir, files::now())?;
+            files::load(&certificate, &key, hostname, provider)?
         }
-        error => TlsError::file(&key, error),
-    })
+    };
+    for remark in &loaded.remarks {
+        tracing::warn!("certificate: {remark}");
+    }
+    Ok(loaded.key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HOSTNAME: &str = "mail.example.org";
+
     fn load(dir: &Path) -> Certificates {
-        Certificates::load(&TlsConfig::default(), "mail.example.org", dir).unwrap()
+        Certificates::load(&TlsConfig::default(), HOSTNAME, dir).unwrap()
     }
 
     #[test]
@@ -188,7 +182,8 @@ mod tests {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let certificates = load(dir.path());
         let (before, plain) = (certificates.chain(), certificates.server_config());
-        let (certificate, key) = selfsigned::ensure("other.example.org", other.path()).unwrap();
+        let (certificate, key) =
+            selfsigned::ensure("other.example.org", other.path(), files::now()).unwrap();
         let files = TlsConfig {
             certificate: Some(certificate.clone()),
             key: Some(key.clone()),
@@ -198,17 +193,20 @@ mod tests {
             key: Some(dir.path().join("tls/key.pem")),
             ..files.clone()
         };
-        let error = certificates.reload(&mixed).unwrap_err().to_string();
+        let error = certificates
+            .reload(&mixed, HOSTNAME)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("is not the key of"), "{error}");
         assert_eq!(certificates.chain(), before);
 
-        certificates.reload(&files).unwrap();
+        certificates.reload(&files, HOSTNAME).unwrap();
         assert_ne!(certificates.chain(), before);
         assert!(!Arc::ptr_eq(&plain, &certificates.server_config()));
 
         std::fs::write(&certificate, "nonsense").unwrap();
         let now = certificates.chain();
-        assert!(certificates.reload(&files).is_err());
+        assert!(certificates.reload(&files, HOSTNAME).is_err());
         assert_eq!(certificates.chain(), now);
     }
 
@@ -277,7 +275,9 @@ mod tests {
             let (spoken, kind) = shake(certificates.server_config(), &client);
             assert_eq!(spoken, version.version);
             assert_ne!(kind, rustls::HandshakeKind::Resumed);
-            certificates.reload(&TlsConfig::default()).unwrap();
+            certificates
+                .reload(&TlsConfig::default(), HOSTNAME)
+                .unwrap();
             let (_, kind) = shake(certificates.server_config(), &client);
             assert_eq!(kind, rustls::HandshakeKind::Resumed, "{version:?}");
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Serialize};
 
 /// A domain, compared in its normal form: lower-case A-labels, or an address literal `[...]`.
@@ -146,9 +147,12 @@ impl Address {
         &self.domain
     }
 
-    /// The form under which local addresses are looked up: local part in lower case.
+    /// The form under which local addresses are looked up: local part in lower case, and in
+    /// Unicode's form C, because keyboards differ in what they send (RFC 6532, 3.1).
     pub fn lookup_key(&self) -> String {
-        format!("{}@{}", self.local.to_lowercase(), self.domain.0)
+        let lower = self.local.to_lowercase();
+        let local = ComposingNormalizerBorrowed::new_nfc().normalize(&lower);
+        format!("{local}@{}", self.domain.0)
     }
 
     /// The same address without its sub-address (`alice+x@` → `alice@`), if it has one.

@@ -6,6 +6,7 @@ mod address;
 mod flags;
 mod ids;
 mod secret;
+mod target;
 mod time;
 mod uidset;
 
@@ -15,5 +16,6 @@ pub use ids::{
     AccountId, BlobId, DeviceId, LogPos, MailboxId, MailboxKey, ModSeq, Uid, UidValidity,
 };
 pub use secret::Secret;
+pub use target::{Target, TargetError};
 pub use time::UnixMillis;
 pub use uidset::{UidSet, UidSetError};

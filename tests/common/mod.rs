@@ -4,10 +4,15 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 #![allow(dead_code, unreachable_pub)]
 
+pub mod cli;
+pub mod serve;
+
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,16 +38,29 @@ pub const HTTPS: u16 = 443;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A base whose seven ports are all free now. Tests of one process get different ones.
+/// Bases are a thousand apart, and twenty beside each of those: no two share a port, and all
+/// are below those that the system gives to clients.
+const BASES: u16 = 22 * 20;
+
+/// The bases of this process, locked against all others that run these tests.
+static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A base whose seven ports are all free, and stay this process's own until it ends.
 pub fn free_base() -> u16 {
-    let start = 10_000 + (std::process::id() % 17) as u16 * 1000;
-    for _ in 0..40 {
-        let base = start + (NEXT.fetch_add(1, Ordering::Relaxed) % 20) * 1000;
+    let start = (std::process::id() % u32::from(BASES)) as u16;
+    for _ in 0..BASES {
+        let n = (start + NEXT.fetch_add(1, Ordering::Relaxed) % BASES) % BASES;
+        let base = 10_000 + n / 20 * 1000 + n % 20;
+        let lock = std::env::temp_dir().join(format!("posthorn-test-{base}.lock"));
+        // Another user's is none of ours to try.
+        let mut options = File::options();
+        let Ok(file) = options.create(true).truncate(false).write(true).open(&lock) else {
+            continue;
+        };
         let all = [SMTP, SUBMISSION, SUBMISSIONS, IMAP, IMAPS, HTTP, HTTPS];
-        if all
-            .iter()
-            .all(|p| TcpListener::bind(("127.0.0.1", base + p)).is_ok())
-        {
+        let free = |port| TcpListener::bind(("127.0.0.1", base + port)).is_ok();
+        if file.try_lock().is_ok() && all.into_iter().all(free) {
+            TAKEN.lock().expect("not poisoned").push(file);
             return base;
         }
     }
@@ -304,7 +322,13 @@ pub fn have(program: &str) -> bool {
         .status()
         .is_ok_and(|s| s.success());
     if !found {
-        eprintln!("*** SKIPPED: {program} is not installed ***");
+        skipped(&format!("{program} is not installed"));
     }
     found
+}
+
+/// Says that a test was not run. `eprintln!` would be kept by the test harness and shown to
+/// nobody.
+pub fn skipped(why: &str) {
+    let _ = std::io::stderr().write_all(format!("\n*** SKIPPED: {why} ***\n").as_bytes());
 }

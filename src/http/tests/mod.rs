@@ -360,13 +360,6 @@ async fn what_is_refused_says_why() {
             .await;
         assert_eq!(got.as_u16(), status, "{path}: {answer}");
     }
-    // The store's own limit, should it be lower.
-    let lower = Server::new("[store]\nmax_devices_per_account = 1").await;
-    for (path, status) in [("a", 201), ("b", 409)] {
-        let device = Some(new_device("x", path));
-        let (got, answer) = lower.api(Method::POST, "/devices", device).await;
-        assert_eq!(got.as_u16(), status, "{path}: {answer}");
-    }
     let (status, error) = server.api(Method::GET, "/nothing", None).await;
     assert_eq!(
         (status, &error["error"]["code"]),

@@ -255,9 +255,15 @@ impl Selected {
         self.keywords = None;
     }
 
-    /// The flags that the client was last told of a message.
-    pub fn told(&self, uid: Uid) -> Option<Flags> {
-        self.flags.by_uid(uid).map(|message| message.flags)
+    /// The flags that the client was last told of a message, as bits of `now`; None where one of
+    /// them is called otherwise there.
+    pub fn told(&self, uid: Uid, now: &[String]) -> Option<Flags> {
+        let flags = self.flags.by_uid(uid)?.flags;
+        let named = self.flags.keywords().iter().enumerate();
+        let renamed = |(bit, name): (usize, &String)| {
+            flags.keywords & (1 << bit) != 0 && now.get(bit) != Some(name)
+        };
+        (!named.into_iter().any(renamed)).then_some(flags)
     }
 
     fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
@@ -289,7 +295,7 @@ impl Selected {
             out.extend_from_slice(b"()");
         } else {
             put_flags(out, all, keywords, false);
-            if keywords.len() < u64::BITS as usize {
+            if of.has_keyword_room() {
                 out.pop();
                 out.extend_from_slice(b" \\*)");
             }

@@ -84,6 +84,7 @@ pub struct Session {
     started: Instant,
     last_input: Instant,
     stopping: bool,
+    revoked: bool,
 }
 
 impl Session {
@@ -103,6 +104,7 @@ impl Session {
             started: now,
             last_input: now,
             stopping: false,
+            revoked: false,
             settings,
         };
         let greeting = format!("{} ESMTP Posthorn", session.settings.hostname);
@@ -162,6 +164,13 @@ impl Session {
         }
     }
 
+    /// The account that logged in was removed or disabled, or has a new password: the same, and
+    /// the shell refuses a message that is coming in.
+    pub fn revoked(&mut self) {
+        self.revoked = true;
+        self.shutdown();
+    }
+
     /// No message is coming in, no work is under way.
     fn is_between(&self) -> bool {
         let receiving = matches!(
@@ -172,7 +181,11 @@ impl Session {
     }
 
     fn stop_now(&mut self) {
-        self.end(&Reply::new(421, "4.3.2", "Service shutting down"));
+        self.end(&if self.revoked {
+            Reply::new(421, "4.7.0", "Your account changed, log in again")
+        } else {
+            Reply::new(421, "4.3.2", "Service shutting down")
+        });
     }
 
     fn end(&mut self, reply: &Reply) {
