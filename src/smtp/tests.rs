@@ -310,7 +310,49 @@ fn chunks() {
 }
 
 #[test]
+fn bytes_of_a_chunk_never_become_commands() {
+    // How long it is can't be told, so where the next command begins can't either.
+    let closing = "501 5.5.4 BDAT needs a size\n!close";
+    for line in ["BDAT 6x\r\nRSET\r\n", "bdat\r\nRSET\r\n"] {
+        talk(settings(Role::Mx), &[HELLO, MAIL, RCPT, (line, closing)]);
+    }
+    let long = format!("BDAT 5 {}\r\nRSET\r\n", "x".repeat(200));
+    for (line, closing) in [
+        ("BDAT 5\nNOOP\r\n", "500 5.5.2 Lines end in CR LF\n!close"),
+        (
+            "BDAT 5\t\x01\r\nNOOP\r\n",
+            "500 5.5.2 Control character in a command\n!close",
+        ),
+        (&long, "500 5.5.2 Line too long\n!close"),
+    ] {
+        talk(settings(Role::Mx), &[HELLO, MAIL, RCPT, (line, closing)]);
+    }
+}
+
+#[test]
+fn a_browser_is_sent_away() {
+    for method in ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"] {
+        let request = format!("{method} / HTTP/1.1\r\nEHLO evil\r\nMAIL FROM:<>\r\n");
+        let away = "421 4.7.0 This is not HTTP\n!close";
+        talk(settings(Role::Mx), &[(&request, away)]);
+    }
+}
+
+#[test]
 fn nothing_in_the_clear_outlives_starttls() {
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            MAIL,
+            RCPT,
+            (
+                "BDAT 4\r\nevilSTARTTLS\r\n",
+                "250 2.0.0 Chunk received\n220 2.0.0 Ready to start TLS\n!tls",
+            ),
+            ("BDAT 0 LAST\r\n", "503 5.5.1 No valid recipients"),
+        ],
+    );
     talk(
         settings(Role::Mx),
         &[
