@@ -248,12 +248,17 @@ impl Connection {
 
     /// Does what the machine wants until it waits for input; Some: it is over.
     async fn drain(&mut self) -> Option<ImapEnd> {
+        let mut silent = true;
         while let Some(output) = self.session.poll() {
+            silent &= matches!(output, Output::AppendData(_));
             match self.act(output).await {
                 Ok(None) => {}
                 Ok(Some(why)) => return Some(why),
                 Err(gone) => return Some(end_of(&gone)),
             }
+        }
+        if silent && let Some(stream) = &self.stream {
+            stream.acknowledge();
         }
         None
     }

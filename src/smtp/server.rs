@@ -183,7 +183,9 @@ impl Connection {
 
     /// Does what the machine wants until it waits for input; false at the end.
     async fn drain(&mut self) -> bool {
+        let mut silent = true;
         while let Some(output) = self.session.poll() {
+            silent &= matches!(output, Output::Message(_));
             self.standing.set(self.session.state());
             match output {
                 Output::Write(bytes) => {
@@ -238,6 +240,9 @@ impl Connection {
             }
         }
         self.standing.set(self.session.state());
+        if silent && let Some(stream) = &self.stream {
+            stream.acknowledge();
+        }
         true
     }
 
