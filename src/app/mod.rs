@@ -129,6 +129,7 @@ fn run<E: Extra>(
     raise_file_limit();
     // Also what the index makes is nobody else's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let signals = Signals::new().map_err(AppError::io("signals"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("posthorn")
@@ -139,7 +140,6 @@ fn run<E: Extra>(
         .map_err(AppError::io("starting the runtime"))?;
     let (result, extra) = runtime.block_on(async {
         let started = Instant::now();
-        let signals = Signals::new().map_err(AppError::io("signals"))?;
         let (config, mut extra) = begin()?;
         let result = live(started, signals, config, file, &mut extra).await;
         Ok::<_, AppError>((result, extra))
