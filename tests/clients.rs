@@ -128,6 +128,13 @@ fn swaks_starttls_auth_pipelining() {
     let mut imap = server.imap("bob@posthorn.test");
     let lines = imap.ok("SELECT INBOX");
     assert!(lines.iter().any(|l| l.text == "* 7 EXISTS"), "{lines:?}");
+    let metrics = server.http_get("/metrics").expect("metrics");
+    for (service, handshakes) in [("smtp", 1), ("submission", 4)] {
+        let done = format!(
+            "posthorn_net_tls_handshakes_total{{result=\"done\",service=\"{service}\"}} {handshakes}\n"
+        );
+        assert!(metrics.contains(&done), "{done}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 7] = [
     ("config", posthorn::config::fuzz_config),
     ("frame", posthorn::store::fuzz_frame),
     ("imap_parser", posthorn::imap::fuzz_parser),

@@ -101,10 +101,12 @@ fn the_demo_phone_rings() {
         .expect("250");
     loop {
         let log = std::fs::read_to_string(dir.with_extension("log")).expect("log");
-        if log
-            .lines()
-            .any(|l| l.contains("woke") && l.contains("Carol") && l.contains("INBOX"))
-        {
+        if log.lines().any(|l| {
+            l.contains("woke")
+                && l.contains("Carol")
+                && l.contains("INBOX, ")
+                && l.ends_with("ms after 250")
+        }) {
             break;
         }
         assert!(

@@ -276,7 +276,7 @@ fn limits_of_a_transaction() {
     assert!(reply.starts_with("552 5.3.4"), "{reply}");
     works(&server);
 
-    // 50 hops are a loop.
+    // More than 50 hops are a loop.
     let mut looped = b"Received: from a by b; x\r\n".repeat(51);
     looped.extend_from_slice(b"\r\nx\r\n");
     let reply = smtp

@@ -248,3 +248,32 @@ fn name(path: &Path) -> String {
     let name = path.file_name().expect("name");
     name.to_string_lossy().into_owned()
 }
+
+#[test]
+fn a_nearly_full_disk_is_seen_from_outside() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Serving::start(home.path(), AUTH);
+    let base = server.base;
+    let get = |path: &str| common::http_get(base + common::HTTP, path).expect("answer");
+    assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get("/metrics").contains("\nposthorn_store_takes_mail 1\n"));
+    let config = server.cli.config.clone();
+    assert!(server.stop().success());
+    // More than any disk has.
+    let text = configuration(base, "data", AUTH);
+    let text = text.replace("reserve_bytes = 0", "reserve_bytes = 1125899906842624");
+    std::fs::write(&config, text).expect("write");
+    let server = Serving::launch(home.path(), base, Cli { config }, |_| {});
+    let answer = get("/readyz");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.ends_with("the disk is nearly full\n"), "{answer}");
+    let metrics = get("/metrics");
+    assert!(metrics.contains("\nposthorn_store_takes_mail 0\n"));
+    assert!(metrics.contains("\nposthorn_store_writable 1\n"));
+    let status = server.cli.run(&["status"], "").out;
+    assert!(status.contains("mail is refused for now"), "{status}");
+    let mut smtp = Smtp::connect(base + SMTP).expect("SMTP");
+    smtp.command("EHLO client.test").expect("EHLO");
+    let reply = smtp.command("MAIL FROM:<a@x.test>").expect("reply");
+    assert!(reply.starts_with("452 4.3.1"), "{reply}");
+}

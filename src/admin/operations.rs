@@ -296,6 +296,7 @@ impl Operations {
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,
             disk_free_bytes: store.disk_free_bytes,
+            takes_mail: store.takes_mail,
             log_end: store.log_end,
             replayed_frames: store.replayed_frames,
             rebuilt: store.rebuilt,
@@ -354,7 +355,10 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::NoDevice => (FailureKind::NotFound, "; see posthorn device list"),
         StoreError::NoMailbox => (FailureKind::NotFound, ""),
         StoreError::Exists => (FailureKind::Exists, ""),
-        StoreError::Invalid(_) | StoreError::Limit(_) => (FailureKind::Failed, ""),
+        StoreError::Invalid(_)
+        | StoreError::Limit(_)
+        | StoreError::UseTaken
+        | StoreError::HasChildren => (FailureKind::Failed, ""),
         StoreError::DamagedBody | StoreError::Index(_) => {
             (FailureKind::Failed, "; look at the server's log")
         }

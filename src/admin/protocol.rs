@@ -218,6 +218,8 @@ pub struct StatusView {
     pub log_bytes: u64,
     pub index_bytes: u64,
     pub disk_free_bytes: u64,
+    /// False while the disk is nearly full, or the store can't be written.
+    pub takes_mail: bool,
     pub log_end: String,
     pub replayed_frames: u64,
     pub rebuilt: bool,

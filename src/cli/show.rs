@@ -160,10 +160,15 @@ fn status_screen(status: &StatusView) -> String {
     rows.push((
         "disk",
         format!(
-            "log {}, index {}, free {}",
+            "log {}, index {}, free {}{}",
             bytes(status.log_bytes),
             bytes(status.index_bytes),
-            bytes(status.disk_free_bytes)
+            bytes(status.disk_free_bytes),
+            if status.takes_mail {
+                ""
+            } else {
+                ": mail is refused for now, the disk is nearly full or the store can't be written"
+            }
         ),
     ));
     let rebuilt = if status.rebuilt {

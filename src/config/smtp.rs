@@ -17,7 +17,7 @@ pub struct SmtpConfig {
     pub max_connections_per_ip: usize,
     pub max_message_bytes: u64,
     pub max_recipients: usize,
-    /// Received headers that mean a loop (RFC 5321, 6.3).
+    /// `Received` lines that a message may come with; one more means a loop (RFC 5321, 6.3).
     pub max_hops: usize,
     /// A command line (RFC 5321 asks for 512, extensions for more).
     pub max_line_bytes: usize,

@@ -28,11 +28,16 @@ pub(super) fn health() -> Router<Context> {
 
 async fn readyz(State(context): State<Context>) -> Response {
     let running = context.ready.load(Ordering::Acquire) && !context.stop.is_cancelled();
-    if running && context.store.is_writable() {
-        "ready\n".into_response()
+    let why = if !running {
+        "not ready\n"
+    } else if !context.store.is_writable() {
+        "not ready: the store can't be written\n"
+    } else if !context.store.takes_mail() {
+        "not ready: the disk is nearly full\n"
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
+        return "ready\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 pub(super) fn metrics() -> Router<Context> {
@@ -50,6 +55,8 @@ async fn scrape(
     // The store's figures may read the disk.
     let page = tokio::task::spawn_blocking(move || {
         let status = context.store.status();
+        let room = (status.disk_free_bytes, status.takes_mail);
+        context.telemetry.store.set_room(room.0, room.1);
         let age = status.outbox_oldest_ms as f64 / 1000.0;
         context.telemetry.push.set_outbox(status.outbox, age);
         let mut counted = counted.lock();

@@ -20,6 +20,7 @@ use super::{Context, api, health, layers};
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, listen,
 };
+use crate::telemetry::HttpStanding;
 
 /// Of a request's head, and a connection's read buffer.
 const MAX_HEAD: usize = 32 * 1024;
@@ -42,26 +43,39 @@ impl Connection {
 
 /// What a connection does: requests that are being answered, and since when there are none.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<Mutex<(usize, Instant)>>);
+pub(super) struct Activity(Arc<Mutex<Doing>>);
+
+struct Doing {
+    answering: usize,
+    since: Instant,
+    standing: HttpStanding,
+}
 
 /// A request that is being answered.
 pub(super) struct Busy(Activity);
 
 impl Activity {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new((0, Instant::now()))))
+    fn new(standing: HttpStanding) -> Self {
+        Self(Arc::new(Mutex::new(Doing {
+            answering: 0,
+            since: Instant::now(),
+            standing,
+        })))
     }
 
     pub(super) fn begin(&self) -> Busy {
-        self.0.lock().0 += 1;
+        let mut doing = self.0.lock();
+        doing.answering += 1;
+        doing.standing.set(true);
+        drop(doing);
         Busy(self.clone())
     }
 
     /// When it will have been idle for so long, if nothing is asked; Err: look again then.
     fn idle_at(&self, after: Duration) -> Result<Instant, Instant> {
-        let (busy, since) = *self.0.lock();
-        if busy == 0 {
-            Ok(since + after)
+        let doing = self.0.lock();
+        if doing.answering == 0 {
+            Ok(doing.since + after)
         } else {
             Err(Instant::now() + after)
         }
@@ -70,8 +84,11 @@ impl Activity {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut activity = self.0.0.lock();
-        *activity = (activity.0.saturating_sub(1), Instant::now());
+        let mut doing = self.0.0.lock();
+        doing.answering = doing.answering.saturating_sub(1);
+        doing.since = Instant::now();
+        let active = doing.answering > 0;
+        doing.standing.set(active);
     }
 }
 
@@ -145,7 +162,7 @@ async fn serve(
         peer,
         tls: stream.is_tls(),
     };
-    let activity = Activity::new();
+    let activity = Activity::new(context.telemetry.connections.http());
     let app = router
         .layer(axum::Extension(activity.clone()))
         .layer(axum::Extension(connection));

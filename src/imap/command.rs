@@ -1,5 +1,6 @@
 //! Commands as the parser gives them: checked in form, not yet in meaning.
 
+use super::list::Pattern;
 use crate::types::{Flag, Secret};
 
 /// A tagged command.
@@ -65,8 +66,8 @@ pub enum Command {
     Unsubscribe(MailboxName),
     List(List),
     Lsub {
-        reference: MailboxName,
-        pattern: MailboxName,
+        reference: Pattern,
+        pattern: Pattern,
     },
     Namespace,
     Status {
@@ -82,6 +83,10 @@ pub enum Command {
     /// Some: UID EXPUNGE (RFC 4315).
     Expunge(Option<SequenceSet>),
     Search(Search),
+    /// A search in a charset that is not supported; `save` where its result was to be saved.
+    SearchInCharset {
+        save: bool,
+    },
     Fetch {
         set: SequenceSet,
         uid: bool,
@@ -123,8 +128,8 @@ pub enum StoreAction {
 /// LIST with everything of RFC 5258, RFC 5819 and RFC 6154.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List {
-    pub reference: MailboxName,
-    pub patterns: Vec<MailboxName>,
+    pub reference: Pattern,
+    pub patterns: Vec<Pattern>,
     /// True where any part of the extended syntax was used.
     pub extended: bool,
     pub select_subscribed: bool,
@@ -157,7 +162,7 @@ pub struct Append {
     pub mailbox: MailboxName,
     pub flags: Vec<Flag>,
     /// Milliseconds since 1970 and minutes east of UTC.
-    pub date: Option<(u64, i16)>,
+    pub date: Option<(i64, i16)>,
     pub size: u64,
 }
 
@@ -169,6 +174,13 @@ pub struct Search {
     /// Given by CHARSET; checked by the parser to be US-ASCII or UTF-8.
     pub charset: Option<String>,
     pub key: SearchKey,
+}
+
+impl Search {
+    pub fn saves(&self) -> bool {
+        let returns = self.returns.as_deref().unwrap_or_default();
+        returns.contains(&SearchReturn::Save)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

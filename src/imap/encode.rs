@@ -52,8 +52,7 @@ pub fn mailbox(out: &mut Vec<u8>, name: &str, utf8: bool) {
 }
 
 /// `"17-Jul-1996 02:44:25 -0700"`.
-pub fn internal_date(out: &mut Vec<u8>, millis: u64, zone_minutes: i16) {
-    let millis = i64::try_from(millis).unwrap_or(0);
+pub fn internal_date(out: &mut Vec<u8>, millis: i64, zone_minutes: i16) {
     let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let offset = jiff::tz::Offset::from_seconds(i32::from(zone_minutes) * 60)
         .unwrap_or(jiff::tz::Offset::UTC);

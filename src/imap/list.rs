@@ -2,8 +2,65 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
+use super::utf7;
+
+/// A pattern, or the reference before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    /// It cuts through a run of modified UTF-7, so it stays as it came and is compared with
+    /// names as they are written then.
+    cut: bool,
+}
+
+impl Pattern {
+    /// `utf8`: the client writes names as they are (IMAP4rev2 is enabled).
+    pub fn new(wire: String, utf8: bool) -> Self {
+        if utf8 || !wire.is_ascii() {
+            return Self {
+                text: wire,
+                cut: false,
+            };
+        }
+        match utf7::decode(&wire) {
+            Some(text) => Self { text, cut: false },
+            None => Self {
+                text: wire,
+                cut: true,
+            },
+        }
+    }
+
+    /// This pattern behind a reference.
+    pub fn after(&self, reference: &Self) -> Self {
+        if !self.cut && !reference.cut {
+            return Self {
+                text: format!("{}{}", reference.text, self.text),
+                cut: false,
+            };
+        }
+        let wire = |piece: &Self| match piece.cut {
+            true => piece.text.clone(),
+            false => utf7::encode(&piece.text),
+        };
+        Self::new(wire(reference) + &wire(self), false)
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        if self.cut {
+            matches(&self.text, &utf7::encode(name))
+        } else {
+            matches(&self.text, name)
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 /// `*` stands for anything, `%` for anything but `/`. INBOX matches in any case.
-pub fn matches(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, name: &str) -> bool {
     let inbox = name == "INBOX" || name.starts_with("INBOX/");
     if inbox && let Some(head) = pattern.get(..5).filter(|h| h.eq_ignore_ascii_case("INBOX")) {
         return wild(
@@ -59,7 +116,31 @@ fn wild(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{Pattern, matches};
+
+    #[test]
+    fn runs_that_are_cut() {
+        let pattern = |reference: &str, pattern: &str| {
+            let reference = Pattern::new(reference.into(), false);
+            Pattern::new(pattern.into(), false).after(&reference)
+        };
+        for (reference, after, name, expected) in [
+            ("", "a&APw-*", "aüb", true),
+            ("", "a&APw*", "aüb", true),
+            ("", "a&APw*", "aüü", true),
+            ("a&A", "Pw-b", "aüb", true),
+            ("a&APw-", "b&A*", "aübü", true),
+            ("", "a&-*", "a&b", true),
+            // `a&*` would match what is written a&APw-.
+            ("", "a&-*", "aüb", false),
+            ("", "&", "&", false),
+        ] {
+            let found = pattern(reference, after).matches(name);
+            assert_eq!(found, expected, "{reference}{after} {name}");
+        }
+        assert!(Pattern::new("aü*".into(), false).matches("aüb"));
+        assert!(!Pattern::new("a&APw-".into(), true).matches("aü"));
+    }
 
     #[test]
     fn wildcards() {

@@ -13,7 +13,7 @@ pub trait Candidate {
     fn recent(&self) -> bool;
     fn keyword_bit(&self, name: &str) -> Option<u32>;
     /// INTERNALDATE: milliseconds since 1970, minutes east.
-    fn internal(&self) -> Option<(u64, i16)>;
+    fn internal(&self) -> Option<(i64, i16)>;
     /// The Date header's day, as written: days since 1970.
     fn sent_day(&self) -> Option<i32>;
     fn size(&self) -> Option<u64>;
@@ -87,7 +87,7 @@ impl Program {
         }
     }
 
-    pub fn matches(&self, message: &dyn Candidate, now: u64) -> bool {
+    pub fn matches(&self, message: &dyn Candidate, now: i64) -> bool {
         self.root.matches(message, now)
     }
 
@@ -151,8 +151,8 @@ impl Compiler<'_> {
 }
 
 /// The day in the zone that the date was given in (RFC 9051: "disregarding time and timezone").
-fn day((millis, zone): (u64, i16)) -> i32 {
-    let seconds = i64::try_from(millis / 1000).unwrap_or(0) + i64::from(zone) * 60;
+fn day((millis, zone): (i64, i16)) -> i32 {
+    let seconds = millis.div_euclid(1000) + i64::from(zone) * 60;
     i32::try_from(seconds.div_euclid(86_400)).unwrap_or(i32::MAX)
 }
 
@@ -182,7 +182,7 @@ impl Node {
         }
     }
 
-    fn matches(&self, m: &dyn Candidate, now: u64) -> bool {
+    fn matches(&self, m: &dyn Candidate, now: i64) -> bool {
         let internal = |test: &dyn Fn(i32) -> bool| m.internal().is_some_and(|at| test(day(at)));
         let sent = |test: &dyn Fn(i32) -> bool| m.sent_day().is_some_and(test);
         let age = || m.internal().map(|(at, _)| now.saturating_sub(at) / 1000);
@@ -204,8 +204,8 @@ impl Node {
             Self::SentSince(d) => sent(&|at| at >= *d),
             Self::Larger(n) => m.size().is_some_and(|size| size > *n),
             Self::Smaller(n) => m.size().is_some_and(|size| size < *n),
-            Self::Older(seconds) => age().is_some_and(|age| age >= u64::from(*seconds)),
-            Self::Younger(seconds) => age().is_some_and(|age| age < u64::from(*seconds)),
+            Self::Older(seconds) => age().is_some_and(|age| age >= i64::from(*seconds)),
+            Self::Younger(seconds) => age().is_some_and(|age| age < i64::from(*seconds)),
             Self::Header(name, needle) => m.header_contains(name, needle),
             Self::Body(needle) => m.body_contains(needle),
             Self::Text(needle) => m.text_contains(needle),

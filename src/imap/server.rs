@@ -233,6 +233,10 @@ impl Connection {
         let (Some(stream), Some(exec)) = (&mut self.stream, &mut self.exec) else {
             return Ok(());
         };
+        if exec.lost() {
+            self.session.mailbox_deleted();
+            return Ok(());
+        }
         let mut out = Out::new(stream, patience);
         let newest = exec.tell(Telling::Everything, &mut out);
         out.flush().await?;
@@ -288,8 +292,7 @@ impl Connection {
             (Output::Execute(tagged), Some(exec)) => {
                 exec.rev2 = self.session.is_rev2();
                 exec.run(tagged, &mut out).await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             (Output::AppendBegin(head), Some(exec)) => match exec.refuse_append(&head) {
                 Some(answer) => self.session.append_refused(Instant::now(), &answer),
@@ -311,8 +314,7 @@ impl Connection {
                     return Ok(Some(ImapEnd::Gone));
                 };
                 exec.append(&tag, *head, *message, &mut out).await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
@@ -320,13 +322,22 @@ impl Connection {
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
                 out.flush().await?;
-                let selected = exec.selected.is_some();
-                self.session.done_executing(Instant::now(), selected);
+                self.done();
             }
             // The machine asks for these only after a login.
             (_, None) => return Ok(Some(ImapEnd::Gone)),
         }
         Ok(None)
+    }
+
+    /// A command was carried out and answered.
+    fn done(&mut self) {
+        let exec = self.exec.as_ref();
+        if exec.is_some_and(|exec| exec.lost()) {
+            return self.session.mailbox_deleted();
+        }
+        let selected = exec.is_some_and(|exec| exec.selected.is_some());
+        self.session.done_executing(Instant::now(), selected);
     }
 
     async fn login(

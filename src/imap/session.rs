@@ -7,6 +7,8 @@
 //! out of `poll`, in order. One command is under way at a time; what is pipelined behind it
 //! waits in the fragmenter.
 
+mod login;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -16,8 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::command::{Append, Command, Tagged};
 use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
-use crate::auth::AuthError;
-use crate::auth::sasl::{Exchange, Step};
+use crate::auth::sasl::Exchange;
 use crate::config::ImapConfig;
 use crate::telemetry::{ImapEnd, ImapState};
 use crate::types::Secret;
@@ -170,10 +171,6 @@ impl Session {
         all
     }
 
-    fn may_login(&self) -> bool {
-        self.settings.tls || self.settings.clear_login
-    }
-
     pub fn poll(&mut self) -> Option<Output> {
         let output = self.output.pop_front();
         if output.is_none() && self.output.capacity() > 8 {
@@ -251,6 +248,12 @@ impl Session {
         self.bye("Server shutting down", ImapEnd::Shutdown);
     }
 
+    /// Another session deleted the selected mailbox. There is no way to tell a client that its
+    /// mailbox is no more but to send it away (RFC 2180, 3.3).
+    pub fn mailbox_deleted(&mut self) {
+        self.bye("The selected mailbox was deleted", ImapEnd::Deleted);
+    }
+
     fn bye(&mut self, text: &str, why: ImapEnd) {
         if matches!(self.phase, Phase::Closed) {
             return;
@@ -318,11 +321,6 @@ impl Session {
                         if self.bad == before {
                             self.bad = 0;
                         }
-                    }
-                    Err(error) if error.bad_charset => {
-                        let tag = error.tag.unwrap_or_else(|| "*".into());
-                        let text = format!("NO [BADCHARSET (US-ASCII UTF-8)] {}", error.text);
-                        self.tagged(&tag, &text);
                     }
                     Err(error) => self.bad(error.tag.as_deref(), &error.text),
                 }
@@ -400,42 +398,6 @@ impl Session {
         self.advance(now);
     }
 
-    pub fn done_login(&mut self, now: Instant, result: &Result<(), AuthError>) {
-        let Phase::LoggingIn { tag } = std::mem::replace(&mut self.phase, Phase::Command) else {
-            return;
-        };
-        self.last_command = now;
-        match result {
-            Ok(()) => {
-                self.authenticated = true;
-                self.bad = 0;
-                self.fragmenter
-                    .set_limits(fragment_limits(&self.settings.limits, true));
-                let text = format!("OK [{}] Logged in", self.capabilities());
-                self.tagged(&tag, &text);
-            }
-            // RFC 5530
-            Err(AuthError::Invalid) => {
-                self.tagged(&tag, "NO [AUTHENTICATIONFAILED] Invalid credentials");
-            }
-            Err(AuthError::Throttled) => {
-                self.tagged(&tag, "NO [LIMIT] Too many failed logins, try again later");
-            }
-            Err(AuthError::Busy | AuthError::Store(_)) => {
-                self.tagged(&tag, "NO [UNAVAILABLE] Try again later");
-            }
-        }
-        self.advance(now);
-    }
-
-    /// The handshake is done.
-    pub fn tls_started(&mut self, now: Instant) {
-        self.settings.tls = true;
-        self.last_command = now;
-        self.fragmenter.take_rest();
-        self.phase = Phase::Command;
-    }
-
     fn line(&mut self, now: Instant, line: &[u8]) {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Idle { tag } => {
@@ -460,29 +422,6 @@ impl Session {
                 }
             }
             other => self.phase = other,
-        }
-    }
-
-    fn sasl(&mut self, tag: String, exchange: Exchange, step: Step) {
-        match step {
-            Step::Challenge(text) => {
-                self.write(format!("+ {}\r\n", STANDARD.encode(text)));
-                self.fragmenter.expect_line();
-                self.phase = Phase::Sasl { tag, exchange };
-            }
-            Step::Check {
-                authzid,
-                login,
-                password,
-            } => {
-                self.phase = Phase::LoggingIn { tag };
-                self.output.push_back(Output::Login {
-                    authzid,
-                    login,
-                    password,
-                });
-            }
-            Step::Malformed => self.bad(Some(&tag), "Malformed credentials"),
         }
     }
 
@@ -511,25 +450,9 @@ impl Session {
             }
             Command::Noop if !self.authenticated => self.tagged(&tag, "OK Nothing to do"),
             Command::StartTls => self.start_tls(&tag),
-            Command::Login { user, password } => {
-                if self.may_begin_login(&tag) {
-                    self.phase = Phase::LoggingIn { tag };
-                    self.output.push_back(Output::Login {
-                        authzid: String::new(),
-                        login: user,
-                        password,
-                    });
-                }
-            }
+            Command::Login { user, password } => self.login(tag, user, password),
             Command::Authenticate { mechanism, initial } => {
-                if !self.may_begin_login(&tag) {
-                    return;
-                }
-                let Some(mut exchange) = Exchange::start(&mechanism) else {
-                    return self.tagged(&tag, "NO [CANNOT] Unknown authentication mechanism");
-                };
-                let step = exchange.begin(initial.as_ref().map(Secret::expose));
-                self.sasl(tag, exchange, step);
+                self.authenticate(tag, &mechanism, initial.as_ref());
             }
             _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
             Command::Enable(names) => {
@@ -559,29 +482,6 @@ impl Session {
             }
         }
     }
-
-    fn start_tls(&mut self, tag: &str) {
-        if self.settings.tls || self.authenticated {
-            return self.bad(Some(tag), "TLS is not available now");
-        }
-        self.tagged(tag, "OK Begin TLS");
-        // What came in the clear behind it is never looked at (RFC 9051, 6.2.1).
-        self.fragmenter.take_rest();
-        self.phase = Phase::StartingTls;
-        self.output.push_back(Output::StartTls);
-    }
-
-    fn may_begin_login(&mut self, tag: &str) -> bool {
-        if self.authenticated {
-            self.bad(Some(tag), "Already logged in");
-            return false;
-        }
-        if !self.may_login() {
-            self.tagged(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first");
-            return false;
-        }
-        true
-    }
 }
 
 fn needs_selected(command: &Command) -> bool {
@@ -592,6 +492,7 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Unselect
             | Command::Expunge(_)
             | Command::Search(_)
+            | Command::SearchInCharset { .. }
             | Command::Fetch { .. }
             | Command::Store { .. }
             | Command::Copy { .. }

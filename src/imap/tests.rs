@@ -255,6 +255,34 @@ fn nonsense_ends_it_and_a_good_command_forgives() {
 }
 
 #[test]
+fn commands_in_the_wrong_state_end_it_too() {
+    let (mut s, now) = session(true);
+    assert_eq!(
+        say(
+            &mut s,
+            now,
+            "a SELECT INBOX\r\nb FETCH 1 FLAGS\r\nc APPEND x {0+}\r\n\r\nd NOOP\r\n"
+        ),
+        "a BAD Log in first\nb BAD Log in first\nc BAD Log in first\n\
+         * BYE Too many bad commands\n!close Nonsense\n"
+    );
+    let (mut s, now) = logged_in();
+    assert_eq!(
+        say(&mut s, now, "a FETCH 1 FLAGS\r\nb LOGIN x y\r\nc NOOP\r\n"),
+        "a BAD Select a mailbox first\nb BAD Already logged in\n!c Noop\n"
+    );
+    assert_eq!(
+        say(
+            &mut s,
+            now,
+            "a CLOSE\r\nb STARTTLS\r\nc EXPUNGE\r\nd NOOP\r\n"
+        ),
+        "a BAD Select a mailbox first\nb BAD TLS is not available now\n\
+         c BAD Select a mailbox first\n* BYE Too many bad commands\n!close Nonsense\n"
+    );
+}
+
+#[test]
 fn append() {
     let (mut s, now) = logged_in();
     assert_eq!(

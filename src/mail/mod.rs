@@ -17,6 +17,7 @@ mod summary;
 mod text;
 pub mod trace;
 mod transfer;
+mod watch;
 mod wire;
 mod words;
 
@@ -29,6 +30,7 @@ pub use structure::{Kind, Node, Structure};
 pub use summary::{Summary, Traits, summarize};
 pub use text::{SearchScope, fold, header_contains, search_text};
 pub use transfer::Decoder;
+pub use watch::{HeaderSeen, HeaderWatch};
 pub use wire::{body_structure_wire, body_wire, envelope_wire};
 pub use words::decode_words;
 

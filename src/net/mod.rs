@@ -13,4 +13,4 @@ mod tests;
 pub use listener::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, TlsSource, listen,
 };
-pub use stream::Stream;
+pub use stream::{PeerEnd, Stream};

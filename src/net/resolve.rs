@@ -56,6 +56,19 @@ pub async fn resolve(
     }
 }
 
+/// Does the error of a look-up say that there is no host of that name, and not just that it
+/// can't be told now? The standard library keeps the resolver's code to itself, so its text must
+/// do: of glibc, musl, and the BSDs. It is not translated, as this process sets no locale.
+pub fn is_no_host(error: &io::Error) -> bool {
+    const TEXTS: [&str; 3] = [
+        "Name or service not known",
+        "Name does not resolve",
+        "nodename nor servname provided, or not known",
+    ];
+    let text = error.to_string();
+    TEXTS.iter().any(|known| text.contains(known))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +88,19 @@ mod tests {
             assert_eq!(check(&strict, ip, 443, false, &own), Err(Refusal::Address));
             assert_eq!(check(&open, ip, 443, false, &own), Ok(()));
         }
+    }
+
+    #[tokio::test]
+    async fn no_host_is_told_from_no_answer() {
+        // No name server is asked for what can't be a name.
+        let impossible = format!("{}.invalid", "a".repeat(64));
+        let found = resolve(&Guard::default(), &impossible, 443, false).await;
+        let error = found.expect_err("no address");
+        assert!(is_no_host(&error), "{error}");
+        for text in ["Temporary failure in name resolution", "timed out"] {
+            assert!(!is_no_host(&io::Error::other(text)), "{text}");
+        }
+        assert!(!is_no_host(&io::ErrorKind::NotFound.into()));
     }
 
     #[tokio::test]

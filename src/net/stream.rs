@@ -4,12 +4,12 @@
 //! [`Stream::try_read`] takes what is there into memory that the caller owns for that moment.
 
 use std::io::{self, BufRead};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,6 +21,15 @@ const TLS_BUFFER: usize = 32 * 1024;
 pub enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What is known of the peer, without reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    Open,
+    /// It sends nothing more. It may still read: only writing to it finds out.
+    Finished,
+    Gone,
 }
 
 impl Stream {
@@ -85,14 +94,30 @@ impl Stream {
         {
             return Ok(());
         }
-        let tcp = match self {
-            Self::Plain(tcp) => &*tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        };
+        let tcp = self.tcp();
         // A peek, not `TcpStream::readable`: that one may be right about the past only, and the
         // caller would then hold a buffer while it waits.
         let mut byte = [0u8; 1];
         tcp.peek(&mut byte).await.map(|_| ())
+    }
+
+    /// Whether somebody is there, also behind what was not read yet; as of the runtime's last
+    /// look at the sockets.
+    pub fn peer_end(&self) -> PeerEnd {
+        let ready = pin!(self.tcp().ready(Interest::READABLE | Interest::WRITABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) if ready.is_write_closed() => PeerEnd::Gone,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => PeerEnd::Finished,
+            Poll::Ready(Ok(_)) | Poll::Pending => PeerEnd::Open,
+            Poll::Ready(Err(_)) => PeerEnd::Gone,
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
     }
 
     /// Reads what is there without waiting. None: nothing yet. `Some(0)`: end of stream.

@@ -4,15 +4,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::planner::{DeviceChange, Edit, Target};
+use super::LOST_SETTING;
+use super::planner::{DeviceChange, Edit, Target, encode_lost};
 use crate::store::{Device, DeviceState, OutboxEntry, OutboxKey, Update, Worker};
-use crate::types::LogPos;
+use crate::types::{LogPos, UnixMillis};
 
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     outbox: HashMap<OutboxKey, Option<OutboxEntry>>,
     devices: HashMap<Target, Vec<DeviceChange>>,
     removed: HashSet<Target>,
+    lost: Option<Vec<(Target, UnixMillis)>>,
     cursor: Option<LogPos>,
 }
 
@@ -28,6 +30,7 @@ impl Batch {
             Edit::RemoveDevice(to) => {
                 self.removed.insert(to);
             }
+            Edit::Lost(lost) => self.lost = Some(lost),
             Edit::Device(to, change) => {
                 let changes = self.devices.entry(to).or_default();
                 if matches!(change, DeviceChange::Success(_)) {
@@ -48,7 +51,10 @@ impl Batch {
 
     /// Nothing concerned a device: no hurry.
     pub(super) fn is_only_cursor(&self) -> bool {
-        self.outbox.is_empty() && self.devices.is_empty() && self.removed.is_empty()
+        self.outbox.is_empty()
+            && self.devices.is_empty()
+            && self.removed.is_empty()
+            && self.lost.is_none()
     }
 
     /// A batch that could not be committed, with what came after it.
@@ -60,6 +66,7 @@ impl Batch {
             }
         }
         self.removed.extend(later.removed);
+        self.lost = later.lost.or(self.lost);
         self.cursor = later.cursor.or(self.cursor);
         self
     }
@@ -89,6 +96,10 @@ impl Batch {
             if device(*to)?.is_some() {
                 updates.push(Update::DeviceRemove(to.0, to.1));
             }
+        }
+        if let Some(lost) = &self.lost {
+            let name = LOST_SETTING.to_owned();
+            updates.push(Update::SettingPut(name, encode_lost(lost)));
         }
         if let Some(cursor) = self.cursor {
             updates.push(Update::Cursor(Worker::Push, cursor));

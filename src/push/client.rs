@@ -14,6 +14,7 @@ use reqwest::redirect::Policy;
 use crate::config::{Config, PushConfig};
 use crate::net::guard::{Guard, Refusal, literal};
 use crate::net::resolve;
+use crate::push::outcome::{NAME_LOOKUP, NO_SUCH_HOST};
 
 /// Ports differ only where the allow list has some, so this is rarely above one.
 const MAX_CLIENTS: usize = 64;
@@ -135,24 +136,37 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, port, plain) = (self.guard.clone(), self.port, self.plain);
         Box::pin(async move {
-            match resolve::resolve(&guard, name.as_str(), port, plain).await? {
-                Ok(allowed) => Ok(Box::new(allowed.into_iter()) as Addrs),
-                Err(why) => Err(why.into()),
+            match resolve::resolve(&guard, name.as_str(), port, plain).await {
+                Ok(Ok(allowed)) => Ok(Box::new(allowed.into_iter()) as Addrs),
+                Ok(Err(why)) => Err(why.into()),
+                Err(error) if resolve::is_no_host(&error) => Err(NoAddress(NO_SUCH_HOST).into()),
+                Err(error) => {
+                    tracing::debug!(%error, "the name of a push service can't be looked up");
+                    Err(NoAddress(NAME_LOOKUP).into())
+                }
             }
         })
     }
 }
 
+/// There is nowhere to connect to; with the class.
+#[derive(Debug, thiserror::Error)]
+#[error("no address: {0}")]
+struct NoAddress(&'static str);
+
+fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+}
+
 /// True where the guard stopped the connection.
 pub(crate) fn was_refused(error: &reqwest::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<Refusal>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    sources(error).any(|error| error.is::<Refusal>())
+}
+
+/// The class, where the service's name led to no address.
+pub(crate) fn no_address(error: &reqwest::Error) -> Option<&'static str> {
+    let mut found = sources(error).filter_map(|error| error.downcast_ref::<NoAddress>());
+    found.next().map(|no_address| no_address.0)
 }
 
 #[cfg(test)]
@@ -194,6 +208,16 @@ mod tests {
         let found = clients(&["nonsense"], false).for_endpoint("https://push.example/x");
         assert_eq!(found.err(), Some(NoClient::Ours("configuration")));
         assert_eq!(clients(&[], false).check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_name_without_a_host_is_told() {
+        let clients = clients(&["192.0.2.1/32:8"], true);
+        let endpoint = format!("http://{}.invalid:8/x", "a".repeat(64));
+        let (client, url) = clients.for_endpoint(&endpoint).expect("URL is fine");
+        let error = client.post(url).send().await.expect_err("no host");
+        assert_eq!(no_address(&error), Some(NO_SUCH_HOST), "{error:?}");
+        assert!(!was_refused(&error));
     }
 
     #[tokio::test]

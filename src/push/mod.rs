@@ -40,6 +40,9 @@ pub use outcome::{Answer, Outcome, Rejection, Untested};
 /// The store's setting that holds the VAPID key pair as PKCS#8.
 pub const VAPID_SETTING: &str = "vapid-key";
 
+/// The setting that holds since when push services have no host, by device.
+const LOST_SETTING: &str = "push-lost-hosts";
+
 /// Why the notifier could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -92,6 +92,11 @@ impl Answer {
     }
 }
 
+/// The class where the push service's name is the name of no host.
+pub(crate) const NO_SUCH_HOST: &str = "no-such-host";
+/// The class where that can't be told.
+pub(crate) const NAME_LOOKUP: &str = "name-lookup";
+
 /// Why a test was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untested {

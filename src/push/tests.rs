@@ -445,6 +445,29 @@ async fn the_key_stays_over_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_host_is_remembered() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    phone.origin = format!("http://{}.invalid:8", "a".repeat(64));
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    let id = server.store.device_add(device, 32).await.expect("added");
+    server.deliver("nobody hears this").await;
+    let kept = |s: &Server| {
+        let kept = s.store.setting(LOST_SETTING).expect("store");
+        planner::decode_lost(&kept.unwrap_or_default())
+    };
+    server
+        .until(|s| kept(s).iter().any(|(to, _)| to.1 == id))
+        .await;
+    let noted = server.device(id).expect("kept");
+    assert_eq!(noted.last_error.as_deref(), Some("no-such-host"));
+    let remove = Update::DeviceRemove(server.account, id);
+    server.store.update(vec![remove]).await.expect("removed");
+    push.changed(server.account, id).await;
+    server.until(|s| kept(s).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_most_urgent_of_a_batch_counts() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let _push = server.push().await;

@@ -14,9 +14,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::LOST_SETTING;
 use super::batch::Batch;
 use super::outcome::{Answer, Outcome, Untested};
-use super::planner::{Alarm, Edit, Limits, Planner, Step, Target, TestStart, is_news, is_woken};
+use super::planner::{
+    Alarm, Edit, Limits, Planner, Step, Target, TestStart, decode_lost, is_news, is_woken,
+};
 use super::service::{self, Transport};
 use super::tasks::{AbortOnDrop, Committing, commit, jitter, join, sleep_until};
 use super::wakeup::{Prepared, Standing, TopicKey, prepared, standing, wake_up};
@@ -133,6 +136,13 @@ impl Worker {
                 if let Some(at) = device.last_success {
                     worker.planner.woken_before(now(), to, at);
                 }
+            }
+        }
+        let lost = worker.store.setting(LOST_SETTING)?.unwrap_or_default();
+        for (to, since) in decode_lost(&lost) {
+            if let Some(device) = worker.store.device(to.0, to.1)? {
+                let last = device.last_failure.unwrap_or(since);
+                worker.planner.lost_before(to, since, last);
             }
         }
         for entry in worker.store.outbox()? {

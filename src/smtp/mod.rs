@@ -17,7 +17,7 @@ pub use server::{Context, start};
 /// For the fuzzer: a session that is fed these bytes, with answers of all sorts to its work.
 #[doc(hidden)]
 pub fn fuzz_session(data: &[u8]) {
-    use session::{Answer, Output, Role, Session, Settings, Work};
+    use session::{Admission, Answer, Output, Role, Session, Settings, Work};
     let now = std::time::Instant::now();
     let Some((first, rest)) = data.split_first() else {
         return;
@@ -50,7 +50,7 @@ pub fn fuzz_session(data: &[u8]) {
                     Answer::Resolved(crate::store::Resolution::Accounts(vec![Default::default()]))
                 }
                 Output::Work(Work::Login { .. }) => Answer::LoggedIn(Ok(Default::default())),
-                Output::Work(Work::MaySend { .. }) => Answer::MaySend(true),
+                Output::Work(Work::Admit { .. }) => Answer::Admitted(Admission::Yes),
                 Output::Work(Work::Deliver(_)) => Answer::Delivered(Ok("kept".into())),
                 Output::StartTls => {
                     session.tls_started(now);

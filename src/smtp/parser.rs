@@ -24,7 +24,11 @@ pub enum Command {
         from: Option<Address>,
         parameters: MailParameters,
     },
-    Rcpt(Target),
+    Rcpt {
+        to: Target,
+        /// The path was written with characters beyond ASCII, which SMTPUTF8 must allow.
+        utf8: bool,
+    },
     Data,
     Bdat {
         size: u64,
@@ -146,9 +150,16 @@ fn strip_keyword<'a>(rest: &'a str, keyword: &str) -> Result<&'a str, Reply> {
     Ok(rest[keyword.len()..].trim_start_matches(' '))
 }
 
+/// What stands in `<>`.
+struct Path<'a> {
+    /// Without the source route; empty: the null path.
+    address: &'a str,
+    utf8: bool,
+}
+
 /// Splits `<path> parameters`. Quotes in the path are minded; a source route is dropped
 /// (RFC 5321, 4.1.1.3 and appendix C).
-fn path(text: &str) -> Result<(&str, &str), Reply> {
+fn path(text: &str) -> Result<(Path<'_>, &str), Reply> {
     let inner = text
         .strip_prefix('<')
         .ok_or_else(|| syntax("The address must stand in <>"))?;
@@ -166,17 +177,40 @@ fn path(text: &str) -> Result<(&str, &str), Reply> {
         }
     }
     let end = end.ok_or_else(|| syntax("The address has no closing >"))?;
-    let (address, rest) = (&inner[..end], &inner[end + 1..]);
-    let address = match address.strip_prefix('@') {
-        Some(route) => route
-            .split_once(':')
-            .map_or(address, |(_, address)| address),
-        None => address,
-    };
+    let (whole, rest) = (&inner[..end], &inner[end + 1..]);
     if !rest.is_empty() && !rest.starts_with(' ') {
         return Err(syntax("A blank is needed after the address"));
     }
-    Ok((address, rest))
+    let address = if whole.starts_with('@') {
+        // A route leads to some mailbox: with none behind it, it is not the null path.
+        behind_route(whole)
+            .filter(|address| !address.is_empty())
+            .ok_or_else(|| syntax("Bad source route"))?
+    } else {
+        whole
+    };
+    let utf8 = !whole.is_ascii();
+    Ok((Path { address, utf8 }, rest))
+}
+
+/// What follows `@domain,@domain:` (RFC 5321, 4.1.2, A-d-l). None: it is no such list.
+fn behind_route(text: &str) -> Option<&str> {
+    let mut text = text;
+    loop {
+        let hop = text.strip_prefix('@')?;
+        // An address literal may have colons in it.
+        let from = if hop.starts_with('[') {
+            hop.find(']')?
+        } else {
+            0
+        };
+        let end = from + hop[from..].find([',', ':'])?;
+        Domain::parse(&hop[..end]).ok()?;
+        text = &hop[end + 1..];
+        if hop[end..].starts_with(':') {
+            return Some(text);
+        }
+    }
 }
 
 fn address_error(error: &AddressError, sender: bool) -> Reply {
@@ -192,22 +226,27 @@ fn address_error(error: &AddressError, sender: bool) -> Reply {
     )
 }
 
-fn utf8_needed() -> Reply {
-    // RFC 6531, 3.5
-    Reply::new(550, "5.6.7", "Non-ASCII addresses need SMTPUTF8")
+/// RFC 6531, 3.5: 550 for MAIL, 553 for RCPT.
+pub(super) fn utf8_needed(sender: bool) -> Reply {
+    let code = if sender { 550 } else { 553 };
+    Reply::new(code, "5.6.7", "Non-ASCII addresses need SMTPUTF8")
 }
 
 fn mail(rest: &str) -> Result<Command, Reply> {
-    let (address, rest) = path(strip_keyword(rest, "FROM:")?)?;
+    let (path, rest) = path(strip_keyword(rest, "FROM:")?)?;
     let mut parameters = MailParameters::default();
+    let mut names = Vec::new();
     for parameter in rest.split_ascii_whitespace() {
         let (name, value) = match parameter.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (parameter, None),
         };
-        match (name.to_ascii_uppercase().as_str(), value) {
-            ("SIZE", Some(value)) => {
-                parameters.size = Some(number(value).ok_or_else(|| syntax("Bad SIZE"))?);
+        let name = name.to_ascii_uppercase();
+        match (name.as_str(), value) {
+            // RFC 1870, 4 and 6: 1*20DIGIT
+            ("SIZE", value) => {
+                let size = value.and_then(number);
+                parameters.size = Some(size.ok_or_else(|| syntax("Bad SIZE"))?);
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {}
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
@@ -215,21 +254,27 @@ fn mail(rest: &str) -> Result<Command, Reply> {
             }
             ("BODY", _) => return Err(syntax("BODY is 7BIT or 8BITMIME")),
             ("SMTPUTF8", None) => parameters.smtp_utf8 = true,
+            ("SMTPUTF8", _) => return Err(syntax("SMTPUTF8 has no value")),
             // RFC 4954, 5: who is behind it; a server that does not trust it takes <>.
             ("AUTH", Some(_)) => {}
+            ("AUTH", None) => return Err(syntax("AUTH needs a value")),
             _ => return Err(Reply::new(555, "5.5.4", "Parameter not recognized")),
         }
+        if names.contains(&name) {
+            return Err(syntax("A parameter is given twice"));
+        }
+        names.push(name);
     }
-    if address.is_empty() {
+    if path.address.is_empty() {
         return Ok(Command::Mail {
             from: None,
             parameters,
         });
     }
-    if !address.is_ascii() && !parameters.smtp_utf8 {
-        return Err(utf8_needed());
+    if path.utf8 && !parameters.smtp_utf8 {
+        return Err(utf8_needed(true));
     }
-    let from = Address::parse(address).map_err(|error| address_error(&error, true))?;
+    let from = Address::parse(path.address).map_err(|error| address_error(&error, true))?;
     Ok(Command::Mail {
         from: Some(from),
         parameters,
@@ -237,15 +282,18 @@ fn mail(rest: &str) -> Result<Command, Reply> {
 }
 
 fn rcpt(rest: &str) -> Result<Command, Reply> {
-    let (address, rest) = path(strip_keyword(rest, "TO:")?)?;
+    let (path, rest) = path(strip_keyword(rest, "TO:")?)?;
     if !rest.trim().is_empty() {
         return Err(Reply::new(555, "5.5.4", "Parameter not recognized"));
     }
-    if address.eq_ignore_ascii_case("postmaster") {
-        return Ok(Command::Rcpt(Target::Postmaster));
-    }
-    let to = Address::parse(address).map_err(|error| address_error(&error, false))?;
-    Ok(Command::Rcpt(Target::Address(to)))
+    let to = if path.address.eq_ignore_ascii_case("postmaster") {
+        Target::Postmaster
+    } else {
+        let to = Address::parse(path.address).map_err(|error| address_error(&error, false))?;
+        Target::Address(to)
+    };
+    let utf8 = path.utf8;
+    Ok(Command::Rcpt { to, utf8 })
 }
 
 /// A name as it may stand in a Received line: what is no domain is put into no line.
@@ -265,8 +313,12 @@ pub(super) fn safe_name(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn rcpt(to: Target, utf8: bool) -> Command {
+        Command::Rcpt { to, utf8 }
+    }
+
     fn target(text: &str) -> Command {
-        Command::Rcpt(Target::Address(Address::parse(text).expect(text)))
+        rcpt(Target::Address(Address::parse(text).expect(text)), false)
     }
 
     #[test]
@@ -290,10 +342,28 @@ mod tests {
                     parameters: none(),
                 },
             ),
-            ("RCPT TO:<Postmaster>", Command::Rcpt(Target::Postmaster)),
+            ("RCPT TO:<Postmaster>", rcpt(Target::Postmaster, false)),
+            (
+                "RCPT TO:<a@bücher.test>",
+                rcpt(
+                    Target::Address(Address::parse("a@xn--bcher-kva.test").expect("valid")),
+                    true,
+                ),
+            ),
             ("RCPT TO:<a@[192.0.2.1]>", target("a@[192.0.2.1]")),
             ("RCPT TO:<\"a b>\"@x.test>", target("\"a b>\"@x.test")),
             ("RCPT TO:<@a.test,@b.test:c@x.test>", target("c@x.test")),
+            (
+                "MAIL FROM:<@[IPv6:2001:db8::1],@[192.0.2.1]:c@x.test>",
+                Command::Mail {
+                    from: from("c@x.test"),
+                    parameters: none(),
+                },
+            ),
+            (
+                "RCPT TO:<@[IPv6:::1]:Postmaster>",
+                rcpt(Target::Postmaster, false),
+            ),
             (
                 "BDAT 5 last",
                 Command::Bdat {
@@ -345,9 +415,29 @@ mod tests {
             (b"MAIL TO:<a@x.test>", 501),
             (b"MAIL FROM:<a@x.test>SIZE=1", 501),
             (b"MAIL FROM:<a@x.test> SIZE=x", 501),
+            (b"MAIL FROM:<a@x.test> SIZE=", 501),
+            (b"MAIL FROM:<a@x.test> SIZE", 501),
+            (b"MAIL FROM:<a@x.test> SIZE=-1", 501),
+            (b"MAIL FROM:<a@x.test> SIZE=123456789012345678901", 501),
+            (b"MAIL FROM:<a@x.test> SIZE=1 size=1", 501),
+            (b"MAIL FROM:<a@x.test> BODY=7BIT BODY=8BITMIME", 501),
+            (b"MAIL FROM:<a@x.test> SMTPUTF8 SMTPUTF8", 501),
+            (b"MAIL FROM:<a@x.test> SMTPUTF8=1", 501),
+            (b"MAIL FROM:<a@x.test> AUTH=<> AUTH=<>", 501),
+            (b"MAIL FROM:<a@x.test> AUTH", 501),
+            (b"MAIL FROM:<@a.test:>", 501),
+            (b"MAIL FROM:<@a.test>", 501),
+            (b"MAIL FROM:<@:c@x.test>", 501),
+            (b"MAIL FROM:<@a.test,b.test:c@x.test>", 501),
+            (b"MAIL FROM:<@a.test,:c@x.test>", 501),
+            (b"MAIL FROM:<@[IPv6:::1:c@x.test>", 501),
+            (b"MAIL FROM:<@[IPv6:::1]c@x.test>", 501),
+            (b"RCPT TO:<@a.test:>", 501),
             (b"MAIL FROM:<a@x.test> BODY=9BIT", 501),
             (b"MAIL FROM:<a@x.test> RET=HDRS", 555),
             (b"MAIL FROM:<\xc3\xa9@x.test>", 550),
+            (b"MAIL FROM:<a@\xc3\xa9.test>", 550),
+            (b"MAIL FROM:<@\xc3\xa9.test:a@x.test>", 550),
             (b"MAIL FROM:<\xff@x.test>", 500),
             (b"RCPT TO:<>", 553),
             (b"RCPT TO:<a>", 553),

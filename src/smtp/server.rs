@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parser::{Target, safe_name};
 use super::reply::{Reply, store_error};
-use super::session::{Answer, Envelope, Output, Role, Session, Settings, Work};
+use super::session::{Admission, Answer, Envelope, Output, Role, Session, Settings, Work};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::mail::trace;
@@ -22,8 +22,8 @@ use crate::net::{
     listen,
 };
 use crate::store::{Login, Recipient, Resolution, Spool, Store};
-use crate::telemetry::{Handshake, Telemetry};
-use crate::types::{AccountId, Address};
+use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
+use crate::types::{AccountId, Address, Domain};
 
 /// What SMTP needs from the rest of the server.
 #[derive(Clone)]
@@ -68,11 +68,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     for (addresses, role, implicit_tls) in kinds {
         for address in addresses {
             let options = ListenOptions {
-                service: if role == Role::Mx {
-                    "smtp"
-                } else {
-                    "submission"
-                },
+                service: service(role),
                 implicit_tls,
                 limits: limits.clone(),
                 places: places.clone(),
@@ -95,6 +91,14 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
     Ok(listening)
 }
 
+/// A listener's name in metrics.
+fn service(role: Role) -> &'static str {
+    match role {
+        Role::Mx => "smtp",
+        Role::Submission => "submission",
+    }
+}
+
 struct Connection {
     context: Context,
     config: Arc<Config>,
@@ -103,6 +107,7 @@ struct Connection {
     stream: Option<Stream>,
     session: Session,
     spool: Spool,
+    standing: SmtpStanding,
     login: Option<Login>,
     stop: CancellationToken,
 }
@@ -128,6 +133,7 @@ impl Connection {
         Self {
             session: Session::new(settings, Instant::now()),
             spool: context.store.spool(config.smtp.spool_bytes),
+            standing: context.telemetry.connections.smtp(service(role)),
             login: None,
             context,
             config,
@@ -178,6 +184,7 @@ impl Connection {
     /// Does what the machine wants until it waits for input; false at the end.
     async fn drain(&mut self) -> bool {
         while let Some(output) = self.session.poll() {
+            self.standing.set(self.session.state());
             match output {
                 Output::Write(bytes) => {
                     let Some(stream) = &mut self.stream else {
@@ -211,13 +218,8 @@ impl Connection {
                     };
                     let limit = Duration::from_secs(self.config.limits.tls_handshake_timeout_secs);
                     let started = stream.start_tls((self.context.tls)(), limit).await;
-                    let service = if self.role == Role::Mx {
-                        "smtp"
-                    } else {
-                        "submission"
-                    };
                     let net = &self.context.telemetry.net;
-                    net.handshake(service, Handshake::of(&started));
+                    net.handshake(service(self.role), Handshake::of(&started));
                     match started {
                         Ok(stream) => self.stream = Some(stream),
                         Err(error) => {
@@ -235,6 +237,7 @@ impl Connection {
                 }
             }
         }
+        self.standing.set(self.session.state());
         true
     }
 
@@ -277,28 +280,15 @@ impl Connection {
                     }
                 }))
             }
-            Work::MaySend { account, from } => {
-                let directory = self.context.store.directory();
-                let known = directory.account(account).is_some_and(|a| !a.disabled);
-                let Some(from) = from.filter(|_| known) else {
-                    return Answer::MaySend(known);
-                };
-                Answer::MaySend(match self.context.store.resolve(&from) {
-                    Resolution::Accounts(accounts) => accounts.contains(&account),
-                    _ => false,
-                })
-            }
+            Work::Admit {
+                account,
+                from,
+                size,
+            } => Answer::Admitted(self.admit(account, from, size)),
             Work::Deliver(envelope) => {
                 let started = Instant::now();
                 let (size, recipients) = (envelope.size, envelope.recipients.len());
-                let result = match &self.login {
-                    Some(login) if !login.holds() => Err(Reply::new(
-                        550,
-                        "5.7.1",
-                        "Your account changed, log in again",
-                    )),
-                    _ => self.deliver(envelope).await,
-                };
+                let result = self.deliver(envelope).await;
                 self.spool.clear();
                 let role = self.role_name();
                 let metrics = &self.context.telemetry.smtp;
@@ -316,13 +306,38 @@ impl Connection {
         }
     }
 
+    fn admit(&self, account: Option<AccountId>, from: Option<Address>, size: u64) -> Admission {
+        let store = &self.context.store;
+        if let Some(account) = account {
+            if !self.may_send() {
+                return Admission::NoAccount;
+            }
+            let yours = from.is_none_or(|from| match store.resolve(&from) {
+                Resolution::Accounts(accounts) => accounts.contains(&account),
+                _ => false,
+            });
+            if !yours {
+                return Admission::NotYours;
+            }
+        }
+        if store.has_room(size) {
+            Admission::Yes
+        } else {
+            Admission::NoRoom
+        }
+    }
+
+    /// Does the login still hold? The account may have changed under the session.
+    fn may_send(&self) -> bool {
+        self.login.as_ref().is_some_and(Login::holds)
+    }
+
     /// `<Postmaster>` without a domain: of the domain that this server is named in, else of any.
     fn postmaster(&self) -> Resolution {
         let store = &self.context.store;
         let directory = store.directory();
-        let mut domains: Vec<_> = directory.domains().map(|d| d.domain.clone()).collect();
-        domains.sort_by_key(|d| (!self.config.hostname.ends_with(d.as_str()), d.clone()));
-        for domain in domains {
+        let domains = directory.domains().map(|d| d.domain.clone()).collect();
+        for domain in nearest_first(&self.config.hostname, domains) {
             if let Ok(address) = Address::from_parts("postmaster".into(), domain)
                 && let found @ Resolution::Accounts(_) = store.resolve(&address)
             {
@@ -335,12 +350,11 @@ impl Connection {
     async fn deliver(&mut self, envelope: Envelope) -> Result<String, Reply> {
         let store = self.context.store.clone();
         let now = store.now();
-        // Hops are counted in what is in memory; the header of a larger message is there too.
-        if trace::hops(self.spool.head()) > self.config.smtp.max_hops {
+        if envelope.account.is_some() && !self.may_send() {
             return Err(Reply::new(
-                554,
-                "5.4.6",
-                "Too many hops, this message is in a loop",
+                550,
+                "5.7.1",
+                "Your account changed, log in again",
             ));
         }
         let id = format!(
@@ -350,12 +364,11 @@ impl Connection {
         );
         let mut lines = self.received_line(&envelope, &id, now.0);
         if self.role == Role::Submission {
-            let missing =
-                trace::missing_lines(self.spool.head(), now.0, &id, &self.config.hostname);
+            let hostname = &self.config.hostname;
+            let missing = trace::missing_lines(&envelope.header, now.0, &id, hostname);
             lines.extend_from_slice(&missing);
         }
-        if matches!(self.spool.head().first(), Some(b' ' | b'\t')) {
-            // It would go on with the field above it; so the message has no header.
+        if envelope.header.missing {
             lines.extend_from_slice(b"\r\n");
         }
         let message = self
@@ -392,10 +405,10 @@ impl Connection {
 
     fn received_line(&self, envelope: &Envelope, id: &str, at: u64) -> Vec<u8> {
         // RFC 3848; RFC 6531, 4.3
-        let base = match (envelope.smtp_utf8, envelope.esmtp) {
-            (true, _) => "UTF8SMTP",
-            (_, true) => "ESMTP",
-            _ => "SMTP",
+        let base = match (envelope.esmtp, envelope.smtp_utf8) {
+            (true, true) => "UTF8SMTP",
+            (true, false) => "ESMTP",
+            (false, _) => "SMTP",
         };
         let s = if envelope.tls { "S" } else { "" };
         let a = if envelope.account.is_some() { "A" } else { "" };
@@ -427,5 +440,55 @@ impl Connection {
         }
         .write(&mut line);
         line
+    }
+}
+
+/// The domain that `hostname` is, or lies in, before the others.
+fn nearest_first(hostname: &str, mut domains: Vec<Domain>) -> Vec<Domain> {
+    let hostname = hostname.to_ascii_lowercase();
+    let own = |domain: &str| {
+        let before = hostname.strip_suffix(domain);
+        before.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
+    };
+    domains.sort_by_key(|domain| {
+        let nearness = own(domain.as_str()).then(|| domain.as_str().len());
+        (std::cmp::Reverse(nearness), domain.clone())
+    });
+    domains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_domain_is_asked_first() {
+        let order = |hostname: &str, domains: &[&str]| {
+            let domains = domains.iter().map(|d| Domain::parse(d).expect("valid"));
+            let sorted = nearest_first(hostname, domains.collect());
+            sorted
+                .iter()
+                .map(|d| d.as_str().to_owned())
+                .collect::<Vec<_>>()
+        };
+        for (hostname, domains, sorted) in [
+            ("mail.x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            ("MAIL.X.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            ("x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
+            (
+                "mail.notx.test",
+                ["x.test", "notx.test"],
+                ["notx.test", "x.test"],
+            ),
+            ("mail.notx.test", ["x.test", "b.test"], ["b.test", "x.test"]),
+            (
+                "mx.sub.x.test",
+                ["x.test", "sub.x.test"],
+                ["sub.x.test", "x.test"],
+            ),
+            ("else.where", ["b.test", "a.test"], ["a.test", "b.test"]),
+        ] {
+            assert_eq!(order(hostname, &domains), sorted, "{hostname}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::session::{Answer, Output, Role, Session, Settings, Work};
+use super::session::{Admission, Answer, Output, Role, Session, Settings, Work};
 use crate::auth::AuthError;
 use crate::config::SmtpConfig;
 use crate::store::Resolution;
@@ -49,9 +49,13 @@ fn answer(work: Work, log: &mut String) -> Answer {
             b"much" => Err(AuthError::Throttled),
             _ => Err(AuthError::Invalid),
         }),
-        Work::MaySend { from, .. } => {
-            Answer::MaySend(from.is_none_or(|from| from.local() == "alice"))
-        }
+        Work::Admit { size: 99, .. } => Answer::Admitted(Admission::NoRoom),
+        Work::Admit { account: None, .. } => Answer::Admitted(Admission::Yes),
+        Work::Admit { from, .. } => Answer::Admitted(match from {
+            Some(from) if from.local() == "removed" => Admission::NoAccount,
+            Some(from) if from.local() != "alice" => Admission::NotYours,
+            _ => Admission::Yes,
+        }),
         Work::Deliver(envelope) => {
             let to: Vec<_> = envelope
                 .recipients
@@ -243,6 +247,10 @@ fn messages_are_refused_and_leave_nothing_behind() {
                 "MAIL FROM:<c@y.test> SIZE=101\r\n",
                 "552 5.3.4 Message too large",
             ),
+            (
+                "MAIL FROM:<c@y.test> SIZE=99\r\n",
+                "452 4.3.1 Insufficient system storage",
+            ),
             ("MAIL FROM:<c@y.test> SIZE=100\r\n", "250 2.1.0 Sender OK"),
         ],
     );
@@ -302,7 +310,49 @@ fn chunks() {
 }
 
 #[test]
+fn bytes_of_a_chunk_never_become_commands() {
+    // How long it is can't be told, so where the next command begins can't either.
+    let closing = "501 5.5.4 BDAT needs a size\n!close";
+    for line in ["BDAT 6x\r\nRSET\r\n", "bdat\r\nRSET\r\n"] {
+        talk(settings(Role::Mx), &[HELLO, MAIL, RCPT, (line, closing)]);
+    }
+    let long = format!("BDAT 5 {}\r\nRSET\r\n", "x".repeat(200));
+    for (line, closing) in [
+        ("BDAT 5\nNOOP\r\n", "500 5.5.2 Lines end in CR LF\n!close"),
+        (
+            "BDAT 5\t\x01\r\nNOOP\r\n",
+            "500 5.5.2 Control character in a command\n!close",
+        ),
+        (&long, "500 5.5.2 Line too long\n!close"),
+    ] {
+        talk(settings(Role::Mx), &[HELLO, MAIL, RCPT, (line, closing)]);
+    }
+}
+
+#[test]
+fn a_browser_is_sent_away() {
+    for method in ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"] {
+        let request = format!("{method} / HTTP/1.1\r\nEHLO evil\r\nMAIL FROM:<>\r\n");
+        let away = "421 4.7.0 This is not HTTP\n!close";
+        talk(settings(Role::Mx), &[(&request, away)]);
+    }
+}
+
+#[test]
 fn nothing_in_the_clear_outlives_starttls() {
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            MAIL,
+            RCPT,
+            (
+                "BDAT 4\r\nevilSTARTTLS\r\n",
+                "250 2.0.0 Chunk received\n220 2.0.0 Ready to start TLS\n!tls",
+            ),
+            ("BDAT 0 LAST\r\n", "503 5.5.1 No valid recipients"),
+        ],
+    );
     talk(
         settings(Role::Mx),
         &[
@@ -386,6 +436,117 @@ fn submission() {
             (
                 "a\nb\r\n.\r\n",
                 "!message \"a\\r\\nb\\r\\n\"\n!deliver bob@x.test 6\n250 2.0.0 kept",
+            ),
+            // Its account is removed meanwhile: the login is worth nothing any more.
+            (
+                "MAIL FROM:<removed@x.test>\r\n",
+                "530 5.7.0 Authentication required",
+            ),
+            (
+                "MAIL FROM:<alice@x.test>\r\n",
+                "530 5.7.0 Authentication required",
+            ),
+            (
+                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
+                "235 2.7.0 Authentication successful",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_loop_is_refused_however_long_the_header_is() {
+    let mut roomy = settings(Role::Mx);
+    roomy.limits.max_message_bytes = 1 << 20;
+    let refused = "554 5.4.6 Too many hops, this message is in a loop";
+    let pad = "X-Pad: x\r\n".repeat(40_000);
+    let looped = format!("{pad}{}\r\n.\r\n", "Received: a\r\n".repeat(51));
+    let hello = HELLO.1.replace("SIZE 100", "SIZE 1048576");
+    let chunk = format!(
+        "BDAT {}\r\n{}",
+        looped.len() - 3,
+        &looped[..looped.len() - 3]
+    );
+    talk(
+        roomy,
+        &[
+            ("EHLO c.test\r\n", &hello),
+            MAIL,
+            RCPT,
+            DATA,
+            (&looped, refused),
+            MAIL,
+            RCPT,
+            (&chunk, "250 2.0.0 Chunk received"),
+            ("BDAT 0 LAST\r\n", refused),
+        ],
+    );
+}
+
+#[test]
+fn a_line_of_a_login_has_its_own_limit() {
+    let mut tls = settings(Role::Submission);
+    tls.tls = true;
+    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    let line = |length| format!("{}\r\n", "A".repeat(length));
+    talk(
+        tls,
+        &[
+            ("EHLO c.test\r\n", &hello),
+            ("AUTH PLAIN\r\n", "334"),
+            (&line(12_288), "501 5.5.2 Malformed credentials"),
+            ("AUTH PLAIN\r\n", "334"),
+            (&line(12_289), "500 5.5.6 Line too long"),
+            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
+            (&"A".repeat(20_000), ""),
+            ("A\r\n", "500 5.5.6 Line too long"),
+            ("AUTH PLAIN\r\n", "334"),
+            (
+                "*\r\nNOOP\r\n",
+                "501 5.7.0 Authentication cancelled\n250 2.0.0 OK",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn addresses_beyond_ascii_need_smtputf8() {
+    let needed = "Non-ASCII addresses need SMTPUTF8";
+    let (sender, recipient) = (format!("550 5.6.7 {needed}"), format!("553 5.6.7 {needed}"));
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            ("MAIL FROM:<c@bücher.test>\r\n", &sender),
+            MAIL,
+            ("RCPT TO:<grün@x.test>\r\n", &recipient),
+            ("RCPT TO:<alice@bücher.test>\r\n", &recipient),
+            RCPT,
+            ("RSET\r\n", "250 2.0.0 Reset"),
+            (
+                "MAIL FROM:<grün@bücher.test> SMTPUTF8\r\n",
+                "250 2.1.0 Sender OK",
+            ),
+            ("RCPT TO:<grün@x.test>\r\n", "550 5.1.1 No such user here"),
+        ],
+    );
+}
+
+#[test]
+fn parameters_are_taken_after_helo_too() {
+    // Nothing was announced (RFC 5321, 4.1.1.11 would allow 555), but devices that say HELO
+    // and mean EHLO are many, and no parameter does harm.
+    talk(
+        settings(Role::Mx),
+        &[
+            ("HELO c.test\r\n", "250 mx.test"),
+            (
+                "MAIL FROM:<c@y.test> SIZE=7 BODY=8BITMIME\r\n",
+                "250 2.1.0 Sender OK",
+            ),
+            (
+                "RCPT TO:<alice@x.test> SIZE=7\r\n",
+                "555 5.5.4 Parameter not recognized",
             ),
         ],
     );

@@ -53,7 +53,8 @@ impl Tx {
             } => self.copy(*from, *to, *modseq, *saved, entries),
             Op::Keyword { mailbox, bit, name } => {
                 let work = self.mailbox(*mailbox)?;
-                work.snapshot.add_keyword(*bit, name.clone());
+                let renamed = work.snapshot.add_keyword(*bit, name.clone());
+                work.dirty.extend(renamed);
                 work.changed = true;
                 self.put(keys::in_mailbox(b'K', *mailbox, u32::from(*bit)), name)
             }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::Message;
+use super::model::Message;
 use crate::types::{Flags, ModSeq, SystemFlags, Uid};
 
 /// UIDs `base * 64 .. base * 64 + 64`. About 12 bytes a message, 20 where keywords are set.
@@ -28,6 +28,10 @@ impl Chunk {
         self.modseqs.len() == n
             && self.system.len() == n
             && (self.keywords.is_empty() || self.keywords.len() == n)
+    }
+
+    pub(super) fn used_keywords(&self) -> u64 {
+        self.keywords.iter().fold(0, |used, bits| used | bits)
     }
 
     fn place(&self, bit: u32) -> usize {

@@ -21,34 +21,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::error::StoreError;
-use super::feed::{Committed, changes};
 use super::log::{CommitLog, LogError};
 use super::ops::Group;
 use super::pulse::Pulse;
+use super::queue::{Job, Message, Reply};
 use super::rebuild;
-use super::shared::Shared;
-use super::state::{Tx, Wake};
-use crate::types::UnixMillis;
-
-/// Answers whoever asked, once it is known whether the group is durable.
-pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// Finds its facts in the group, or fails alone; an error is why it can't even try.
-pub(super) type Run = Box<dyn FnOnce(Result<&mut Tx, StoreError>) -> Reply + Send>;
-
-/// One change that is asked for.
-pub(super) struct Job {
-    /// Bytes that it adds to the frame, roughly.
-    pub weight: usize,
-    pub run: Run,
-}
-
-pub(super) enum Message {
-    Job(Job),
-    /// Something is broken: look whether it can be mended.
-    Tend,
-    Stop,
-}
+use super::ring::{Committed, changes};
+use super::shared::{Shared, now};
+use super::state::Tx;
+use super::wake::Wake;
 
 pub(super) struct Committer {
     pub shared: Arc<Shared>,
@@ -104,11 +85,6 @@ impl Trouble {
         let text = "it failed, and is being built anew from the log";
         self.index.then(|| StoreError::Index(text.into()))
     }
-}
-
-pub(super) fn now() -> UnixMillis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |d| d.as_millis() as u64))
 }
 
 /// How a group ended.

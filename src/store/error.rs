@@ -27,6 +27,10 @@ pub enum StoreError {
     NoAlias,
     #[error("it exists already")]
     Exists,
+    #[error("another mailbox has this special use")]
+    UseTaken,
+    #[error("there are mailboxes below it")]
+    HasChildren,
     #[error("not possible: {0}")]
     Invalid(&'static str),
     #[error("limit reached: {0}")]

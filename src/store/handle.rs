@@ -7,7 +7,6 @@
 //! May import: config, telemetry, types.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,27 +15,20 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::committer::{Committer, Job, Message, Reply, Room, Run, Trouble, free_bytes, now};
+use super::committer::{Committer, Room, Trouble, free_bytes};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
 use super::identity;
 use super::model::*;
 use super::ops::Op;
+use super::options::Options;
 use super::pulse::{self, Pulse};
+use super::queue::{Job, Message, Reply, Run};
 use super::recovery;
-use super::shared::Shared;
+use super::shared::{Shared, now};
 use super::state::Tx;
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
-
-/// How to open a store.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub dir: PathBuf,
-    pub config: crate::config::StoreConfig,
-    /// `alice+x@` delivers to `alice@` where this is `+`.
-    pub subaddress_separator: char,
-}
 
 /// Figures for `status` and metrics.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -51,6 +43,8 @@ pub struct StoreStatus {
     pub log_bytes: u64,
     pub index_bytes: u64,
     pub disk_free_bytes: u64,
+    /// False while the disk is nearly full, or nothing can be changed at all.
+    pub takes_mail: bool,
     pub log_end: String,
     /// Frames replayed at start, and whether the index was rebuilt.
     pub replayed_frames: u64,
@@ -255,6 +249,7 @@ impl Store {
             log_bytes: logged.max(self.inner.log_bytes_at_start),
             index_bytes: shared.index.load().size_on_disk(),
             disk_free_bytes: free_bytes(&shared.options.dir).unwrap_or(0),
+            takes_mail: self.takes_mail(),
             log_end: shared.ring.end().to_string(),
             replayed_frames: self.inner.replayed,
             rebuilt: self.inner.rebuilt,

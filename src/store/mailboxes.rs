@@ -49,6 +49,18 @@ fn clean(name: &str) -> Result<String, StoreError> {
     })
 }
 
+fn creatable(list: &MailboxList, name: &str, most: usize) -> Result<(), StoreError> {
+    if list.find(name).is_some() {
+        return Err(StoreError::Exists);
+    }
+    let parents = name.match_indices('/').map(|(at, _)| &name[..at]);
+    let new = parents.filter(|parent| list.find(parent).is_none()).count();
+    if list.mailboxes.len() + new >= most {
+        return Err(StoreError::Limit("mailboxes of an account"));
+    }
+    Ok(())
+}
+
 impl Tx {
     /// Above all that any mailbox ever had, whatever the clock says: a name that is used again,
     /// in an account that is made again too, must not look as it did (RFC 9051, 2.3.1.1).
@@ -152,6 +164,12 @@ impl Store {
         })
     }
 
+    /// Why a mailbox of this name could not be created now.
+    pub fn may_create(&self, account: AccountId, name: &str) -> Result<(), StoreError> {
+        let most = self.shared().options.config.max_mailboxes_per_account;
+        creatable(&*self.mailboxes(account)?, &clean(name)?, most)
+    }
+
     /// Creates missing parents too. Name rules (length, controls, empty levels) are checked here.
     pub async fn mailbox_create(
         &self,
@@ -163,15 +181,10 @@ impl Store {
         let most = self.shared().options.config.max_mailboxes_per_account;
         self.commit(512, move |tx| {
             let list = tx.list(account)?;
-            if list.find(&name).is_some() {
-                return Err(StoreError::Exists);
-            }
-            if list.mailboxes.len() + name.matches('/').count() >= most {
-                return Err(StoreError::Limit("mailboxes of an account"));
-            }
+            creatable(&list, &name, most)?;
             if special_use.is_some() && list.mailboxes.iter().any(|m| m.special_use == special_use)
             {
-                return Err(StoreError::Invalid("another mailbox has this special use"));
+                return Err(StoreError::UseTaken);
             }
             tx.make_parents(account, &name)?;
             tx.new_mailbox(account, &name, special_use)
@@ -194,7 +207,8 @@ impl Store {
                 return Err(StoreError::Exists);
             }
             let below = format!("{from}/");
-            if to.starts_with(&below) {
+            // INBOX itself stays where it is.
+            if to.starts_with(&below) && from != "INBOX" {
                 return Err(StoreError::Invalid("a mailbox can't become its own child"));
             }
             let found = list.find(&from).cloned();
@@ -250,19 +264,24 @@ impl Store {
         .await
     }
 
-    /// Children stay. INBOX is refused.
+    /// Children stay. INBOX is refused, and what is only a parent (RFC 9051, 6.3.5).
     pub async fn mailbox_delete(&self, account: AccountId, name: &str) -> Result<(), StoreError> {
         let name = clean(name)?;
         self.commit(128, move |tx| {
             if name == "INBOX" {
                 return Err(StoreError::Invalid("INBOX can't be deleted"));
             }
-            let mailbox = tx
-                .list(account)?
-                .find(&name)
-                .ok_or(StoreError::NoMailbox)?
-                .key;
-            tx.fact(Op::MailboxDelete { mailbox })
+            let list = tx.list(account)?;
+            let Some(info) = list.find(&name) else {
+                let below = format!("{name}/");
+                let mut all = list.mailboxes.iter();
+                return Err(if all.any(|m| m.name.starts_with(&below)) {
+                    StoreError::HasChildren
+                } else {
+                    StoreError::NoMailbox
+                });
+            };
+            tx.fact(Op::MailboxDelete { mailbox: info.key })
         })
         .await
     }

@@ -2,50 +2,77 @@
 //!
 //! May import: types.
 
-use super::committer::{free_bytes, now};
+use std::time::Duration;
+
+use super::committer::free_bytes;
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
+use super::shared::now;
 use super::spool::{self, Spool};
 use super::state::Tx;
 use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
 
 /// Longest header lines put in front for one recipient.
 const MAX_PREFIX: usize = 1024;
-/// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit).
-const MAX_KEYWORDS: usize = 64;
 
 impl Tx {
-    /// Bits for flags; new keywords get theirs while the table has room.
+    /// Bits for flags. A new keyword gets a free one, or where there is none that of a keyword
+    /// which no message carries any more, unless `held` has it: bits that messages of this change
+    /// will carry once it is applied.
     fn bits(
         &mut self,
         mailbox: MailboxKey,
         flags: &[Flag],
-        refused: &mut Vec<String>,
+        held: &mut u64,
     ) -> Result<Flags, StoreError> {
         let mut bits = Flags::default();
         for flag in flags {
             match flag {
                 Flag::System(flag) => bits.system = bits.system.with(*flag),
                 Flag::Keyword(name) => {
-                    let known = self.mailbox(mailbox)?.snapshot.keywords();
+                    let snapshot = &self.mailbox(mailbox)?.snapshot;
+                    let known = snapshot.keywords();
                     let at = known.iter().position(|k| k.eq_ignore_ascii_case(name));
-                    let at = at.unwrap_or(known.len());
-                    if at >= MAX_KEYWORDS {
-                        refused.push(name.clone());
-                        continue;
-                    }
-                    if at == known.len() {
-                        self.fact(Op::Keyword {
-                            mailbox,
-                            bit: at as u8,
-                            name: name.clone(),
-                        })?;
-                    }
-                    bits.keywords |= 1 << at;
+                    let bit = match at {
+                        Some(at) => 1 << at,
+                        None => {
+                            let bit = snapshot
+                                .free_keyword(*held)
+                                .ok_or(StoreError::Limit("keywords of a mailbox"))?;
+                            let name = name.clone();
+                            self.fact(Op::Keyword { mailbox, bit, name })?;
+                            1 << bit
+                        }
+                    };
+                    bits.keywords |= bit;
+                    *held |= bit;
                 }
+            }
+        }
+        Ok(bits)
+    }
+
+    /// For a delivery, which must not fail for a keyword: one that finds no room is left out.
+    fn bits_with_room(
+        &mut self,
+        mailbox: MailboxKey,
+        flags: &[Flag],
+        before: &[Entry],
+    ) -> Result<Flags, StoreError> {
+        let here = before.iter().filter(|e| e.mailbox == mailbox);
+        let mut held = here.fold(0, |held, e| held | e.flags.keywords);
+        let mut bits = Flags::default();
+        for flag in flags {
+            match self.bits(mailbox, std::slice::from_ref(flag), &mut held) {
+                Ok(more) => {
+                    bits.system = bits.system.with(more.system);
+                    bits.keywords |= more.keywords;
+                }
+                Err(StoreError::Limit(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(bits)
@@ -110,6 +137,7 @@ impl Tx {
         last.filter(|last| *last < u32::MAX)
             .ok_or(StoreError::Limit("UIDs of a mailbox"))?;
         let mut entries = Vec::with_capacity(found.len());
+        let mut held = 0;
         for (message, uid) in found.iter().zip(first.0..) {
             let keywords: Vec<Flag> = names
                 .iter()
@@ -117,8 +145,7 @@ impl Tx {
                 .filter(|(bit, _)| message.flags.keywords & (1 << bit) != 0)
                 .map(|(_, name)| Flag::Keyword(name.clone()))
                 .collect();
-            // Keywords that find no room in the target are left behind.
-            let keywords = self.bits(to, &keywords, &mut Vec::new())?.keywords;
+            let keywords = self.bits(to, &keywords, &mut held)?.keywords;
             entries.push((
                 message.uid,
                 Uid(uid),
@@ -162,18 +189,25 @@ impl Store {
         Spool::new(dir, limit, room, units)
     }
 
+    /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.
+    pub fn has_room(&self, size: u64) -> bool {
+        let options = &self.shared().options;
+        let needed = options.config.reserve_bytes.saturating_add(size);
+        free_bytes(&options.dir).is_none_or(|free| free >= needed)
+    }
+
+    /// False while the disk is nearly full, or nothing can be changed at all.
+    pub fn takes_mail(&self) -> bool {
+        self.is_writable() && self.has_room(0)
+    }
+
     async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {
             return message.settle(&blobs);
         }
         // It would eat what is kept free before the committer sees it.
-        let options = &self.shared().options;
-        let needed = options
-            .config
-            .reserve_bytes
-            .saturating_add(message.raw_len());
-        if free_bytes(&options.dir).is_some_and(|free| free < needed) {
+        if !self.has_room(message.raw_len()) {
             return Err(StoreError::DiskFull);
         }
         let message = message.clone();
@@ -225,7 +259,7 @@ impl Store {
                 let before = entries.iter().filter(|e| e.mailbox == mailbox).count() as u32;
                 uid.0 = uid.0.saturating_add(before);
                 modseq.0 += u64::from(before);
-                let flags = tx.bits(mailbox, &recipient.flags, &mut Vec::new())?;
+                let flags = tx.bits_with_room(mailbox, &recipient.flags, &entries)?;
                 let uid_validity = tx.mailbox(mailbox)?.snapshot.uid_validity();
                 delivered.push(Delivered {
                     mailbox,
@@ -262,8 +296,7 @@ impl Store {
         .await
     }
 
-    /// APPEND. `zone` is minutes east of UTC. Keywords for which the table has no room are left
-    /// out.
+    /// APPEND. `zone` is minutes east of UTC. Refused where a keyword finds no room.
     pub async fn append(
         &self,
         to: MailboxKey,
@@ -276,7 +309,7 @@ impl Store {
         self.commit(body.weight() + 512, move |tx| {
             tx.room()?;
             let (uid, modseq) = tx.next(to)?;
-            let flags = tx.bits(to, &flags, &mut Vec::new())?;
+            let flags = tx.bits(to, &flags, &mut 0)?;
             let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
             let record = MessageRecord {
                 blob: message.id()?,
@@ -311,6 +344,7 @@ impl Store {
         .await
     }
 
+    /// All or nothing: refused where a keyword finds no room.
     pub async fn store_flags(
         &self,
         mailbox: MailboxKey,
@@ -321,19 +355,22 @@ impl Store {
     ) -> Result<FlagsChanged, StoreError> {
         self.commit(64, move |tx| {
             let mut result = FlagsChanged::default();
-            let bits = match action {
-                FlagAction::Remove => {
-                    // A keyword that is not in the table is on no message.
-                    let known = tx.mailbox(mailbox)?.snapshot.keywords().clone();
-                    let there = |f: &Flag| match f {
-                        Flag::System(_) => true,
-                        Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
-                    };
-                    let flags: Vec<Flag> = flags.into_iter().filter(there).collect();
-                    tx.bits(mailbox, &flags, &mut result.refused_keywords)?
-                }
-                _ => tx.bits(mailbox, &flags, &mut result.refused_keywords)?,
+            let snapshot = &tx.mailbox(mailbox)?.snapshot;
+            let known = snapshot.keywords().clone();
+            let there = |f: &Flag| match f {
+                Flag::System(_) => true,
+                Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
             };
+            let concerned = uids
+                .ranges()
+                .flat_map(|r| snapshot.range(r))
+                .any(|(_, m)| unchanged_since.is_none_or(|since| m.modseq <= since));
+            // Keywords that are not in the table are on no message, and get there only with one.
+            let flags: Vec<Flag> = match action {
+                FlagAction::Replace | FlagAction::Add if concerned => flags,
+                _ => flags.into_iter().filter(there).collect(),
+            };
+            let bits = tx.bits(mailbox, &flags, &mut 0)?;
             let modseq = ModSeq(tx.mailbox(mailbox)?.snapshot.record.highest_modseq.0 + 1);
             let mut changes = Vec::new();
             let snapshot = &tx.mailbox(mailbox)?.snapshot;
@@ -432,5 +469,14 @@ impl Store {
     /// The time by the store's clock, for those who compare with what it wrote.
     pub fn now(&self) -> UnixMillis {
         now()
+    }
+
+    /// How long ago the group of this time was committed: to less than a millisecond where this
+    /// process did it lately, else by the wall clock.
+    pub fn since_commit(&self, at: UnixMillis) -> Duration {
+        match self.shared().ring.moment(at) {
+            Some(moment) => moment.elapsed(),
+            None => Duration::from_millis(now().since(at)),
+        }
     }
 }

@@ -33,15 +33,19 @@ mod mailboxes;
 mod messages;
 mod model;
 mod ops;
+mod options;
 mod prepared;
 mod pulse;
+mod queue;
 mod reading;
 mod rebuild;
 mod recovery;
+mod ring;
 mod shared;
 mod snapshot;
 mod spool;
 mod state;
+mod wake;
 
 #[cfg(test)]
 mod golden;
@@ -50,12 +54,14 @@ mod tests;
 
 pub use directory::{Directory, Resolution};
 pub use error::{OpenError, StoreError};
-pub use feed::{Change, Committed, Feed, Source};
-pub use handle::{Options, Store, StoreStatus};
+pub use feed::Feed;
+pub use handle::{Store, StoreStatus};
 #[doc(hidden)]
 pub use log::fuzz_frame;
 pub use login::Login;
 pub use model::*;
+pub use options::Options;
 pub use prepared::Prepared;
-pub use snapshot::{Diff, Mailbox, Message, Snapshot};
+pub use ring::{Change, Committed, Source};
+pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;

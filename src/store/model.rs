@@ -119,7 +119,8 @@ pub struct MessageRecord {
     pub blob: BlobId,
     /// Header lines put in front for this recipient (Return-Path, Delivered-To); CRLF-terminated.
     pub prefix: Vec<u8>,
-    /// INTERNALDATE: milliseconds, and the zone that it was given in, minutes east.
+    /// INTERNALDATE, which may lie before 1970 ([`UnixMillis::signed`]), and the zone that it was
+    /// given in, minutes east.
     pub internal_date: UnixMillis,
     pub internal_zone: i16,
     /// When it came into this mailbox.
@@ -163,8 +164,6 @@ pub struct FlagsChanged {
     pub changed: Vec<(Uid, Flags, ModSeq)>,
     /// Messages left alone because of UNCHANGEDSINCE (RFC 7162, 3.1.3).
     pub modified: UidSet,
-    /// Keywords that could not be stored because the mailbox's table is full.
-    pub refused_keywords: Vec<String>,
 }
 
 /// COPY and MOVE (RFC 4315: COPYUID). `source` and `target` run in parallel.
@@ -291,4 +290,12 @@ pub enum Update {
     Cursor(Worker, crate::types::LogPos),
     /// A server-wide secret or fact by name, such as the VAPID key; at most 4 KiB.
     SettingPut(String, Vec<u8>),
+}
+
+/// The state of one message that can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub uid: Uid,
+    pub flags: Flags,
+    pub modseq: ModSeq,
 }

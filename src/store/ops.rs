@@ -74,7 +74,7 @@ pub(super) enum Op {
         saved: UnixMillis,
         entries: Vec<(Uid, Uid, Flags)>,
     },
-    /// A keyword got its bit: the place in the table.
+    /// A keyword got its bit: the place in the table. If another had it, that is on no message.
     Keyword {
         mailbox: MailboxKey,
         bit: u8,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
-use super::committer::Message;
+use super::queue::Message;
 use super::shared::Shared;
 use crate::types::LogPos;
 

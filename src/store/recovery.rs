@@ -12,9 +12,9 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use super::engine::{self, Applied, Index, IndexError};
 use super::error::OpenError;
-use super::handle::Options;
 use super::identity;
 use super::log::{self, CommitLog, Known, Opened};
+use super::options::Options;
 use super::rebuild::{self, ReplayError, Replayed};
 use super::shared::{Ground, REBUILD_MARK, Shared};
 use crate::telemetry::Telemetry;
@@ -120,7 +120,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     if rebuilt || opened.report.lost_groups > 0 {
         let floors = before.map_or_else(Vec::new, |index| rebuild::floors(&*index));
         let all = !rebuilt;
-        let now = super::committer::now();
+        let now = super::shared::now();
         let raised = rebuild::raise(&shared, &mut *opened.log, last_seq, floors, all, now);
         match raised {
             Ok(seq) => last_seq = seq,

@@ -19,15 +19,15 @@ use super::chunk::Chunk;
 use super::directory::Directory;
 use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
-use super::feed::Ring;
-use super::handle::Options;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
 use super::model::{MailboxInfo, MailboxList};
+use super::options::Options;
+use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
-use super::state::Wake;
+use super::wake::{AccountView, Wake};
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid};
+use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid, UnixMillis};
 
 /// What a scan does with each key and value; an error ends it.
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
@@ -35,10 +35,9 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreEr
 /// The same, until it gives false.
 pub(super) type While<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
-/// What is kept of an account that somebody asked for.
-pub(super) struct AccountView {
-    pub list: ArcSwap<MailboxList>,
-    pub told: watch::Sender<u64>,
+pub(super) fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixMillis(since.map_or(0, |d| d.as_millis() as u64))
 }
 
 pub(super) struct Shared {

@@ -14,15 +14,11 @@ use tokio::sync::watch;
 
 use super::chunk::Chunk;
 use super::keys::MailboxRecord;
+use super::model::Message;
 use crate::types::{Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidValidity};
 
-/// The state of one message that can change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message {
-    pub uid: Uid,
-    pub flags: Flags,
-    pub modseq: ModSeq,
-}
+/// Keywords of a mailbox (RFC 9051, 2.3.2 lets a server set a limit): bits of [`Flags`].
+const MAX_KEYWORDS: usize = u64::BITS as usize;
 
 /// An opened mailbox. Sessions keep an `Arc` of it while it is selected.
 pub struct Mailbox {
@@ -266,12 +262,48 @@ impl Snapshot {
         bases
     }
 
-    pub(super) fn add_keyword(&mut self, bit: u8, name: String) {
+    /// Gives the bases of chunks in which messages had the bit under another name: there are
+    /// such only where the group that took it from them is damaged.
+    pub(super) fn add_keyword(&mut self, bit: u8, name: String) -> Vec<u32> {
+        let mut touched = Vec::new();
+        let bits = 1u64.checked_shl(u32::from(bit)).unwrap_or(0);
+        let other = self.keywords.get(usize::from(bit));
+        if other.is_some_and(|other| *other != name) && self.used_keywords() & bits != 0 {
+            let all: Vec<Message> = self.iter().map(|(_, m)| m).collect();
+            for mut message in all {
+                if message.flags.keywords & bits != 0 {
+                    message.flags.keywords &= !bits;
+                    touched.extend(self.set(message.uid, message.flags, message.modseq));
+                }
+            }
+        }
         let mut names = self.keywords.to_vec();
         names.resize(names.len().max(usize::from(bit) + 1), String::new());
         names[usize::from(bit)] = name;
         self.record.keywords = u8::try_from(names.len()).unwrap_or(u8::MAX);
         self.keywords = names.into();
+        touched
+    }
+
+    /// A bit for a new keyword: one that never had a name, else one that is neither on a message
+    /// nor in `held`.
+    pub(super) fn free_keyword(&self, held: u64) -> Option<u8> {
+        let named = self.keywords.len();
+        if named < MAX_KEYWORDS {
+            return u8::try_from(named).ok();
+        }
+        let free = !self.used_keywords() & !held;
+        (free != 0).then(|| free.trailing_zeros() as u8)
+    }
+
+    fn used_keywords(&self) -> u64 {
+        let slots = self.slots.iter();
+        slots.fold(0, |used, slot| used | slot.chunk.used_keywords())
+    }
+
+    /// False where all bits are taken by keywords that messages carry.
+    pub fn has_keyword_room(&self) -> bool {
+        self.free_keyword(0).is_some()
     }
 
     /// Numbers that are not given again.
@@ -428,7 +460,7 @@ pub struct Diff {
     pub changed: Vec<Message>,
     /// Messages that are new, rising.
     pub added: Vec<Message>,
-    /// The keyword table grew.
+    /// The keyword table grew, or a place in it got another name.
     pub keywords_changed: bool,
 }
 

@@ -76,17 +76,12 @@ impl Spool {
     fn push_file(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (file, len) = match &mut self.file {
             Some(open) => open,
-            // What is in memory stays there: it is the message's beginning, which `head` shows.
+            // What is in memory stays there.
             None => self.file.insert((tempfile::tempfile_in(&self.dir)?, 0)),
         };
         file.write_all(bytes)?;
         *len += bytes.len() as u64;
         Ok(())
-    }
-
-    /// The first bytes: all of the message, or as much as is in memory.
-    pub fn head(&self) -> &[u8] {
-        &self.memory
     }
 
     /// Forgets the message, and is ready for the next one.

@@ -18,8 +18,9 @@ use super::log::{self, BlobData, BlobPlace};
 use super::model::MailboxList;
 use super::ops::Op;
 use super::prepared::Placed;
-use super::shared::{AccountView, Each, Shared};
-use super::snapshot::{Mailbox, Snapshot};
+use super::shared::{Each, Shared};
+use super::snapshot::Snapshot;
+use super::wake::Wake;
 use crate::types::{AccountId, BlobId, MailboxKey, UnixMillis};
 
 /// A mailbox as this group leaves it.
@@ -381,22 +382,5 @@ impl Tx {
         let views = self.touched.iter().filter_map(|a| accounts.get(a).cloned());
         wake.accounts.extend(views);
         Ok(wake)
-    }
-}
-
-/// Who hears of a group.
-#[derive(Default)]
-pub(super) struct Wake {
-    pub mailboxes: Vec<Arc<Mailbox>>,
-    pub accounts: Vec<Arc<AccountView>>,
-    pub seq: u64,
-}
-
-impl Wake {
-    pub(super) fn tell(&self) {
-        self.mailboxes.iter().for_each(|m| m.tell(self.seq));
-        for view in &self.accounts {
-            view.told.send_replace(self.seq);
-        }
     }
 }

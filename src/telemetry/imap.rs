@@ -1,11 +1,9 @@
 //! Metrics and log lines of `imap`.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::errors::{ErrorKind, Errors};
-use super::{MetricError, latency_buckets};
+use super::{Connections, MetricError, latency_buckets};
 
 /// Where a connection stands. `Idle` is a selected or authenticated one that is in IDLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +15,6 @@ pub enum ImapState {
 }
 
 impl ImapState {
-    const ALL: [Self; 4] = [
-        Self::NotAuthenticated,
-        Self::Authenticated,
-        Self::Selected,
-        Self::Idle,
-    ];
-
     fn label(self) -> &'static str {
         match self {
             Self::NotAuthenticated => "not_authenticated",
@@ -51,10 +42,12 @@ pub enum ImapEnd {
     Shutdown,
     /// STARTTLS did not work out.
     Tls,
+    /// Another session deleted what it had selected.
+    Deleted,
 }
 
 impl ImapEnd {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Logout,
         Self::Gone,
         Self::Timeout,
@@ -63,6 +56,7 @@ impl ImapEnd {
         Self::Revoked,
         Self::Shutdown,
         Self::Tls,
+        Self::Deleted,
     ];
 
     fn label(self) -> &'static str {
@@ -75,6 +69,7 @@ impl ImapEnd {
             Self::Revoked => "revoked",
             Self::Shutdown => "shutdown",
             Self::Tls => "tls",
+            Self::Deleted => "mailbox_deleted",
         }
     }
 }
@@ -101,7 +96,7 @@ impl ImapResult {
 
 pub struct ImapMetrics {
     errors: Errors,
-    sessions: IntGaugeVec,
+    connections: Connections,
     ends: IntCounterVec,
     commands: IntCounterVec,
     append_bytes: IntCounter,
@@ -109,13 +104,14 @@ pub struct ImapMetrics {
 }
 
 impl ImapMetrics {
-    pub fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
+    pub(super) fn new(
+        registry: &Registry,
+        errors: &Errors,
+        connections: &Connections,
+    ) -> Result<Self, MetricError> {
         let metrics = Self {
             errors: errors.clone(),
-            sessions: IntGaugeVec::new(
-                Opts::new("posthorn_imap_sessions", "IMAP connections, by state."),
-                &["state"],
-            )?,
+            connections: connections.clone(),
             ends: IntCounterVec::new(
                 Opts::new(
                     "posthorn_imap_disconnects_total",
@@ -143,14 +139,10 @@ impl ImapMetrics {
                 .buckets(latency_buckets()),
             )?,
         };
-        registry.register(Box::new(metrics.sessions.clone()))?;
         registry.register(Box::new(metrics.ends.clone()))?;
         registry.register(Box::new(metrics.commands.clone()))?;
         registry.register(Box::new(metrics.append_bytes.clone()))?;
         registry.register(Box::new(metrics.announce.clone()))?;
-        for state in ImapState::ALL {
-            metrics.sessions.with_label_values(&[state.label()]).set(0);
-        }
         for end in ImapEnd::ALL {
             metrics.ends.with_label_values(&[end.label()]);
         }
@@ -166,15 +158,8 @@ impl ImapMetrics {
 
     /// A connection changed its state; None is before the first and after the last.
     pub fn moved(&self, from: Option<ImapState>, to: Option<ImapState>) {
-        if from == to {
-            return;
-        }
-        if let Some(from) = from {
-            self.sessions.with_label_values(&[from.label()]).dec();
-        }
-        if let Some(to) = to {
-            self.sessions.with_label_values(&[to.label()]).inc();
-        }
+        let label = |state: Option<ImapState>| state.map(ImapState::label);
+        self.connections.moved("imap", label(from), label(to));
     }
 
     pub fn ended(&self, why: ImapEnd) {

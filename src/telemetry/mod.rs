@@ -4,6 +4,7 @@
 //! an account or a host that a stranger chose. No message content, no passwords, no endpoints.
 
 mod auth;
+mod connections;
 mod errors;
 mod http;
 mod imap;
@@ -19,6 +20,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 pub use auth::{AuthMetrics, LoginResult};
+pub use connections::{Connections, HttpStanding, SmtpStanding, SmtpState};
 pub use errors::{ErrorKind, Errors};
 pub use http::HttpMetrics;
 pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
@@ -36,6 +38,8 @@ pub struct Telemetry {
     /// By kind, of all services.
     pub errors: Errors,
     pub auth: AuthMetrics,
+    /// By protocol and state.
+    pub connections: Connections,
     pub http: HttpMetrics,
     pub imap: ImapMetrics,
     pub net: NetMetrics,
@@ -63,14 +67,16 @@ impl Telemetry {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
         let errors = Errors::new(&registry)?;
+        let connections = Connections::new(&registry)?;
         Ok(Arc::new(Self {
             auth: AuthMetrics::new(&registry, &errors)?,
             http: HttpMetrics::new(&registry, &errors)?,
-            imap: ImapMetrics::new(&registry, &errors)?,
+            imap: ImapMetrics::new(&registry, &errors, &connections)?,
             net: NetMetrics::new(&registry, &errors)?,
             push: PushMetrics::new(&registry, &errors)?,
             smtp: SmtpMetrics::new(&registry, &errors)?,
             store: StoreMetrics::new(&registry, &errors)?,
+            connections,
             errors,
             registry,
         }))

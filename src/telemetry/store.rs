@@ -22,6 +22,8 @@ pub struct StoreMetrics {
     lost_groups: IntCounter,
     panics: IntCounter,
     writable: IntGauge,
+    disk_free: IntGauge,
+    takes_mail: IntGauge,
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
 }
@@ -55,6 +57,16 @@ impl StoreMetrics {
             "1 while changes are taken, 0 while the disk or the index failed and is being mended.",
         )?;
         registry.register(Box::new(writable.clone()))?;
+        let disk_free = IntGauge::new(
+            "posthorn_store_disk_free_bytes",
+            "Bytes free on the store's file system, those that are kept free included.",
+        )?;
+        registry.register(Box::new(disk_free.clone()))?;
+        let takes_mail = IntGauge::new(
+            "posthorn_store_takes_mail",
+            "1 while mail is taken, 0 while the disk is nearly full or nothing can be changed.",
+        )?;
+        registry.register(Box::new(takes_mail.clone()))?;
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -118,6 +130,8 @@ impl StoreMetrics {
                 "Changes that panicked and were taken back.",
             )?,
             writable,
+            disk_free,
+            takes_mail,
             checkpoint_seconds: histogram(
                 registry,
                 "posthorn_store_checkpoint_seconds",
@@ -167,6 +181,13 @@ impl StoreMetrics {
         if !writable {
             tracing::error!("the store takes no changes until it is mended");
         }
+    }
+
+    /// How much is free, and whether mail is taken; found out when metrics are read.
+    pub fn set_room(&self, free_bytes: u64, takes_mail: bool) {
+        self.disk_free
+            .set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
+        self.takes_mail.set(i64::from(takes_mail));
     }
 
     pub fn damaged_body(&self, blob: crate::types::BlobId, reason: &str) {

@@ -163,10 +163,6 @@ impl Address {
             domain: self.domain.clone(),
         })
     }
-
-    pub fn is_ascii(&self) -> bool {
-        self.local.is_ascii()
-    }
 }
 
 /// `Dot-string` of RFC 5321 with the UTF-8 of RFC 6531.

@@ -15,6 +15,16 @@ impl UnixMillis {
         self.0 / 1000
     }
 
+    /// A date that may lie before 1970, such as INTERNALDATE: in two's complement.
+    pub fn from_signed(millis: i64) -> Self {
+        Self(millis.cast_unsigned())
+    }
+
+    /// The other way.
+    pub fn signed(self) -> i64 {
+        self.0.cast_signed()
+    }
+
     pub fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }

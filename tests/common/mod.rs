@@ -7,10 +7,12 @@
 pub mod cli;
 pub mod serve;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,20 +38,47 @@ pub const HTTPS: u16 = 443;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A base whose seven ports are all free now. Tests of one process get different ones.
+/// Bases are a thousand apart, and twenty beside each of those: no two share a port, and all
+/// are below those that the system gives to clients.
+const BASES: u16 = 22 * 20;
+
+/// The bases of this process, locked against all others that run these tests.
+static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A base whose seven ports are all free, and stay this process's own until it ends.
 pub fn free_base() -> u16 {
-    let start = 10_000 + (std::process::id() % 17) as u16 * 1000;
-    for _ in 0..40 {
-        let base = start + (NEXT.fetch_add(1, Ordering::Relaxed) % 20) * 1000;
+    let start = (std::process::id() % u32::from(BASES)) as u16;
+    for _ in 0..BASES {
+        let n = (start + NEXT.fetch_add(1, Ordering::Relaxed) % BASES) % BASES;
+        let base = 10_000 + n / 20 * 1000 + n % 20;
+        let lock = std::env::temp_dir().join(format!("posthorn-test-{base}.lock"));
+        // Another user's is none of ours to try.
+        let mut options = File::options();
+        let Ok(file) = options.create(true).truncate(false).write(true).open(&lock) else {
+            continue;
+        };
         let all = [SMTP, SUBMISSION, SUBMISSIONS, IMAP, IMAPS, HTTP, HTTPS];
-        if all
-            .iter()
-            .all(|p| TcpListener::bind(("127.0.0.1", base + p)).is_ok())
-        {
+        let free = |port| TcpListener::bind(("127.0.0.1", base + port)).is_ok();
+        if file.try_lock().is_ok() && all.into_iter().all(free) {
+            TAKEN.lock().expect("not poisoned").push(file);
             return base;
         }
     }
     panic!("no free ports on 127.0.0.1");
+}
+
+/// A whole answer, status line and headers included.
+pub fn http_get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 impl Server {
@@ -107,16 +136,7 @@ impl Server {
 
     /// A whole answer, status line and headers included.
     pub fn http_get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.base + HTTP)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
+        http_get(self.base + HTTP, path)
     }
 
     /// Connected, EHLO said.

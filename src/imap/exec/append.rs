@@ -73,7 +73,7 @@ impl Exec {
         let mut spool = message.spool;
         let message = spool.finish(Vec::new()).await?;
         let (date, zone) = match head.date {
-            Some((millis, zone)) => (UnixMillis(millis), zone),
+            Some((millis, zone)) => (UnixMillis::from_signed(millis), zone),
             None => (self.store.now(), 0),
         };
         let stored = self

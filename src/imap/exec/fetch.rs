@@ -311,7 +311,8 @@ impl View<'_> {
             FetchItem::InternalDate => {
                 out.extend_from_slice(b"INTERNALDATE ");
                 if let Some(record) = self.record {
-                    encode::internal_date(out, record.internal_date.0, record.internal_zone);
+                    let at = record.internal_date.signed();
+                    encode::internal_date(out, at, record.internal_zone);
                 }
             }
             FetchItem::Rfc822Size => {

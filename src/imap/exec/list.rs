@@ -1,12 +1,12 @@
 //! LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC 6154; RFC 3501, 6.3.9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::List;
 use crate::imap::encode;
-use crate::imap::list::{MAX_PATTERN, MAX_PATTERNS, matches};
+use crate::imap::list::{MAX_PATTERN, MAX_PATTERNS, Pattern};
 use crate::store::MailboxInfo;
 
 /// A name in the hierarchy: a mailbox, a subscribed name without one, or only a parent.
@@ -19,8 +19,8 @@ struct Name {
     subscribed_below: bool,
 }
 
-fn bounded(patterns: &[String]) -> Result<(), Refusal> {
-    if patterns.len() > MAX_PATTERNS || patterns.iter().any(|p| p.len() > MAX_PATTERN) {
+fn bounded(patterns: &[Pattern]) -> Result<(), Refusal> {
+    if patterns.len() > MAX_PATTERNS || patterns.iter().any(|p| p.as_str().len() > MAX_PATTERN) {
         return Err(Refusal::No("[LIMIT] The pattern is too long".into()));
     }
     Ok(())
@@ -71,26 +71,35 @@ impl Exec {
     }
 
     pub(super) async fn list(&mut self, list: &List, out: &mut Out<'_>) -> Answer {
-        if !list.extended && list.patterns.iter().all(String::is_empty) {
+        if !list.extended && list.patterns.iter().all(|p| p.as_str().is_empty()) {
             // Only the delimiter is asked for.
             out.line("* LIST (\\Noselect) \"/\" \"\"");
             return Ok("Listed".into());
         }
-        let patterns: Vec<String> = list
-            .patterns
-            .iter()
-            .map(|p| format!("{}{p}", list.reference))
-            .collect();
+        let all = list.patterns.iter();
+        let patterns: Vec<Pattern> = all.map(|p| p.after(&list.reference)).collect();
         bounded(&patterns)?;
         let mut turn = Turn::new();
-        for ((_, name), entry) in &self.names()? {
+        let names = self.names()?;
+        // Parents of subscribed names which the patterns leave out.
+        let mut hiding = HashSet::new();
+        if list.select_recursive_match {
+            for ((_, name), _) in names.iter().filter(|(_, entry)| entry.subscribed) {
+                turn.take().await;
+                if !patterns.iter().any(|p| p.matches(name)) {
+                    hiding.extend(name.match_indices('/').map(|(at, _)| &name[..at]));
+                }
+            }
+        }
+        for ((_, name), entry) in &names {
             turn.take().await;
-            if !patterns.iter().any(|p| matches(p, name)) {
+            if !patterns.iter().any(|p| p.matches(name)) {
                 continue;
             }
             let recursive = list.select_recursive_match && entry.subscribed_below;
             let chosen = if list.select_subscribed {
-                entry.subscribed || recursive
+                // RFC 5258, 3.5: where all that it is listed for is listed too, it need not be.
+                entry.subscribed || hiding.contains(name.as_str())
             } else {
                 entry.info.is_some() || entry.children
             };
@@ -138,20 +147,20 @@ impl Exec {
 
     pub(super) async fn lsub(
         &mut self,
-        reference: &str,
-        pattern: &str,
+        reference: &Pattern,
+        pattern: &Pattern,
         out: &mut Out<'_>,
     ) -> Answer {
-        let pattern = format!("{reference}{pattern}");
+        let pattern = pattern.after(reference);
         bounded(std::slice::from_ref(&pattern))?;
         let mut turn = Turn::new();
         for ((_, name), entry) in &self.names()? {
             turn.take().await;
-            if !matches(&pattern, name) {
+            if !pattern.matches(name) {
                 continue;
             }
             // RFC 3501, 6.3.9: with %, a parent of a subscribed name is shown as \Noselect.
-            let parent = pattern.ends_with('%') && entry.subscribed_below;
+            let parent = pattern.as_str().ends_with('%') && entry.subscribed_below;
             if !entry.subscribed && !parent {
                 continue;
             }

@@ -4,7 +4,7 @@ use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
-use crate::store::{MailboxInfo, MailboxStatus, SpecialUse};
+use crate::store::{MailboxInfo, MailboxStatus, SpecialUse, StoreError};
 
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
@@ -86,8 +86,12 @@ impl Exec {
         Ok("Created".into())
     }
 
-    pub(super) async fn delete(&mut self, name: &str) -> Answer {
+    pub(super) async fn delete(&mut self, name: &str, out: &mut Out<'_>) -> Answer {
         self.store.mailbox_delete(self.account.id, name).await?;
+        if self.lost() {
+            self.selected = None;
+            out.line("* OK [CLOSED] The deleted mailbox is closed");
+        }
         Ok("Deleted".into())
     }
 
@@ -128,7 +132,11 @@ impl Exec {
             return Err(Refusal::Bad("No mailbox is selected".into()));
         };
         if !selected.read_only {
-            self.store.expunge(selected.key, None).await?;
+            match self.store.expunge(selected.key, None).await {
+                // Deleted meanwhile: nothing is left of it.
+                Ok(_) | Err(StoreError::NoMailbox) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok("Closed".into())
     }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::sync::put_flags;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction};
-use crate::store::{Copied, FlagAction, MailboxInfo, Message};
+use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError};
 use crate::types::{Flag, Flags, Uid, UidSet};
 
 impl Exec {
@@ -39,7 +39,10 @@ impl Exec {
         let current = selected.current();
         let expected: HashMap<u32, Flags> = if silent {
             let given = bits(&flags, current.keywords());
-            let expect = |uid: u32| Some((uid, after(selected.told(Uid(uid))?, action, given)));
+            let expect = |uid: u32| {
+                let told = selected.told(Uid(uid), current.keywords())?;
+                Some((uid, after(told, action, given)))
+            };
             ours.iter().filter_map(expect).collect()
         } else {
             HashMap::new()
@@ -73,11 +76,6 @@ impl Exec {
             out.line(")");
             out.piece().await?;
         }
-        if !changed.refused_keywords.is_empty() {
-            return Err(Refusal::No(
-                "[LIMIT] The mailbox has too many keywords".into(),
-            ));
-        }
         match (gone, uid) {
             (false, _) => Ok("Stored".into()),
             // RFC 9051, 6.4.9: a UID that is not there is no error.
@@ -88,11 +86,17 @@ impl Exec {
         }
     }
 
-    /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there.
+    /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there but could be made.
     pub(super) fn target(&self, name: &str) -> Result<MailboxInfo, Refusal> {
         let list = self.store.mailboxes(self.account.id)?;
-        let found = list.find(name).cloned();
-        found.ok_or_else(|| Refusal::No("[TRYCREATE] No such mailbox".into()))
+        if let Some(info) = list.find(name) {
+            return Ok(info.clone());
+        }
+        Err(match self.store.may_create(self.account.id, name) {
+            Ok(()) => Refusal::No("[TRYCREATE] No such mailbox".into()),
+            Err(error @ StoreError::Invalid(_)) => error.into(),
+            Err(_) => Refusal::No("[NONEXISTENT] No such mailbox, and no more can be made".into()),
+        })
     }
 
     pub(super) async fn copy(&mut self, set: &SequenceSet, uid: bool, to: &str) -> Answer {

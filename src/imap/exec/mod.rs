@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 
 use self::sync::{Selected, Telling};
 use super::command::{Command, SequenceSet, Tagged};
-use crate::net::Stream;
+use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
 use crate::types::UidSet;
@@ -40,6 +40,7 @@ pub struct Out<'a> {
     pub buf: Vec<u8>,
     stream: &'a mut Stream,
     patience: Duration,
+    asked: bool,
 }
 
 /// What is collected before it is written.
@@ -51,6 +52,22 @@ impl<'a> Out<'a> {
             buf: Vec::new(),
             stream,
             patience,
+            asked: false,
+        }
+    }
+
+    /// In long work that writes nothing: goes on only where somebody waits for its answer. Who
+    /// has ended its own side may be waiting; a word is written to find out.
+    async fn is_awaited(&mut self) -> Result<(), Gone> {
+        match self.stream.peer_end() {
+            PeerEnd::Open => Ok(()),
+            PeerEnd::Finished if self.asked => Ok(()),
+            PeerEnd::Finished => {
+                self.asked = true;
+                self.line("* OK Still working");
+                self.flush().await
+            }
+            PeerEnd::Gone => Err(Gone { stalled: false }),
         }
     }
 
@@ -145,6 +162,8 @@ pub(super) fn store_error(error: &StoreError) -> String {
     let code = match error {
         StoreError::NoMailbox => "NONEXISTENT",
         StoreError::Exists => "ALREADYEXISTS",
+        StoreError::UseTaken => "USEATTR",
+        StoreError::HasChildren => "HASCHILDREN",
         StoreError::Limit(_) => "LIMIT",
         StoreError::Invalid(_) => "CANNOT",
         StoreError::NoAccount => "UNAVAILABLE",
@@ -196,12 +215,16 @@ impl Exec {
         out.flush().await
     }
 
+    /// Another session deleted the selected mailbox, or its account is gone.
+    pub fn lost(&self) -> bool {
+        let selected = self.selected.as_ref();
+        selected.is_some_and(|selected| selected.mailbox.is_deleted())
+    }
+
     /// Tells what is new in the selected mailbox; gives the newest message announced.
     pub fn tell(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
         let selected = self.selected.as_mut()?;
         if selected.mailbox.is_deleted() {
-            out.line("* OK [CLOSED] The mailbox was deleted");
-            self.selected = None;
             return None;
         }
         selected.sync(telling, self.rev2, &mut out.buf)
@@ -219,7 +242,7 @@ impl Exec {
                 mailbox,
                 special_use,
             } => self.create(&mailbox, &special_use).await,
-            Command::Delete(mailbox) => self.delete(&mailbox).await,
+            Command::Delete(mailbox) => self.delete(&mailbox, out).await,
             Command::Rename { from, to } => {
                 self.store
                     .mailbox_rename(self.account.id, &from, &to)
@@ -253,10 +276,16 @@ impl Exec {
             Command::Expunge(set) => self.expunge(set.as_ref()).await,
             Command::Search(search) => {
                 let answer = self.search(&search, out).await;
-                if let Err(error) = &answer {
-                    self.forget_saved(error);
+                if let Err(Refusal::No(_) | Refusal::Trouble(_)) = &answer {
+                    self.forget_saved(search.saves());
                 }
                 answer
+            }
+            Command::SearchInCharset { save } => {
+                self.forget_saved(save);
+                Err(Refusal::No(
+                    "[BADCHARSET (US-ASCII UTF-8)] Only US-ASCII and UTF-8 are supported".into(),
+                ))
             }
             Command::Fetch { set, uid, items } => self.fetch(&set, uid, &items, out).await,
             Command::Store {
@@ -301,6 +330,7 @@ fn telling(command: &Command) -> Telling {
     match command {
         Command::Fetch { uid: false, .. } | Command::Store { uid: false, .. } => Telling::NoExpunge,
         Command::Search(search) if !search.uid => Telling::NoExpunge,
+        Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
     }
 }
@@ -319,7 +349,7 @@ fn name(command: &Command) -> &'static str {
         Command::Status { .. } => "status",
         Command::Close | Command::Unselect => "close",
         Command::Expunge(_) => "expunge",
-        Command::Search(_) => "search",
+        Command::Search(_) | Command::SearchInCharset { .. } => "search",
         Command::Fetch { .. } => "fetch",
         Command::Store { .. } => "store",
         Command::Copy { .. } => "copy",

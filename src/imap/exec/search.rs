@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::sync::Selected;
 use super::text::Message as Text;
-use super::{Answer, Exec, Out, Refusal, aside};
+use super::{Answer, Exec, Out, aside};
 use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
 use crate::mail::{self, SearchScope};
@@ -29,7 +29,7 @@ impl Exec {
             &selected.saved,
             &|text| mail::fold(text),
         );
-        let now = self.store.now().0;
+        let now = self.store.now().signed();
         let mut found: Vec<(u32, u32)> = Vec::new();
         let selected = self.selected()?;
         let mut all = numbering.iter();
@@ -62,6 +62,7 @@ impl Exec {
         let heavy = program.reads_messages();
         while if heavy { aside(&mut turn) } else { turn() } {
             tokio::task::yield_now().await;
+            out.is_awaited().await?;
         }
         self.answer(search, &found, out)
     }
@@ -129,11 +130,10 @@ impl Exec {
         Ok("Searched".into())
     }
 
-    /// A search that failed leaves nothing saved (RFC 5182, 2.1).
-    pub(super) fn forget_saved(&mut self, error: &Refusal) {
-        if let (Refusal::No(_) | Refusal::Trouble(_), Some(selected)) =
-            (error, self.selected.as_mut())
-        {
+    /// After NO: where the result was to be saved, nothing is; else `$` stays as it was
+    /// (RFC 5182, 2.1).
+    pub(super) fn forget_saved(&mut self, save: bool) {
+        if let Some(selected) = self.selected.as_mut().filter(|_| save) {
             selected.saved = UidSet::new();
         }
     }
@@ -198,8 +198,9 @@ impl Candidate for Found<'_> {
             .position(|k| k.eq_ignore_ascii_case(name))?;
         u32::try_from(at).ok()
     }
-    fn internal(&self) -> Option<(u64, i16)> {
-        self.record().map(|r| (r.internal_date.0, r.internal_zone))
+    fn internal(&self) -> Option<(i64, i16)> {
+        self.record()
+            .map(|r| (r.internal_date.signed(), r.internal_zone))
     }
     fn sent_day(&self) -> Option<i32> {
         mail::sent_date(self.top()).map(|date| date.local_day())

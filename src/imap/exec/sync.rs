@@ -37,6 +37,8 @@ pub struct Selected {
     flags: Arc<Snapshot>,
     /// Keywords told, where they are others than those of `flags`.
     keywords: Option<Arc<[String]>>,
+    /// Told: there is room for more keywords.
+    room: bool,
     /// Messages that are \Recent here (RFC 3501, 2.3.2).
     recent: UidSet,
     /// `$` (RFC 5182).
@@ -63,6 +65,7 @@ impl Selected {
             read_only,
             flags: Arc::clone(&numbering),
             keywords: None,
+            room: numbering.has_keyword_room(),
             numbering,
             recent,
             saved: UidSet::new(),
@@ -217,11 +220,13 @@ impl Selected {
 
     /// Before flags of `now` are told: the lists, so that new keywords are known.
     pub fn tell_keywords(&mut self, now: &Arc<Snapshot>, out: &mut Vec<u8>) {
-        if !Arc::ptr_eq(self.told_keywords(), now.keywords())
-            && self.told_keywords() != now.keywords()
-        {
+        let told = self.told_keywords();
+        let renamed = !Arc::ptr_eq(told, now.keywords()) && told != now.keywords();
+        let room = now.has_keyword_room();
+        if renamed || room != self.room {
             self.flag_lists(now, out);
             self.keywords = Some(Arc::clone(now.keywords()));
+            self.room = room;
         }
     }
 
@@ -255,9 +260,15 @@ impl Selected {
         self.keywords = None;
     }
 
-    /// The flags that the client was last told of a message.
-    pub fn told(&self, uid: Uid) -> Option<Flags> {
-        self.flags.by_uid(uid).map(|message| message.flags)
+    /// The flags that the client was last told of a message, as bits of `now`; None where one of
+    /// them is called otherwise there.
+    pub fn told(&self, uid: Uid, now: &[String]) -> Option<Flags> {
+        let flags = self.flags.by_uid(uid)?.flags;
+        let named = self.flags.keywords().iter().enumerate();
+        let renamed = |(bit, name): (usize, &String)| {
+            flags.keywords & (1 << bit) != 0 && now.get(bit) != Some(name)
+        };
+        (!named.into_iter().any(renamed)).then_some(flags)
     }
 
     fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
@@ -289,7 +300,7 @@ impl Selected {
             out.extend_from_slice(b"()");
         } else {
             put_flags(out, all, keywords, false);
-            if keywords.len() < u64::BITS as usize {
+            if of.has_keyword_room() {
                 out.pop();
                 out.extend_from_slice(b" \\*)");
             }

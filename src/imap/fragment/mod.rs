@@ -9,11 +9,13 @@
 //! what is swallowed after an error is bounded, beyond that the connection must be closed.
 //! How the stream is split into reads changes nothing but the pieces of `AppendData`.
 
+mod swallow;
+
 use std::ops::Range;
 
 use crate::imap::bytes::{Announced, CommandBytes, Literal, announcement};
 use crate::imap::command::Append;
-use crate::imap::parser::{AppendHead, append_head};
+use crate::imap::parser::{APPEND_FORM, AppendHead, append_head};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -94,9 +96,6 @@ enum State {
     },
     Dead,
 }
-
-/// Longest end of a line that can be the announcement of a literal, with CR.
-const TAIL: usize = 32;
 
 pub struct Fragmenter {
     limits: Limits,
@@ -292,48 +291,6 @@ impl Fragmenter {
         Some(Some(chunk))
     }
 
-    fn bad(&mut self, kind: ErrorKind, text: &'static str) -> Event {
-        let tag = self.command.tag();
-        self.reset();
-        Event::Error {
-            tag,
-            kind,
-            fatal: false,
-            text,
-        }
-    }
-
-    fn dead(&mut self, kind: ErrorKind, text: &'static str) -> Event {
-        let tag = self.command.tag();
-        self.reset();
-        self.state = State::Dead;
-        self.input = Vec::new();
-        self.pos = 0;
-        Event::Error {
-            tag,
-            kind,
-            fatal: true,
-            text,
-        }
-    }
-
-    /// The rest of the command is swallowed, and then `what` is told.
-    fn begin_skip(&mut self, what: Option<(ErrorKind, &'static str)>) {
-        self.pending = what;
-        self.skip_left = self
-            .limits
-            .max_append
-            .max(self.limits.max_literals_total as u64)
-            * 2
-            + self.limits.max_line as u64;
-        self.piece = self.command.bytes.len();
-        self.state = State::SkipLine;
-    }
-
-    fn skip_literal(&mut self, left: u64) {
-        self.state = State::SkipLiteral { left };
-    }
-
     fn begin_literal(&mut self, size: u64) {
         self.literals_len += size;
         self.command.literals.push(Literal {
@@ -416,46 +373,22 @@ impl Fragmenter {
         }
     }
 
-    fn long_line(&mut self) -> Option<Event> {
-        if std::mem::take(&mut self.raw) {
-            return Some(self.dead(ErrorKind::Bad, "Line too long"));
-        }
-        self.begin_skip(Some((ErrorKind::Bad, "Line too long")));
-        // An announcement may have begun already.
-        self.piece = self.command.bytes.len().saturating_sub(TAIL);
-        None
-    }
-
-    /// The same where the line's end is here already: it may announce a literal.
-    fn long_whole_line(&mut self) -> Option<Event> {
-        if self.raw {
-            return self.long_line();
-        }
-        let piece = self.command.bytes.get(self.piece..).unwrap_or_default();
-        let announced = announcement(piece).filter(|a| !a.sync);
-        let text = "Line too long";
-        let Some(announced) = announced else {
-            return Some(self.bad(ErrorKind::Bad, text));
-        };
-        self.begin_skip(Some((ErrorKind::Bad, text)));
-        if announced.size > self.skip_left {
-            return Some(self.dead(ErrorKind::Bad, text));
-        }
-        self.skip_left -= announced.size;
-        self.skip_literal(announced.size);
-        None
-    }
-
     fn literal(&mut self, announced: &Announced) -> Option<Event> {
         let (size, sync) = (announced.size, announced.sync);
-        if self.command.is_append()
-            && let AppendHead::Message { tag, head } = append_head(&self.command, size, self.utf8)
-        {
-            if size > self.limits.max_append {
-                return self.too_big(size, sync, "The message is too big");
+        if self.command.is_append() && !announced.binary {
+            match append_head(&self.command, size, self.utf8) {
+                AppendHead::Message { .. } if size > self.limits.max_append => {
+                    return self.too_big(size, sync, "The message is too big");
+                }
+                AppendHead::Message { tag, head } => {
+                    self.state = State::AppendAsked { size, sync };
+                    return Some(Event::Append { tag, head, sync });
+                }
+                AppendHead::Name => {}
+                AppendHead::Bad => {
+                    return self.refuse_literal(ErrorKind::Bad, size, sync, APPEND_FORM);
+                }
             }
-            self.state = State::AppendAsked { size, sync };
-            return Some(Event::Append { tag, head, sync });
         }
         if announced.binary {
             return self.refuse_literal(
@@ -480,77 +413,6 @@ impl Fragmenter {
         }
         self.begin_literal(size);
         None
-    }
-
-    fn too_big(&mut self, size: u64, sync: bool, text: &'static str) -> Option<Event> {
-        self.refuse_literal(ErrorKind::TooBig, size, sync, text)
-    }
-
-    fn refuse_literal(
-        &mut self,
-        kind: ErrorKind,
-        size: u64,
-        sync: bool,
-        text: &'static str,
-    ) -> Option<Event> {
-        if sync {
-            return Some(self.bad(kind, text));
-        }
-        self.begin_skip(Some((kind, text)));
-        if size > self.skip_left {
-            return Some(self.dead(kind, text));
-        }
-        self.skip_literal(size);
-        None
-    }
-
-    /// Swallows a line of a bad command, and the literals that it announces.
-    fn step_skip_line(&mut self) -> Option<Event> {
-        let rest = self.input.get(self.pos..).unwrap_or_default();
-        let (line, whole) = match rest.iter().position(|b| *b == b'\n') {
-            Some(at) => (&rest[..at], true),
-            None => (rest, false),
-        };
-        // Only the end of the line matters: it may announce a literal.
-        let keep = line.len().min(TAIL);
-        let tail = line[line.len() - keep..].to_vec();
-        let used = line.len() + usize::from(whole);
-        self.pos += used;
-        self.command.bytes.extend_from_slice(&tail);
-        let over = (self.command.bytes.len() - self.piece).saturating_sub(TAIL);
-        self.command.bytes.drain(self.piece..self.piece + over);
-        if used as u64 > self.skip_left {
-            let (kind, text) = self
-                .pending
-                .unwrap_or((ErrorKind::Bad, "Too much to swallow"));
-            return Some(self.dead(kind, text));
-        }
-        self.skip_left -= used as u64;
-        if !whole {
-            return Some(Event::NeedInput);
-        }
-        let mut piece = self.command.bytes.split_off(self.piece);
-        piece.pop_if(|b| *b == b'\r');
-        if let Some(announced) = announcement(&piece)
-            && !announced.sync
-        {
-            if announced.size > self.skip_left {
-                let (kind, text) = self
-                    .pending
-                    .unwrap_or((ErrorKind::Bad, "Too much to swallow"));
-                return Some(self.dead(kind, text));
-            }
-            self.skip_left -= announced.size;
-            self.skip_literal(announced.size);
-            return None;
-        }
-        match self.pending.take() {
-            Some((kind, text)) => Some(self.bad(kind, text)),
-            None => {
-                self.reset();
-                None
-            }
-        }
     }
 }
 

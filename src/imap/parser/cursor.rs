@@ -2,7 +2,8 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::super::bytes::CommandBytes;
+use super::super::bytes::{CommandBytes, announcement};
+use super::super::list::Pattern;
 use super::{Options, ParseError};
 
 pub(super) struct Cursor<'a> {
@@ -83,6 +84,13 @@ impl<'a> Cursor<'a> {
         let end = rest.iter().position(|b| !fits(*b)).unwrap_or(rest.len());
         self.pos += end;
         &rest[..end]
+    }
+
+    /// Nothing is left but the announcement of a literal that has not come yet.
+    pub(super) fn rest_is_announcement(&self) -> bool {
+        let rest = self.bytes().get(self.pos..).unwrap_or_default();
+        let (first, more) = (rest.first(), rest.get(1..).unwrap_or_default());
+        first == Some(&b'{') && !more.contains(&b'{') && announcement(rest).is_some()
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {
@@ -184,18 +192,24 @@ impl<'a> Cursor<'a> {
     }
 
     /// list-mailbox: an astring that may hold wildcards.
-    pub(super) fn pattern(&mut self) -> Parsed<Vec<u8>> {
-        match self.peek() {
-            Some(b'"' | b'{') => self.string(),
+    pub(super) fn pattern(&mut self) -> Parsed<Pattern> {
+        let bytes = match self.peek() {
+            Some(b'"' | b'{') => self.string()?,
             _ => {
                 let atom = self.take_while(|b| atom_char(b) || b"]%*".contains(&b) || b >= 0x80);
                 if atom.is_empty() {
-                    bad("A mailbox name is missing")
-                } else {
-                    Ok(atom.to_vec())
+                    return bad("A mailbox name is missing");
                 }
+                atom.to_vec()
             }
-        }
+        };
+        Ok(Pattern::new(self.text(bytes)?, self.options.utf8))
+    }
+
+    /// What LIST puts before its patterns.
+    pub(super) fn reference(&mut self) -> Parsed<Pattern> {
+        let text = self.astring_text()?;
+        Ok(Pattern::new(text, self.options.utf8))
     }
 
     /// nstring: NIL is None.
@@ -232,7 +246,7 @@ impl<'a> Cursor<'a> {
 
     /// Mailbox name to UTF-8. What is not modified UTF-7 is taken as UTF-8 where it has other
     /// bytes than ASCII: clients that send it mean it so (RFC 9051, 5.1).
-    pub(super) fn mailbox_name(&mut self, bytes: Vec<u8>) -> Parsed<String> {
+    fn mailbox_name(&mut self, bytes: Vec<u8>) -> Parsed<String> {
         let text = self.text(bytes)?;
         let name = if self.options.utf8 || !text.is_ascii() {
             text

@@ -25,23 +25,13 @@ pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
         }
         c.space()?;
     }
-    list.reference = c.mailbox()?;
+    list.reference = c.reference()?;
     c.space()?;
-    let pattern = |c: &mut Cursor<'_>| {
-        let bytes = c.pattern()?;
-        // Patterns may cut through an encoded run: then they match nothing but are no error.
-        let text = c.text(bytes)?;
-        Ok(if c.options.utf8 {
-            text
-        } else {
-            crate::imap::utf7::decode(&text).unwrap_or(text)
-        })
-    };
     if c.peek() == Some(b'(') {
         list.extended = true;
-        list.patterns = c.list(pattern)?;
+        list.patterns = c.list(Cursor::pattern)?;
     } else {
-        list.patterns = vec![pattern(c)?];
+        list.patterns = vec![c.pattern()?];
     }
     if c.eat(b' ') {
         list.extended = true;

@@ -34,8 +34,6 @@ pub struct Options {
 pub struct ParseError {
     pub tag: Option<String>,
     pub text: String,
-    /// `NO [BADCHARSET ...]` instead of `BAD`.
-    pub bad_charset: bool,
 }
 
 impl ParseError {
@@ -43,7 +41,6 @@ impl ParseError {
         Self {
             tag: None,
             text: text.into(),
-            bad_charset: false,
         }
     }
 }
@@ -54,27 +51,42 @@ pub(super) enum AppendHead {
         tag: String,
         head: Box<Append>,
     },
-    /// The literal is something else, or the line is wrong.
-    Other,
+    /// The literal is the mailbox's name.
+    Name,
+    /// The line is wrong.
+    Bad,
 }
+
+/// What a bad APPEND is told.
+pub(super) const APPEND_FORM: &str = "APPEND mailbox [(flags)] [\"date\"] {size}";
 
 /// The line so far, whose last thing is the announcement of a literal of `size` bytes.
 pub(super) fn append_head(command: &CommandBytes, size: u64, utf8: bool) -> AppendHead {
     let mut c = Cursor::new(command, Options { max_depth: 4, utf8 });
-    match parse_append_head(&mut c, size) {
-        Ok((tag, head)) => AppendHead::Message {
+    let Ok(tag) = append_begin(&mut c) else {
+        return AppendHead::Bad;
+    };
+    if c.rest_is_announcement() {
+        return AppendHead::Name;
+    }
+    match append_arguments(&mut c, size) {
+        Ok(head) => AppendHead::Message {
             tag,
             head: Box::new(head),
         },
-        Err(_) => AppendHead::Other,
+        Err(_) => AppendHead::Bad,
     }
 }
 
-fn parse_append_head(c: &mut Cursor<'_>, size: u64) -> Parsed<(String, Append)> {
+fn append_begin(c: &mut Cursor<'_>) -> Parsed<String> {
     let tag = tag(c)?;
     c.space()?;
     c.atom()?;
     c.space()?;
+    Ok(tag)
+}
+
+fn append_arguments(c: &mut Cursor<'_>, size: u64) -> Parsed<Append> {
     let mailbox = c.mailbox()?;
     c.space()?;
     let mut flags = Vec::new();
@@ -94,15 +106,12 @@ fn parse_append_head(c: &mut Cursor<'_>, size: u64) -> Parsed<(String, Append)> 
     let _ = c.eat(b'+') || c.eat(b'-');
     c.expect(b'}')?;
     c.end()?;
-    Ok((
-        tag,
-        Append {
-            mailbox,
-            flags,
-            date,
-            size,
-        },
-    ))
+    Ok(Append {
+        mailbox,
+        flags,
+        date,
+        size,
+    })
 }
 
 fn tag(c: &mut Cursor<'_>) -> Parsed<String> {
@@ -259,13 +268,10 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "UNSUBSCRIBE" => Command::Unsubscribe(c.mailbox()?),
         "LIST" => Command::List(list::list(c)?),
         "LSUB" => {
-            let reference = c.mailbox()?;
+            let reference = c.reference()?;
             c.space()?;
             let pattern = c.pattern()?;
-            Command::Lsub {
-                reference,
-                pattern: c.mailbox_name(pattern)?,
-            }
+            Command::Lsub { reference, pattern }
         }
         "STATUS" => {
             let mailbox = c.mailbox()?;
@@ -273,7 +279,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
             let items = list::status_items(c)?;
             Command::Status { mailbox, items }
         }
-        "APPEND" => return bad("APPEND mailbox [(flags)] [\"date\"] {size}"),
+        "APPEND" => return bad(APPEND_FORM),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
             c.space()?;
@@ -290,7 +296,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
     if name == "SEARCH" {
-        return Ok(Command::Search(search::search(c, uid)?));
+        return search::search(c, uid);
     }
     let set = sequence_set(c)?;
     c.space()?;

@@ -3,14 +3,14 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::cursor::{Cursor, Parsed, bad};
-use super::{ParseError, flag, sequence_set};
-use crate::imap::command::{Search, SearchKey, SearchReturn};
+use super::{flag, sequence_set};
+use crate::imap::command::{Command, Search, SearchKey, SearchReturn};
 use crate::types::{Flag, SystemFlags};
 
 /// Keys in one search, however nested.
 const MAX_KEYS: usize = 1000;
 
-pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
+pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     let mut returns = None;
     if c.eat_word("RETURN") {
         c.space()?;
@@ -33,10 +33,10 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
         c.space()?;
         let name = c.astring_text()?.to_ascii_uppercase();
         if !["UTF-8", "US-ASCII", "UTF8"].contains(&name.as_str()) {
-            return Err(ParseError {
-                bad_charset: true,
-                ..ParseError::new("Only US-ASCII and UTF-8 are supported")
-            });
+            // What follows is in a charset that nobody knows.
+            c.rest();
+            let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
+            return Ok(Command::SearchInCharset { save });
         }
         charset = Some(name);
         c.space()?;
@@ -51,12 +51,12 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Search> {
     } else {
         SearchKey::And(keys)
     };
-    Ok(Search {
+    Ok(Command::Search(Search {
         uid,
         returns,
         charset,
         key,
-    })
+    }))
 }
 
 fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
@@ -222,7 +222,7 @@ fn day(text: &str) -> Option<i32> {
 }
 
 /// date-time = ` 1-Feb-1994 21:52:25 -0800`; milliseconds since 1970 and minutes east.
-pub(super) fn date_time(text: &[u8]) -> Parsed<(u64, i16)> {
+pub(super) fn date_time(text: &[u8]) -> Parsed<(i64, i16)> {
     let text = std::str::from_utf8(text).unwrap_or_default();
     parse_date_time(text).map_or_else(
         || bad("A date looks like \" 1-Feb-1994 21:52:25 -0800\""),
@@ -230,7 +230,7 @@ pub(super) fn date_time(text: &[u8]) -> Parsed<(u64, i16)> {
     )
 }
 
-fn parse_date_time(text: &str) -> Option<(u64, i16)> {
+fn parse_date_time(text: &str) -> Option<(i64, i16)> {
     let mut parts = text.trim_start().split(' ');
     let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -252,8 +252,7 @@ fn parse_date_time(text: &str) -> Option<(u64, i16)> {
     }
     let minutes = sign * (zone / 100 * 60 + zone % 100);
     let seconds = i64::from(day(date)?) * 86_400 + h * 3600 + m * 60 + s - minutes * 60;
-    Some((
-        u64::try_from(seconds).unwrap_or(0) * 1000,
-        i16::try_from(minutes).ok()?,
-    ))
+    // Not what could not be written again.
+    jiff::Timestamp::from_second(seconds).ok()?;
+    Some((seconds * 1000, i16::try_from(minutes).ok()?))
 }

@@ -8,7 +8,7 @@ use super::run::{self, DAY, OriginRun, THROTTLE_HOLD, back_off};
 use super::{
     Alarm, DeviceChange, Edit, Flight, Planner, TESTS_PER_MINUTE, Target, TestStart, target,
 };
-use crate::push::outcome::{Answer, Outcome, Rejection};
+use crate::push::outcome::{Answer, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection};
 use crate::store::{OutboxKey, WakeSlot};
 use crate::types::{AccountId, UnixMillis};
 
@@ -73,6 +73,10 @@ impl Planner {
             at: now,
             class: answer.describe(),
         });
+        // Whoever answers is there, and so is whoever refuses to.
+        if !answer.own_fault && answer.class != NAME_LOOKUP && answer.class != NO_SUCH_HOST {
+            self.lost.forget(to);
+        }
         let pause = |reason| DeviceChange::Pause {
             at: now,
             class: answer.describe(),
@@ -139,6 +143,17 @@ impl Planner {
                 // It says nothing about the device or its service.
                 failure = None;
                 self.retry(key, &flight, now.plus(back_off(attempts, jitter)));
+            }
+            // It is no day's trouble, but nor is it for ever before a week is over.
+            Outcome::Transient { .. } if answer.class == NO_SUCH_HOST && !verifying => {
+                origin.failed();
+                if self.lost.not_found(now, to) {
+                    failure = None;
+                    self.forget(to);
+                    self.edits.push(Edit::RemoveDevice(to));
+                } else {
+                    self.retry(key, &flight, now.plus(back_off(attempts, jitter)));
+                }
             }
             Outcome::Transient { wait } => {
                 origin.failed();

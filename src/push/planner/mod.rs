@@ -9,6 +9,7 @@
 
 mod attempts;
 mod fair;
+mod lost;
 mod places;
 mod run;
 
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use self::fair::Fair;
+use self::lost::Lost;
+pub(crate) use self::lost::{decode as decode_lost, encode as encode_lost};
 use self::run::{AccountRun, DeviceRun, HOUR, OriginRun, ServiceRun};
 use crate::store::{Device, DeviceState, OutboxEntry, OutboxKey, Source, WakeSlot};
 use crate::types::{
@@ -54,6 +57,8 @@ pub(crate) enum Edit {
     Remove(OutboxKey),
     Device(Target, DeviceChange),
     RemoveDevice(Target),
+    /// Devices whose push service has no host any more, each since when: all of them.
+    Lost(Vec<(Target, UnixMillis)>),
 }
 
 /// What happened to a device; applied to its newest record.
@@ -144,6 +149,7 @@ pub(crate) struct Planner {
     accounts: HashMap<AccountId, AccountRun>,
     origins: HashMap<Arc<str>, OriginRun>,
     service: ServiceRun,
+    lost: Lost,
     /// Wait for any place at all: those of trusted origins, those of suspect ones.
     parked: [Fair; 2],
     generations: u64,
@@ -181,6 +187,7 @@ impl Planner {
             accounts: HashMap::new(),
             origins: HashMap::new(),
             service: ServiceRun::default(),
+            lost: Lost::default(),
             parked: Default::default(),
             generations: 0,
             settled: 0,
@@ -210,6 +217,11 @@ impl Planner {
         if now.since(at) < HOUR {
             self.devices.entry(to).or_default().woken_before(at);
         }
+    }
+
+    /// Before a restart its push service had no host from the one to the other.
+    pub(crate) fn lost_before(&mut self, to: Target, since: UnixMillis, last: UnixMillis) {
+        self.lost.restore(to, since, last);
     }
 
     /// A new message for a device that is to be woken.
@@ -362,6 +374,7 @@ impl Planner {
 
     /// The device is gone, and with it, in the store, its entries.
     pub(crate) fn forget(&mut self, to: Target) {
+        self.lost.forget(to);
         for key in self.keys_of(to) {
             self.unqueue(key);
             self.take_turn(key);
@@ -383,6 +396,7 @@ impl Planner {
 
     /// The owner wants it woken again: old sins are forgiven.
     pub(crate) fn resumed(&mut self, to: Target) {
+        self.lost.forget(to);
         if let Some(device) = self.devices.get_mut(&to) {
             device.forgive();
             device.hold = UnixMillis(0);
@@ -391,6 +405,7 @@ impl Planner {
 
     /// Changes for the store since the last call, in order.
     pub(crate) fn take_edits(&mut self) -> Vec<Edit> {
+        self.edits.extend(self.lost.take_changed().map(Edit::Lost));
         std::mem::take(&mut self.edits)
     }
 

@@ -59,6 +59,8 @@ pub(super) struct DeviceRun {
     pub(super) hold: UnixMillis,
     /// When the last hour's wake-ups were sent, oldest first; those of mail that were accepted.
     sent: VecDeque<UnixMillis>,
+    /// Until then `sent` does not know all of the last hour, because of a restart.
+    unsure_until: UnixMillis,
     /// The first and the last failure in a row.
     failing: Option<(UnixMillis, UnixMillis)>,
     rejections: u32,
@@ -69,10 +71,16 @@ pub(super) struct DeviceRun {
 impl DeviceRun {
     /// The next wake-up for mail not before this: one per `coalesce`, `per_hour` in an hour.
     pub(super) fn next_mail(&self, coalesce: u64, per_hour: u32) -> UnixMillis {
-        let after_last = self
-            .sent
-            .back()
-            .map_or(UnixMillis(0), |at| at.plus(coalesce));
+        // Evenly, where it is not known how many of the hour's are left: so restarts, however
+        // many, give nobody more than one hour's share twice.
+        let even = HOUR / u64::from(per_hour.max(1));
+        let after_last = self.sent.back().map_or(UnixMillis(0), |at| {
+            if *at < self.unsure_until {
+                at.plus(coalesce.max(even))
+            } else {
+                at.plus(coalesce)
+            }
+        });
         let most = per_hour.max(1) as usize;
         let capped = self
             .sent
@@ -108,6 +116,7 @@ impl DeviceRun {
     /// Before a restart it was woken then.
     pub(super) fn woken_before(&mut self, at: UnixMillis) {
         self.sent.push_back(at);
+        self.unsure_until = at.plus(HOUR);
     }
 
     /// Err: not for so long.

@@ -6,101 +6,23 @@
 //! `poll`, in order. While work is under way nothing more is parsed. Replies to pipelined
 //! commands leave in one piece.
 
+mod exchange;
+mod input;
 mod login;
 mod transaction;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::auth::AuthError;
 use crate::auth::sasl::Exchange;
-use crate::config::SmtpConfig;
+use crate::mail::HeaderWatch;
 use crate::smtp::data::{ChunkReader, DataReader};
-use crate::smtp::parser::{Command, MailParameters, Target, parse};
+use crate::smtp::parser::{Command, MailParameters};
 use crate::smtp::reply::{Reply, auth_error};
-use crate::store::Resolution;
-use crate::types::{AccountId, Address, Secret};
+use crate::telemetry::SmtpState;
+use crate::types::{AccountId, Address};
 
-/// Longest line of a SASL exchange (RFC 4954, 4).
-const MAX_SASL_LINE: usize = 12_288;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Mx,
-    Submission,
-}
-
-/// What a session is made with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub role: Role,
-    pub hostname: String,
-    pub limits: SmtpConfig,
-    pub tls: bool,
-    pub can_start_tls: bool,
-    /// Passwords may come without TLS (a loopback peer, allowed by the configuration).
-    pub clear_login: bool,
-}
-
-/// Work that the machine can't do itself; it waits for the answer.
-#[derive(Debug)]
-pub enum Work {
-    Resolve(Target),
-    Login {
-        authzid: String,
-        login: String,
-        password: Secret,
-    },
-    /// May this account send, and as this address?
-    MaySend {
-        account: AccountId,
-        from: Option<Address>,
-    },
-    Deliver(Envelope),
-}
-
-#[derive(Debug)]
-pub enum Answer {
-    Resolved(Resolution),
-    LoggedIn(Result<AccountId, AuthError>),
-    MaySend(bool),
-    /// Ok: the text after `250 2.0.0`. Only when it is on disk.
-    Delivered(Result<String, Reply>),
-}
-
-/// A recipient as given, and the accounts that it stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    pub given: String,
-    pub accounts: Vec<AccountId>,
-}
-
-/// A whole transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    pub from: Option<Address>,
-    pub recipients: Vec<Accepted>,
-    pub helo: String,
-    pub esmtp: bool,
-    pub tls: bool,
-    pub smtp_utf8: bool,
-    pub account: Option<AccountId>,
-    pub size: u64,
-}
-
-#[derive(Debug)]
-pub enum Output {
-    Write(Vec<u8>),
-    /// Bytes of the message, to be kept.
-    Message(Vec<u8>),
-    /// What was kept of the message is not wanted.
-    Discard,
-    /// The message came in full and was answered with this code; to be counted.
-    Refused(u16),
-    Work(Work),
-    StartTls,
-    Close,
-}
+pub use exchange::{Accepted, Admission, Answer, Envelope, Output, Role, Settings, Work};
 
 #[derive(Debug)]
 struct Transaction {
@@ -136,10 +58,11 @@ enum Waiting {
 }
 
 /// The message that comes in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Incoming {
     size: u64,
     over: bool,
+    header: HeaderWatch,
     chunks: Option<Box<ChunkReader>>,
 }
 
@@ -201,6 +124,21 @@ impl Session {
             self.phase,
             Phase::Waiting(_) | Phase::StartingTls | Phase::Closed
         )
+    }
+
+    pub fn state(&self) -> SmtpState {
+        let stored = matches!(self.phase, Phase::Waiting(Waiting::Delivery));
+        if self.incoming.is_some() || stored {
+            SmtpState::Message
+        } else if self.transaction.is_some() {
+            SmtpState::Transaction
+        } else if self.account.is_some() {
+            SmtpState::Authenticated
+        } else if self.helo.is_some() {
+            SmtpState::Ready
+        } else {
+            SmtpState::Greeting
+        }
     }
 
     /// When to call `timeout`.
@@ -304,7 +242,8 @@ impl Session {
         self.input.clear();
         self.helo = None;
         self.account = None;
-        self.transaction = None;
+        self.discard();
+        self.reset();
         self.phase = Phase::Command;
     }
 
@@ -322,9 +261,8 @@ impl Session {
                 self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
             }
             (Waiting::Login, Answer::LoggedIn(Err(error))) => self.refuse(&auth_error(&error)),
-            (Waiting::Mail(transaction), Answer::MaySend(true)) => self.begin(*transaction),
-            (Waiting::Mail(_), Answer::MaySend(false)) => {
-                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+            (Waiting::Mail(transaction), Answer::Admitted(admission)) => {
+                self.admitted(*transaction, admission)
             }
             (Waiting::Delivery, Answer::Delivered(result)) => {
                 match result {
@@ -344,148 +282,12 @@ impl Session {
         self.incoming = None;
     }
 
-    fn advance(&mut self) {
-        loop {
-            if self.stopping && self.is_between() {
-                self.stop_now();
-            }
-            if !self.step() {
-                break;
-            }
-        }
-        self.flush_before_work();
-        if self.input.is_empty() && self.input.capacity() > 4096 {
-            self.input = Vec::new();
-        }
-    }
-
-    /// Replies leave before the work that comes after them.
-    fn flush_before_work(&mut self) {
-        if self.replies.is_empty() {
-            return;
-        }
-        // Who is there is known at once: those replies wait for the others of the group.
-        if matches!(
-            self.output.back(),
-            Some(Output::Work(Work::Resolve(_) | Work::MaySend { .. }))
-        ) {
-            return;
-        }
-        let write = Output::Write(std::mem::take(&mut self.replies));
-        match self.output.back() {
-            Some(Output::Work(_) | Output::StartTls) => {
-                let at = self.output.len() - 1;
-                self.output.insert(at, write);
-            }
-            _ => self.output.push_back(write),
-        }
-    }
-
-    /// Takes one thing from the input; false where more is needed.
-    fn step(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Waiting(_) | Phase::StartingTls | Phase::Closed => false,
-            Phase::Command | Phase::Sasl(_) => self.line(),
-            Phase::Data(reader) => {
-                if self.input.is_empty() {
-                    return false;
-                }
-                let mut text = Vec::new();
-                let end = reader.feed(&self.input, &mut text);
-                let faults = reader.faults();
-                match end {
-                    Some(used) => drop(self.input.drain(..used)),
-                    None => self.input.clear(),
-                }
-                self.keep(text);
-                if end.is_some() {
-                    self.received(faults);
-                }
-                end.is_some()
-            }
-            Phase::Chunk {
-                left,
-                last,
-                refused,
-            } => {
-                if self.input.is_empty() && *left > 0 {
-                    return false;
-                }
-                let take = usize::try_from(*left)
-                    .unwrap_or(usize::MAX)
-                    .min(self.input.len());
-                *left -= take as u64;
-                let (done, last, refused) = (
-                    *left == 0,
-                    *last,
-                    if *left == 0 { refused.take() } else { None },
-                );
-                let swallow = matches!(
-                    &self.phase,
-                    Phase::Chunk {
-                        refused: Some(_),
-                        ..
-                    }
-                ) || refused.is_some();
-                let piece: Vec<u8> = self.input.drain(..take).collect();
-                if !swallow {
-                    self.chunk(&piece);
-                }
-                if done {
-                    self.phase = Phase::Command;
-                    match refused {
-                        Some(reply) => self.refuse(&reply),
-                        None => self.chunk_ends(last),
-                    }
-                }
-                true
-            }
-        }
-    }
-
-    fn line(&mut self) -> bool {
-        let sasl = matches!(self.phase, Phase::Sasl(_));
-        let most = if sasl {
-            MAX_SASL_LINE
-        } else {
-            self.settings.limits.max_line_bytes
-        };
-        let Some(end) = self.input.iter().position(|b| *b == b'\n') else {
-            if self.input.len() > most {
-                self.swallowing = true;
-            }
-            if self.swallowing {
-                // Keep a CR: it may belong to the end of the line.
-                self.input.clear();
-            }
-            return false;
-        };
-        let mut line: Vec<u8> = self.input.drain(..=end).collect();
-        line.pop();
-        let whole = line.pop_if(|b| *b == b'\r').is_some();
-        if std::mem::take(&mut self.swallowing) || line.len() > most {
-            self.phase = Phase::Command;
-            self.refuse(&Reply::new(500, "5.5.2", "Line too long"));
-        } else if !whole {
-            self.phase = Phase::Command;
-            self.refuse(&Reply::new(500, "5.5.2", "Lines end in CR LF"));
-        } else if sasl {
-            self.sasl(&line);
-        } else {
-            match parse(&line) {
-                Ok(command) => self.command(command),
-                Err(reply) => self.refuse(&reply),
-            }
-        }
-        true
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Ehlo(name) => self.hello(name, true),
             Command::Helo(name) => self.hello(name, false),
             Command::Mail { from, parameters } => self.mail(from, parameters),
-            Command::Rcpt(target) => self.rcpt(target),
+            Command::Rcpt { to, utf8 } => self.rcpt(to, utf8),
             Command::Data => self.data(),
             Command::Bdat { size, last } => self.bdat(size, last),
             Command::Rset => {

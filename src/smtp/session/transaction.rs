@@ -3,11 +3,12 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::{
-    Accepted, Envelope, Incoming, Output, Phase, Role, Session, Transaction, Waiting, Work,
+    Accepted, Admission, Envelope, Incoming, Output, Phase, Role, Session, Transaction, Waiting,
+    Work,
 };
 use crate::config::BareLineEndings;
 use crate::smtp::data::{ChunkReader, DataReader, Faults};
-use crate::smtp::parser::{MailParameters, Target};
+use crate::smtp::parser::{MailParameters, Target, utf8_needed};
 use crate::smtp::reply::Reply;
 use crate::store::Resolution;
 use crate::types::Address;
@@ -42,23 +43,36 @@ impl Session {
             parameters,
             recipients: Vec::new(),
         };
-        match self.account {
-            Some(account) => {
-                let from = transaction.from.clone();
-                let waiting = Waiting::Mail(Box::new(transaction));
-                self.work(Work::MaySend { account, from }, waiting);
+        let work = Work::Admit {
+            account: self.account,
+            from: transaction.from.clone(),
+            size: transaction.parameters.size.unwrap_or(0),
+        };
+        self.work(work, Waiting::Mail(Box::new(transaction)));
+    }
+
+    pub(super) fn admitted(&mut self, transaction: Transaction, admission: Admission) {
+        match admission {
+            Admission::Yes => {
+                self.transaction = Some(transaction);
+                self.transactions += 1;
+                self.reply(&Reply::new(250, "2.1.0", "Sender OK"));
             }
-            None => self.begin(transaction),
+            Admission::NoAccount => {
+                self.account = None;
+                self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
+            }
+            Admission::NotYours => {
+                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+            }
+            // RFC 1870, 6.1: rather now than after the message.
+            Admission::NoRoom => {
+                self.reply(&Reply::new(452, "4.3.1", "Insufficient system storage"));
+            }
         }
     }
 
-    pub(super) fn begin(&mut self, transaction: Transaction) {
-        self.transaction = Some(transaction);
-        self.transactions += 1;
-        self.reply(&Reply::new(250, "2.1.0", "Sender OK"));
-    }
-
-    pub(super) fn rcpt(&mut self, target: Target) {
+    pub(super) fn rcpt(&mut self, target: Target, utf8: bool) {
         let Some(transaction) = &self.transaction else {
             return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
         };
@@ -68,13 +82,11 @@ impl Session {
         if transaction.recipients.len() >= self.settings.limits.max_recipients {
             return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
         }
+        if utf8 && !transaction.parameters.smtp_utf8 {
+            return self.refuse(&utf8_needed(false));
+        }
         let given = match &target {
-            Target::Address(address) => {
-                if !address.is_ascii() && !transaction.parameters.smtp_utf8 {
-                    return self.refuse(&Reply::new(550, "5.6.7", "The address needs SMTPUTF8"));
-                }
-                address.to_string()
-            }
+            Target::Address(address) => address.to_string(),
             Target::Postmaster => "postmaster".to_owned(),
         };
         self.work(Work::Resolve(target), Waiting::Rcpt(given));
@@ -117,11 +129,7 @@ impl Session {
                 "No valid recipients, or BDAT began",
             ));
         }
-        self.incoming = Some(Incoming {
-            size: 0,
-            over: false,
-            chunks: None,
-        });
+        self.incoming = Some(Incoming::default());
         let reader = DataReader::new(self.settings.limits.max_data_line_bytes, self.repair());
         self.phase = Phase::Data(Box::new(reader));
         self.reply(&Reply::new(
@@ -149,9 +157,8 @@ impl Session {
         if refused.is_none() && self.incoming.is_none() {
             let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
             self.incoming = Some(Incoming {
-                size: 0,
-                over: false,
                 chunks: Some(Box::new(reader)),
+                ..Incoming::default()
             });
         }
         self.phase = Phase::Chunk {
@@ -192,6 +199,7 @@ impl Session {
         };
         incoming.size += text.len() as u64;
         if incoming.size <= most {
+            incoming.header.push(&text);
             if !text.is_empty() {
                 self.output.push_back(Output::Message(text));
             }
@@ -207,6 +215,7 @@ impl Session {
         else {
             return self.refuse(&Reply::new(503, "5.5.1", "No message was expected"));
         };
+        let header = incoming.header.finish();
         let refused = if incoming.over {
             Some(Reply::new(552, "5.3.4", "Message too large"))
         } else if faults.bare && !self.repair() {
@@ -218,6 +227,13 @@ impl Session {
                 550,
                 "5.6.0",
                 "A line of the message is too long",
+            ))
+        } else if header.received > self.settings.limits.max_hops {
+            // RFC 5321, 6.3
+            Some(Reply::new(
+                554,
+                "5.4.6",
+                "Too many hops, this message is in a loop",
             ))
         } else {
             None
@@ -237,6 +253,7 @@ impl Session {
             smtp_utf8: transaction.parameters.smtp_utf8,
             account: self.account,
             size: incoming.size,
+            header,
         };
         self.work(Work::Deliver(envelope), Waiting::Delivery);
     }

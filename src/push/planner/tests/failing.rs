@@ -236,6 +236,76 @@ fn a_fault_of_ours_blames_nobody() {
     assert_eq!(stored.outbox.len(), 1);
 }
 
+/// Hourly mail, an attempt with each, no host found by that name.
+fn no_host(p: &mut Planner, hours: std::ops::Range<u64>) {
+    for hour in hours {
+        let (at, uid) = (t(hour * HOUR), 1 + hour as u32);
+        mail(p, 1, uid, at);
+        assert!(sent(p, at).is_some(), "hour {hour}");
+        p.done(at, key(1), &answer_of("no-such-host"), 0, true);
+        p.settled(MAILBOX, Uid(uid));
+    }
+}
+
+fn answer_of(class: &'static str) -> Answer {
+    Answer::none(TRANSIENT, class)
+}
+
+#[test]
+fn a_week_without_a_host_of_that_name_is_the_end() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    no_host(&mut p, 0..7 * 24);
+    let paused =
+        |(_, change): &(Target, DeviceChange)| matches!(change, DeviceChange::Pause { .. });
+    assert!(!stored.take(&mut p).devices.iter().any(paused));
+    assert!(stored.removed.is_empty());
+    no_host(&mut p, 7 * 24..7 * 24 + 1);
+    assert_eq!(stored.take(&mut p).removed, [device(1)]);
+    assert_eq!((p.deadline(), stored.lost.clone()), (None, vec![]));
+}
+
+#[test]
+fn the_week_outlives_a_restart_and_begins_anew_when_the_host_is_there() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    no_host(&mut p, 0..100);
+    assert_eq!(stored.take(&mut p).lost, [(device(1), t(0))]);
+    let mut p = planner();
+    p.lost_before(device(1), t(0), t(99 * HOUR));
+    // Names that can't be looked up say nothing, nor does a fault of ours.
+    for (hour, answer) in [
+        (100, answer_of("name-lookup")),
+        (101, Answer::own_fault("client")),
+    ] {
+        mail(&mut p, 1, hour as u32 + 1, t(hour * HOUR));
+        assert!(sent(&mut p, t(hour * HOUR)).is_some());
+        p.done(t(hour * HOUR), key(1), &answer, 0, true);
+        p.settled(MAILBOX, Uid(hour as u32 + 1));
+    }
+    no_host(&mut p, 102..7 * 24 + 1);
+    assert_eq!(stored.take(&mut p).removed, [device(1)]);
+
+    let (mut p, mut stored) = (planner(), Stored::default());
+    no_host(&mut p, 0..7 * 24);
+    let found = t(7 * 24 * HOUR);
+    mail(&mut p, 1, 1000, found);
+    assert!(sent(&mut p, found).is_some());
+    p.done(found, key(1), &answer_of("connect"), 0, true);
+    p.settled(MAILBOX, Uid(1000));
+    assert!(stored.take(&mut p).lost.is_empty());
+    no_host(&mut p, 7 * 24 + 1..14 * 24);
+    assert!(stored.take(&mut p).removed.is_empty());
+}
+
+#[test]
+fn days_between_two_looks_prove_nothing() {
+    let (mut p, mut stored) = (planner(), Stored::default());
+    for day in [0, 4, 8, 12] {
+        no_host(&mut p, day * 24..day * 24 + 1);
+    }
+    assert!(stored.take(&mut p).removed.is_empty());
+    assert_eq!(stored.lost, [(device(1), t(12 * DAY))]);
+}
+
 #[test]
 fn resuming_forgives_all() {
     let (mut p, mut stored) = (planner(), Stored::default());

@@ -114,6 +114,7 @@ struct Stored {
     outbox: BTreeMap<OutboxKey, OutboxEntry>,
     devices: Vec<(Target, DeviceChange)>,
     removed: Vec<Target>,
+    lost: Vec<(Target, UnixMillis)>,
 }
 
 impl Stored {
@@ -127,6 +128,7 @@ impl Stored {
                     self.outbox.remove(&key);
                 }
                 Edit::Device(to, change) => self.devices.push((to, change)),
+                Edit::Lost(lost) => self.lost = lost,
                 Edit::RemoveDevice(to) => {
                     self.removed.push(to);
                     self.outbox.retain(|key, _| target(*key) != to);
@@ -326,8 +328,51 @@ fn collecting_goes_on_after_a_restart() {
     let mut p = planner();
     p.woken_before(t(0), device(1), UnixMillis(T0 - 5 * SECOND));
     mail(&mut p, 1, 1, t(0));
-    assert_eq!(p.poll(t(0)), None);
-    assert!(sent(&mut p, t(10 * SECOND)).is_some());
+    assert_eq!(p.poll(t(54 * SECOND)), None);
+    assert!(sent(&mut p, t(55 * SECOND)).is_some());
+}
+
+#[test]
+fn a_restart_does_not_exceed_the_cap_of_an_hour() {
+    // How often it was woken is forgotten: the hour's share is given out evenly.
+    let mut p = planner();
+    p.woken_before(t(0), device(1), UnixMillis(T0 - 1));
+    let hour = |p: &mut Planner, from: u64, uid: &mut u32| {
+        let mut woken = Vec::new();
+        for at in (from..from + HOUR).step_by(SECOND as usize) {
+            *uid += 1;
+            mail(p, 1, *uid, t(at));
+            if sent(p, t(at)).is_some() {
+                done(p, 1, DELIVERED, t(at));
+                woken.push(at);
+            }
+        }
+        woken
+    };
+    let mut uid = 0;
+    let first = hour(&mut p, 0, &mut uid);
+    assert!((55..=60).contains(&first.len()), "{}", first.len());
+    assert!(first.windows(2).all(|w| w[1] - w[0] >= MINUTE));
+    // Crashing again and again gives nobody more.
+    let mut last = 0;
+    for minute in 1..=120 {
+        let mut p = planner();
+        p.woken_before(t(last), device(1), t(last));
+        mail(&mut p, 1, 1, t(last));
+        let at = p.deadline().expect("queued").max(t(last));
+        let at = match p.poll(at) {
+            Some(_) => at,
+            None => p.deadline().expect("queued again"),
+        };
+        last = at.0 - T0;
+        assert!(last >= minute * MINUTE, "{minute}: {last}");
+    }
+    // What was sent since is known after an hour.
+    let quiet = 3 * HOUR;
+    assert_eq!(
+        hour(&mut p, quiet, &mut uid)[..2],
+        [quiet, quiet + 15 * SECOND]
+    );
 }
 
 #[test]

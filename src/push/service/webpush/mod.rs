@@ -183,6 +183,8 @@ fn failure(error: &reqwest::Error) -> Answer {
     let class = if crate::push::client::was_refused(error) {
         // Not the service's trouble: nothing there may be spoken to.
         return Answer::none(Outcome::Rejected(Rejection::Message), "address-not-allowed");
+    } else if let Some(class) = crate::push::client::no_address(error) {
+        class
     } else if error.is_timeout() {
         "timeout"
     } else if error.is_connect() {

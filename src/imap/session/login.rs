@@ -1,0 +1,123 @@
+//! The way into a session: STARTTLS, LOGIN, AUTHENTICATE (RFC 9051, 6.2; RFC 4959).
+//!
+//! Machine: no IO, no clock, no randomness.
+
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Output, Phase, Session, fragment_limits};
+use crate::auth::AuthError;
+use crate::auth::sasl::{Exchange, Step};
+use crate::types::Secret;
+
+impl Session {
+    pub(super) fn may_login(&self) -> bool {
+        self.settings.tls || self.settings.clear_login
+    }
+
+    pub(super) fn login(&mut self, tag: String, user: String, password: Secret) {
+        if self.may_begin_login(&tag) {
+            self.phase = Phase::LoggingIn { tag };
+            self.output.push_back(Output::Login {
+                authzid: String::new(),
+                login: user,
+                password,
+            });
+        }
+    }
+
+    pub(super) fn authenticate(&mut self, tag: String, mechanism: &str, initial: Option<&Secret>) {
+        if !self.may_begin_login(&tag) {
+            return;
+        }
+        let Some(mut exchange) = Exchange::start(mechanism) else {
+            return self.tagged(&tag, "NO [CANNOT] Unknown authentication mechanism");
+        };
+        let step = exchange.begin(initial.map(Secret::expose));
+        self.sasl(tag, exchange, step);
+    }
+
+    pub(super) fn sasl(&mut self, tag: String, exchange: Exchange, step: Step) {
+        match step {
+            Step::Challenge(text) => {
+                self.write(format!("+ {}\r\n", STANDARD.encode(text)));
+                self.fragmenter.expect_line();
+                self.phase = Phase::Sasl { tag, exchange };
+            }
+            Step::Check {
+                authzid,
+                login,
+                password,
+            } => {
+                self.phase = Phase::LoggingIn { tag };
+                self.output.push_back(Output::Login {
+                    authzid,
+                    login,
+                    password,
+                });
+            }
+            Step::Malformed => self.bad(Some(&tag), "Malformed credentials"),
+        }
+    }
+
+    pub fn done_login(&mut self, now: Instant, result: &Result<(), AuthError>) {
+        let Phase::LoggingIn { tag } = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return;
+        };
+        self.last_command = now;
+        match result {
+            Ok(()) => {
+                self.authenticated = true;
+                self.bad = 0;
+                self.fragmenter
+                    .set_limits(fragment_limits(&self.settings.limits, true));
+                let text = format!("OK [{}] Logged in", self.capabilities());
+                self.tagged(&tag, &text);
+            }
+            // RFC 5530
+            Err(AuthError::Invalid) => {
+                self.tagged(&tag, "NO [AUTHENTICATIONFAILED] Invalid credentials");
+            }
+            Err(AuthError::Throttled) => {
+                self.tagged(&tag, "NO [LIMIT] Too many failed logins, try again later");
+            }
+            Err(AuthError::Busy | AuthError::Store(_)) => {
+                self.tagged(&tag, "NO [UNAVAILABLE] Try again later");
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The handshake is done.
+    pub fn tls_started(&mut self, now: Instant) {
+        self.settings.tls = true;
+        self.last_command = now;
+        self.fragmenter.take_rest();
+        self.phase = Phase::Command;
+    }
+
+    pub(super) fn start_tls(&mut self, tag: &str) {
+        if self.settings.tls || self.authenticated {
+            return self.bad(Some(tag), "TLS is not available now");
+        }
+        self.tagged(tag, "OK Begin TLS");
+        // What came in the clear behind it is never looked at (RFC 9051, 6.2.1).
+        self.fragmenter.take_rest();
+        self.phase = Phase::StartingTls;
+        self.output.push_back(Output::StartTls);
+    }
+
+    fn may_begin_login(&mut self, tag: &str) -> bool {
+        if self.authenticated {
+            self.bad(Some(tag), "Already logged in");
+            return false;
+        }
+        if !self.may_login() {
+            self.tagged(tag, "NO [PRIVACYREQUIRED] Use STARTTLS first");
+            return false;
+        }
+        true
+    }
+}

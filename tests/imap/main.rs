@@ -1,0 +1,43 @@
+//! IMAP rules from outside, on the real binary: what the answers say and what they leave behind.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod append;
+mod deleted;
+mod keywords;
+mod names;
+mod search;
+mod seen;
+
+use common::{Imap, Line, Server};
+
+const ALICE: &str = "alice@posthorn.test";
+
+fn server() -> (tempfile::TempDir, Server) {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    (home, server)
+}
+
+fn texts(lines: &[Line]) -> Vec<&str> {
+    lines.iter().map(|l| l.text.as_str()).collect()
+}
+
+/// The whole tagged answer of an APPEND with these words before the message.
+fn append(imap: &mut Imap, mailbox: &str, words: &str) -> String {
+    let command = format!("x APPEND {mailbox} {words}{{14+}}\r\nSubject: s\r\n\r\n\r\n");
+    imap.send(command.as_bytes());
+    imap.until("x").1
+}
+
+/// The answer must be NO with this code.
+fn refused(imap: &mut Imap, command: &str, code: &str) {
+    let (_, tagged) = imap.command(command);
+    assert!(
+        tagged.starts_with(&format!("NO [{code}]")),
+        "{command}: {tagged}"
+    );
+}
