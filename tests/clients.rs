@@ -47,6 +47,19 @@ fn python_has(module: &str) -> bool {
     }
 }
 
+/// What swaks needs for TLS.
+fn perl_has(module: &str) -> bool {
+    let there = Command::new("perl")
+        .args([&format!("-M{module}"), "-e", "1"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success());
+    if !there {
+        common::skipped(&format!("perl has no module {module}"));
+    }
+    there
+}
+
 #[test]
 fn python_libraries() {
     if !have("python3") {
@@ -78,7 +91,7 @@ fn web_push_is_decrypted_by_http_ece() {
 
 #[test]
 fn swaks_starttls_auth_pipelining() {
-    if !have("swaks") {
+    if !have("swaks") || !perl_has("Net::SSLeay") {
         return;
     }
     let (_home, server) = demo();

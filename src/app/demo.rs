@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::demo_banner::Banner;
 use super::demo_phone::{self, Owner};
 use super::{AppError, Core, Extra};
 use crate::config::Config;
@@ -39,6 +40,15 @@ pub fn run(options: Options) -> Result<(), AppError> {
     let domain = Domain::parse(&options.domain)
         .map_err(|error| AppError::Demo(format!("--domain {}: {error}", options.domain)))?;
     let accounts = accounts(&options, &domain)?;
+    // When signals are listened to: a temporary directory is removed whenever Ctrl-C comes.
+    super::run(None, move || begin(options, domain, accounts))
+}
+
+fn begin(
+    options: Options,
+    domain: Domain,
+    accounts: Vec<(Address, String)>,
+) -> Result<(Config, Demo), AppError> {
     let (dir, temporary) = match &options.dir {
         Some(dir) => {
             std::fs::DirBuilder::new()
@@ -46,7 +56,14 @@ pub fn run(options: Options) -> Result<(), AppError> {
                 .mode(0o700)
                 .create(dir)
                 .map_err(AppError::io(format!("--dir {}", dir.display())))?;
-            (dir.clone(), None)
+            let dir = std::path::absolute(dir).map_err(AppError::io("--dir"))?;
+            if dir.to_str().is_none() {
+                return Err(AppError::Demo(format!(
+                    "--dir {}: its name must be UTF-8",
+                    dir.display()
+                )));
+            }
+            (dir, None)
         }
         None => {
             let temporary = tempfile::Builder::new()
@@ -57,14 +74,16 @@ pub fn run(options: Options) -> Result<(), AppError> {
         }
     };
     let config = config(&options, &domain, &dir);
-    super::log::start(&config.log).map_err(AppError::Log)?;
+    super::log::start(&config.log).map_err(|error| AppError::Log(format!("{LEVEL}: {error}")))?;
     let demo = Demo {
         options,
         domain,
         accounts,
+        shown: vec![],
+        config: None,
         temporary,
     };
-    super::run(config, None, demo)
+    Ok((config, demo))
 }
 
 /// Everything that the demo makes, each with its password.
@@ -122,44 +141,60 @@ fn config(options: &Options, domain: &Domain, dir: &Path) -> Config {
     config.push.max_registrations_per_hour = 10_000;
     config.push.vapid_subject = Some(format!("mailto:postmaster@{domain}"));
     config.store.reserve_bytes = 64 * 1024 * 1024;
-    config.log.level = std::env::var("POSTHORN_LOG").unwrap_or_else(|_| "warn".into());
+    let level = std::env::var(LEVEL).ok().filter(|level| !level.is_empty());
+    config.log.level = level.unwrap_or_else(|| "warn".into());
     config
 }
 
+/// The log level of the demo, which has no configuration file to say it in.
+const LEVEL: &str = "POSTHORN_LOG";
+
 const WRITTEN: &str = "# Written by `posthorn demo`";
 
-/// For the other commands: `posthorn --config DIR/posthorn.toml account list`. A file that
-/// somebody else wrote stays.
-fn write_config(config: &Config) -> Result<(), AppError> {
+/// For the other commands: `posthorn --config DIR/posthorn.toml account list`. None: a file that
+/// somebody else wrote is there, and stays.
+fn write_config(config: &Config) -> Result<Option<PathBuf>, AppError> {
     let path = config.data_dir.join("posthorn.toml");
-    if std::fs::read_to_string(&path).is_ok_and(|text| !text.starts_with(WRITTEN)) {
-        return Ok(());
+    let failed = || AppError::io(path.display().to_string());
+    match std::fs::read(&path) {
+        Ok(text) if !text.starts_with(WRITTEN.as_bytes()) => return Ok(None),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed()(error)),
     }
-    let dir = std::path::absolute(&config.data_dir).map_err(AppError::io("--dir"))?;
     let text = format!(
         "{WRITTEN}, so that the other commands find it.\nhostname = {}\ndata_dir = {}\n",
         toml::Value::from(config.hostname.as_str()),
-        toml::Value::from(dir.display().to_string())
+        toml::Value::from(config.data_dir.display().to_string())
     );
-    std::fs::write(&path, text).map_err(AppError::io(path.display().to_string()))
+    std::fs::write(&path, text).map_err(failed())?;
+    Ok(Some(path))
 }
 
 struct Demo {
     options: Options,
     domain: Domain,
     accounts: Vec<(Address, String)>,
+    /// Alice and bob; no password where an earlier start gave them another one.
+    shown: Vec<(Address, Option<String>)>,
+    /// What was written for the other commands.
+    config: Option<PathBuf>,
     /// Removed when the demo ends.
     temporary: Option<tempfile::TempDir>,
 }
 
 impl Extra for Demo {
     fn abandon(&mut self) {
-        self.temporary.take();
+        if let Some(temporary) = self.temporary.take() {
+            let path = temporary.keep();
+            // What still runs may be making files in it.
+            let _ = (0..100).find(|_| std::fs::remove_dir_all(&path).is_ok());
+        }
     }
 
     async fn prepare(&mut self, core: &Core) -> Result<(), AppError> {
         // Now the store's lock is held: nobody else's file is written over.
-        write_config(&core.config)?;
+        self.config = write_config(&core.config)?;
         let failed = |error: StoreError| AppError::Demo(error.to_string());
         let mut domains = HashSet::from([self.domain.clone()]);
         domains.extend(self.accounts.iter().map(|(a, _)| a.domain().clone()));
@@ -200,13 +235,20 @@ impl Extra for Demo {
         while let Some(added) = adding.join_next().await {
             joined(added)?;
         }
+        self.look_at_passwords(core).await;
         Ok(())
     }
 
     async fn started(&mut self, core: &Core) -> Result<(), AppError> {
         self.announce(core);
-        let Some((address, password)) = self.accounts.iter().find(|(a, _)| a.local() == "alice")
-        else {
+        let Some((address, password)) = self.shown.first() else {
+            return Ok(());
+        };
+        let Some(password) = password else {
+            eprintln!(
+                "posthorn: there is no demo phone: {address} has the password of an earlier \
+                 start; give that one with --password"
+            );
             return Ok(());
         };
         let directory = core.store.directory();
@@ -223,7 +265,6 @@ impl Extra for Demo {
             http: *http,
             json: self.options.json,
         };
-        // With --dir alice may have another password by now: no phone then, but mail.
         if let Err(reason) = demo_phone::start(owner, core.store.clone()).await {
             eprintln!("posthorn: there is no demo phone: {reason}");
         } else if !self.options.json {
@@ -250,65 +291,55 @@ fn joined<T>(added: Result<Result<T, StoreError>, tokio::task::JoinError>) -> Re
 }
 
 impl Demo {
+    /// A directory that was there already has accounts with passwords of their own.
+    async fn look_at_passwords(&mut self, core: &Core) {
+        let directory = core.store.directory();
+        for name in ["alice", "bob"] {
+            let mut named = self.accounts.iter();
+            let Some((address, password)) =
+                named.find(|(a, _)| a.local() == name && *a.domain() == self.domain)
+            else {
+                continue;
+            };
+            let secret = Secret::new(password.as_bytes());
+            let right = match directory.account_by_address(address) {
+                Some(account) => core.auth.fits(account, &secret).await,
+                // Made just now.
+                None => true,
+            };
+            let password = right.then(|| password.clone());
+            self.shown.push((address.clone(), password));
+        }
+    }
+
     fn announce(&self, core: &Core) {
         let base = self.options.port_base;
         let port = |offset: u16| base.saturating_add(offset);
-        let dir = core.config.data_dir.display();
         if self.options.json {
+            let other = self.shown.iter().filter(|(_, password)| password.is_none());
             let line = serde_json::json!({
                 "data_dir": core.config.data_dir,
-                "config": core.config.data_dir.join("posthorn.toml"),
+                "config": self.config,
                 "ports": {
                     "smtp": port(525), "submission": port(587), "submissions": port(465),
                     "imap": port(143), "imaps": port(993), "http": port(80), "https": port(443),
                 },
                 "accounts": self.accounts.len(),
+                "other_passwords": other.map(|(a, _)| a.to_string()).collect::<Vec<_>>(),
             });
             say(&format!("{line}\n"));
             return;
         }
-        let domain = &self.domain;
-        let password = &self.options.password;
-        let kept = match self.options.dir {
-            Some(_) => "kept",
-            None => "removed at the end",
+        let banner = Banner {
+            domain: self.domain.clone(),
+            base,
+            dir: core.config.data_dir.clone(),
+            kept: self.options.dir.is_some(),
+            shown: self.shown.clone(),
+            more: self.accounts.len().saturating_sub(self.shown.len()),
+            config: self.config.clone(),
         };
-        say(&format!(
-            "\
-Posthorn {version} demo on 127.0.0.1; data in {dir} ({kept})
-
-  {smtp:<6} SMTP from other servers, STARTTLS
-  {submission:<6} submission, STARTTLS
-  {submissions:<6} submission over TLS
-  {imap:<6} IMAP, STARTTLS
-  {imaps:<6} IMAP over TLS
-  {http:<6} HTTP: API, /metrics, /healthz
-  {https:<6} the same over HTTPS, but no /metrics
-
-Accounts: alice@{domain} and bob@{domain}, password {password}{more}
-
-Send a mail:
-  printf 'From: Carol <carol@example.org>\\r\\nTo: alice@{domain}\\r\\nSubject: Hello\\r\\n\\r\\nIt works.\\r\\n' | curl -sS --url smtp://127.0.0.1:{smtp}/example.org --mail-from carol@example.org --mail-rcpt alice@{domain} -T -
-Watch IMAP IDLE:
-  (printf 'a LOGIN alice@{domain} {password}\\r\\nb SELECT INBOX\\r\\nc IDLE\\r\\n'; sleep 600) | openssl s_client -quiet -connect 127.0.0.1:{imaps} 2>/dev/null
-Read the metrics:
-  curl -sS http://127.0.0.1:{http}/metrics | grep ^posthorn_
-
-Other commands: posthorn --config {dir}/posthorn.toml status. Stop with Ctrl-C.
-",
-            version = env!("CARGO_PKG_VERSION"),
-            smtp = port(525),
-            submission = port(587),
-            submissions = port(465),
-            imap = port(143),
-            imaps = port(993),
-            http = port(80),
-            https = port(443),
-            more = match self.accounts.len().saturating_sub(2) {
-                0 => String::new(),
-                more => format!("; {more} more"),
-            },
-        ));
+        say(&banner.text());
     }
 }
 

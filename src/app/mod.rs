@@ -7,6 +7,7 @@
 
 pub mod demo;
 
+mod demo_banner;
 mod demo_phone;
 mod devices;
 mod log;
@@ -117,14 +118,18 @@ pub fn serve(path: &Path) -> Result<(), AppError> {
     for warning in warnings {
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }
-    run(config, Some(path.to_owned()), Nothing)
+    run(Some(path.to_owned()), move || Ok((config, Nothing)))
 }
 
-fn run(config: Config, file: Option<PathBuf>, extra: impl Extra) -> Result<(), AppError> {
+/// `begin` is called when signals are listened to.
+fn run<E: Extra>(
+    file: Option<PathBuf>,
+    begin: impl FnOnce() -> Result<(Config, E), AppError>,
+) -> Result<(), AppError> {
     raise_file_limit();
     // Also what the index makes is nobody else's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
+    let signals = Signals::new().map_err(AppError::io("signals"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("posthorn")
@@ -133,20 +138,27 @@ fn run(config: Config, file: Option<PathBuf>, extra: impl Extra) -> Result<(), A
         .thread_stack_size(4 * 1024 * 1024)
         .build()
         .map_err(AppError::io("starting the runtime"))?;
-    let result = runtime.block_on(live(config, file, extra, grace));
-    // What did not end within the grace time is dropped here; the store is closed already.
+    let (result, extra) = runtime.block_on(async {
+        let started = Instant::now();
+        let (config, mut extra) = begin()?;
+        let result = live(started, signals, config, file, &mut extra).await;
+        Ok::<_, AppError>((result, extra))
+    })?;
+    // What did not end within the grace time is dropped here; the store is closed already, or is
+    // still being opened.
     runtime.shutdown_timeout(Duration::from_millis(500));
+    drop(extra);
     result
 }
 
 async fn live(
+    started: Instant,
+    mut signals: Signals,
     mut config: Config,
     file: Option<PathBuf>,
-    mut extra: impl Extra,
-    grace: Duration,
+    extra: &mut impl Extra,
 ) -> Result<(), AppError> {
-    let started = Instant::now();
-    let mut signals = Signals::new().map_err(AppError::io("signals"))?;
+    let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
     // Before recovery, so that a forgotten server is noticed in a second and not in a minute.
     for (key, addr) in config.listeners() {
         std::net::TcpListener::bind(addr).map_err(|source| AppError::Listen {
@@ -264,12 +276,10 @@ const MORE_TIME_MICROS: u32 = 60_000_000;
 /// Recovery of a large store takes longer than a service manager waits, and so may stopping.
 async fn patiently<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    let mut every = tokio::time::interval(STILL_HERE);
     loop {
-        tokio::select! {
-            biased;
-            _ = every.tick() => notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]),
-            done = &mut work => return done,
+        notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]);
+        if let Ok(done) = tokio::time::timeout(STILL_HERE, &mut work).await {
+            return done;
         }
     }
 }

@@ -19,8 +19,15 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From here on the signals no longer end the process by themselves.
+    /// From here on the signals no longer end the process by themselves. To be called before the
+    /// runtime is made that waits for them.
     pub(super) fn new() -> io::Result<Self> {
+        // On a runtime that nobody drives. Another one could be quick enough to tell of a signal
+        // that comes between its handler and its listener, and nobody would have heard it.
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let _entered = idle.enter();
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,

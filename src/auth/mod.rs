@@ -128,6 +128,14 @@ impl Auth {
         result
     }
 
+    /// Is it the password of this account? Not a login: nothing is counted.
+    pub async fn fits(&self, account: &Account, password: &Secret) -> bool {
+        let settings = self.inner.settings.load_full();
+        let hash = account.password_hash.clone();
+        let verify = settings.hasher.verify(password.clone(), hash);
+        verify.await == Ok(true)
+    }
+
     /// argon2id with the configured parameters, in PHC form.
     pub async fn hash(&self, password: &Secret) -> Result<String, AuthError> {
         let settings = self.inner.settings.load_full();

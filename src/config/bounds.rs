@@ -252,3 +252,56 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("limits.admin_timeout_secs", c.admin_timeout_secs, 1, 3600);
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const HEAD: &str = "hostname = \"mail.example.com\"\ndata_dir = \"/x\"\n";
+
+    fn errors(path: &str, value: u64) -> Vec<String> {
+        let (section, key) = path.split_once('.').unwrap();
+        match Config::parse(&format!("{HEAD}[{section}]\n{key} = {value}\n")) {
+            Ok(_) => vec![],
+            Err(problems) => problems
+                .into_iter()
+                .map(|p| format!("{} {}:{}", p.key.unwrap_or_default(), p.line, p.column))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn every_number_is_taken_at_its_bounds_and_refused_one_past_them() {
+        for bound in all(&Config::new("mail.example.com", "/x")) {
+            let path = bound.path;
+            let at = format!("{path} 4:{}", path.split_once('.').unwrap().1.len() + 4);
+            for good in [bound.least, bound.most] {
+                assert_eq!(errors(path, good), Vec::<String>::new(), "{path} = {good}");
+            }
+            assert_eq!(errors(path, bound.most + 1), [&*at], "{path}");
+            if let Some(less) = bound.least.checked_sub(1) {
+                assert_eq!(errors(path, less), [&*at], "{path} = {less}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_is_without_bounds() {
+        let example = include_str!("../../config/posthorn.toml");
+        let example: toml::Table = example.parse().unwrap();
+        let bounds = all(&Config::new("mail.example.com", "/x"));
+        let mut seen = 0;
+        for (section, keys) in example.iter().filter_map(|(s, v)| Some((s, v.as_table()?))) {
+            for (key, _) in keys.iter().filter(|(_, value)| value.is_integer()) {
+                let path = format!("{section}.{key}");
+                // argon2 itself says what these two may be.
+                let others = ["auth.argon2_memory_kib", "auth.argon2_parallelism"];
+                let known = bounds.iter().any(|bound| bound.path == path);
+                assert!(known || others.contains(&&*path), "{path}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, bounds.len() + 2);
+    }
+}
