@@ -47,7 +47,8 @@ Watch IMAP IDLE:
 Read the metrics:
   curl -sS http://127.0.0.1:{http}/metrics | grep ^posthorn_
 
-{others} Stop with Ctrl-C.
+{others}
+Stop with Ctrl-C.
 ",
             version = env!("CARGO_PKG_VERSION"),
             dir = self.dir.display(),

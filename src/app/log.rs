@@ -45,5 +45,5 @@ pub(super) fn set_level(config: &LogConfig) -> Result<(), String> {
 }
 
 fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&config.level).map_err(|error| format!("log.level: {error}"))
+    EnvFilter::try_new(&config.level).map_err(|error| error.to_string())
 }

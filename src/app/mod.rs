@@ -114,7 +114,7 @@ impl Extra for Nothing {}
 /// `posthorn serve`: runs until it is told to stop.
 pub fn serve(path: &Path) -> Result<(), AppError> {
     let (config, warnings) = Config::load(path)?;
-    log::start(&config.log).map_err(AppError::Log)?;
+    log::start(&config.log).map_err(|error| AppError::Log(format!("log.level: {error}")))?;
     for warning in warnings {
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }

@@ -48,6 +48,7 @@ pub(super) fn ensure(
     let Some(why) = wanting(&certificate, &key, hostname, now)? else {
         return Ok((certificate, key));
     };
+    let replaced = certificate.exists();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -65,10 +66,16 @@ pub(super) fn ensure(
         Err(error) => return Err(TlsError::file(&key, error)),
     };
     write(&certificate, &make(hostname, &pair, now).map_err(generate)?)?;
-    tracing::warn!(
+    let made = format!(
         "made a self-signed certificate for {hostname}, {}: {why}",
         certificate.display()
     );
+    // Clients that trusted the old one may ask their people.
+    if replaced {
+        tracing::warn!("{made}");
+    } else {
+        tracing::info!("{made}");
+    }
     Ok((certificate, key))
 }
 
