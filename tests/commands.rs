@@ -289,3 +289,27 @@ fn what_a_command_makes_is_its_user_s_alone() {
     }
     assert!(seen > 5, "{seen}");
 }
+
+#[test]
+fn an_alias_to_nobody_and_one_that_replaces_are_told() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let cli = configure(home.path());
+    cli.ok(&["domain", "add", "club.test"], "");
+    cli.ok(
+        &["account", "add", "carol@club.test", "--password-stdin"],
+        "secret",
+    );
+    let add = |target: &str| {
+        let done = cli.ok(&["alias", "add", "a@club.test", target], "");
+        done["message"].as_str().expect("message").to_owned()
+    };
+    let told = add("ghost@club.test");
+    assert!(told.contains("nobody reads ghost@club.test"), "{told}");
+    assert!(!told.contains("replaced"), "{told}");
+    let told = add("carol@club.test");
+    assert!(told.ends_with("before is replaced"), "{told}");
+    assert_eq!(
+        add("carol@club.test"),
+        "alias a@club.test delivers to carol@club.test"
+    );
+}

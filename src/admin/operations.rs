@@ -13,7 +13,9 @@ use super::devices::{DeviceError, Devices, NewDevice};
 use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
 use crate::auth::{Auth, AuthError};
-use crate::store::{Account, Alias, Device, DeviceKind, DeviceState, Store, StoreError};
+use crate::store::{
+    Account, Alias, Device, DeviceKind, DeviceState, Resolution, Store, StoreError,
+};
 use crate::telemetry::Telemetry;
 use crate::types::{Address, DeviceId, Domain, UnixMillis};
 
@@ -161,12 +163,31 @@ impl Operations {
                 format!("alias {address} needs at least one target"),
             ));
         }
-        let to = targets.join(", ");
+        let replaced = self.store.directory().aliases().any(|known| {
+            known.address.lookup_key() == alias.address.lookup_key()
+                && known.targets != alias.targets
+        });
+        let nobody: Vec<String> = alias
+            .targets
+            .iter()
+            .filter(|target| !matches!(self.store.resolve(target), Resolution::Accounts(_)))
+            .map(Address::to_string)
+            .collect();
         self.store
             .alias_put(alias)
             .await
             .map_err(|error| explain(error, address))?;
-        done(format!("alias {address} delivers to {to}"))
+        let mut told = format!("alias {address} delivers to {}", targets.join(", "));
+        if replaced {
+            told.push_str("; what it delivered to before is replaced");
+        }
+        if !nobody.is_empty() {
+            let nobody = nobody.join(", ");
+            told.push_str(&format!(
+                "; nobody reads {nobody}: add an account or alias of that name"
+            ));
+        }
+        done(told)
     }
 
     async fn device_remove(&self, address: &str, id: u32) -> Done {

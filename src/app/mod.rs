@@ -118,6 +118,8 @@ pub fn serve(path: &Path) -> Result<(), AppError> {
     for warning in warnings {
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }
+    raise_file_limit();
+    check_file_limit(&config);
     run(Some(path.to_owned()), move || Ok((config, Nothing)))
 }
 
@@ -291,11 +293,33 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
+/// Files that the store and everything else but connections keep open, roughly.
+const OTHER_FILES: u64 = 512;
+
 /// A connection is a file; the usual soft limit is 1024.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "could not raise the limit on open files");
+    }
+}
+
+fn check_file_limit(config: &Config) {
+    let connections = [
+        config.smtp.max_connections,
+        config.imap.max_connections,
+        config.http.max_connections,
+    ];
+    let wanted = connections.iter().sum::<usize>() as u64 + OTHER_FILES;
+    if let Some(files) = getrlimit(Resource::Nofile).current
+        && files < wanted
+    {
+        tracing::warn!(
+            files,
+            wanted,
+            "fewer files may be open than max_connections of all sections allow: raise LimitNOFILE, \
+             or allow fewer connections"
+        );
     }
 }

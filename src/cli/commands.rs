@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> Done {
     match reply {
         Reply::Tested {
             delivered: false, ..
-        } => Err(CliError::Failed("the device was not woken".into())),
+        } => Err(CliError::Told),
         _ => Ok(()),
     }
 }

@@ -63,6 +63,10 @@ pub(super) fn reply(reply: &Reply) -> String {
     }
 }
 
+fn count(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
 fn detail(account: &AccountDetail) -> String {
     let mut text = format!(
         "{}{}\ncreated  {}\naliases  {}\n\n",
@@ -143,8 +147,11 @@ fn status_screen(status: &StatusView) -> String {
     rows.push((
         "accounts",
         format!(
-            "{} in {} domains, {} aliases, {} devices",
-            status.accounts, status.domains, status.aliases, status.devices
+            "{} in {}, {}, {}",
+            status.accounts,
+            count(status.domains, "domain", "domains"),
+            count(status.aliases, "alias", "aliases"),
+            count(status.devices, "device", "devices")
         ),
     ));
     rows.push((

@@ -162,7 +162,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     let c = &config.push;
     bound("push.coalesce_secs", c.coalesce_secs, 0, DAY);
     bound("push.max_per_hour", u64::from(c.max_per_hour), 1, 1_000_000);
-    bound("push.ttl_secs", c.ttl_secs, 0, 28 * DAY);
+    bound("push.ttl_secs", c.ttl_secs, 60, 28 * DAY);
     bound(
         "push.max_devices_per_account",
         c.max_devices_per_account as u64,
