@@ -337,6 +337,7 @@ impl Demo {
             kept: self.options.dir.is_some(),
             shown: self.shown.clone(),
             more: self.accounts.len().saturating_sub(self.shown.len()),
+            program: std::env::current_exe().unwrap_or_else(|_| "posthorn".into()),
             config: self.config.clone(),
         };
         say(&banner.text());

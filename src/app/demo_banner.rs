@@ -17,6 +17,8 @@ pub(super) struct Banner {
     /// Alice and bob, with their passwords where they are known.
     pub shown: Vec<(Address, Option<String>)>,
     pub more: usize,
+    /// This program, as a shell finds it.
+    pub program: PathBuf,
     /// None: what is there under its name is somebody else's.
     pub config: Option<PathBuf>,
 }
@@ -106,7 +108,8 @@ Stop with Ctrl-C.
     fn others(&self) -> String {
         match &self.config {
             Some(config) => format!(
-                "Other commands: posthorn --config {} status",
+                "Other commands: {} --config {} status",
+                shell(&self.program.display().to_string()),
                 shell(&config.display().to_string())
             ),
             None => format!(
@@ -152,6 +155,7 @@ mod tests {
             kept: true,
             shown: vec![account("alice", alice), account("bob", bob)],
             more: 3,
+            program: "/opt/post horn/posthorn".into(),
             config: Some("/tmp/x y/posthorn.toml".into()),
         }
     }
@@ -193,7 +197,7 @@ mod tests {
         }
         let text = banner(Some("p"), Some("p")).text();
         assert!(
-            text.contains("posthorn --config '/tmp/x y/posthorn.toml' status"),
+            text.contains("'/opt/post horn/posthorn' --config '/tmp/x y/posthorn.toml' status"),
             "{text}"
         );
     }
