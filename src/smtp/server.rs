@@ -351,7 +351,11 @@ impl Connection {
         let store = self.context.store.clone();
         let now = store.now();
         if envelope.account.is_some() && !self.may_send() {
-            return Err(Reply::new(550, "5.7.1", "Your account changed, log in again"));
+            return Err(Reply::new(
+                550,
+                "5.7.1",
+                "Your account changed, log in again",
+            ));
         }
         let id = format!(
             "{:x}{:04x}",

@@ -12,6 +12,9 @@ use crate::push::outcome::{Answer, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection
 use crate::store::{OutboxKey, WakeSlot};
 use crate::types::{AccountId, UnixMillis};
 
+/// What ntfy says of a topic without a subscriber.
+const NOBODY_SUBSCRIBED: u16 = 507;
+
 impl Planner {
     /// A test that the device's owner wants. Once it is begun it is in flight: report with
     /// [`Planner::done`].
@@ -136,7 +139,9 @@ impl Planner {
                 };
                 let wait = wait.unwrap_or(THROTTLE_HOLD).max(least);
                 device.hold = now.plus(wait);
-                origin.throttled(now, to, wait);
+                if !verifying {
+                    origin.throttled(now, to, wait);
+                }
                 self.retry(key, &flight, now.plus(wait));
             }
             Outcome::Transient { .. } if answer.own_fault => {
@@ -146,7 +151,7 @@ impl Planner {
             }
             // It is no day's trouble, but nor is it for ever before a week is over.
             Outcome::Transient { .. } if answer.class == NO_SUCH_HOST && !verifying => {
-                origin.failed();
+                origin.failed(to.0, false);
                 if self.lost.not_found(now, to) {
                     failure = None;
                     self.forget(to);
@@ -156,7 +161,11 @@ impl Planner {
                 }
             }
             Outcome::Transient { wait } => {
-                origin.failed();
+                // Whoever has an account can register what fails, and let its own subscriptions
+                // lapse: neither says something about the service.
+                if !verifying && answer.status != Some(NOBODY_SUBSCRIBED) {
+                    origin.failed(to.0, answer.status.is_some());
+                }
                 if device.failed(now) {
                     failure = Some(pause("it could not be reached for a day"));
                 }
@@ -164,6 +173,7 @@ impl Planner {
                 self.retry(key, &flight, now.plus(wait));
             }
         }
+        self.reopen(now, &flight.origin);
         // A new device is forgotten, not paused.
         let failure = match failure {
             Some(DeviceChange::Pause { at, class, .. }) if verifying => {

@@ -112,6 +112,8 @@ struct Pending {
     origin: Arc<str>,
     /// Where it is in `queue`.
     at: Option<UnixMillis>,
+    /// It waits for its origin to open, and is in `queue` only to expire.
+    held: bool,
     turn: Turn,
     /// When the first message after those in flight came.
     later_caused: Option<UnixMillis>,
@@ -143,6 +145,8 @@ pub(crate) struct Planner {
     limits: Limits,
     pending: BTreeMap<OutboxKey, Pending>,
     queue: BTreeSet<(UnixMillis, OutboxKey)>,
+    /// When origins open that somebody waits for.
+    doors: BTreeSet<(UnixMillis, Arc<str>)>,
     flights: HashMap<OutboxKey, Flight>,
     suspects: usize,
     devices: HashMap<Target, DeviceRun>,
@@ -181,6 +185,7 @@ impl Planner {
             limits,
             pending: BTreeMap::new(),
             queue: BTreeSet::new(),
+            doors: BTreeSet::new(),
             flights: HashMap::new(),
             suspects: 0,
             devices: HashMap::new(),
@@ -302,6 +307,7 @@ impl Planner {
                 generation: self.generations,
                 origin,
                 at: None,
+                held: false,
                 turn: Turn::None,
                 later_caused: None,
             },
@@ -357,6 +363,7 @@ impl Planner {
 
     /// The next thing to do at `now`; ask until there is none.
     pub(crate) fn poll(&mut self, now: UnixMillis) -> Option<Step> {
+        self.open_doors(now);
         loop {
             if let Some(step) = self.next_due(now) {
                 return Some(step);
@@ -369,7 +376,9 @@ impl Planner {
 
     /// When to poll again, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<UnixMillis> {
-        self.queue.first().map(|(at, _)| *at)
+        let queued = self.queue.first().map(|(at, _)| *at);
+        let door = self.doors.first().map(|(at, _)| *at);
+        queued.into_iter().chain(door).min()
     }
 
     /// The device is gone, and with it, in the store, its entries.
