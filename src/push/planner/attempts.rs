@@ -8,7 +8,7 @@ use super::run::{self, DAY, OriginRun, THROTTLE_HOLD, back_off};
 use super::{
     Alarm, DeviceChange, Edit, Flight, Planner, TESTS_PER_MINUTE, Target, TestStart, target,
 };
-use crate::push::outcome::{Answer, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection};
+use crate::push::outcome::{Answer, LOOKUPS_BUSY, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection};
 use crate::store::{OutboxKey, WakeSlot};
 use crate::types::{AccountId, UnixMillis};
 
@@ -77,7 +77,8 @@ impl Planner {
             class: answer.describe(),
         });
         // Whoever answers is there, and so is whoever refuses to.
-        if !answer.own_fault && answer.class != NAME_LOOKUP && answer.class != NO_SUCH_HOST {
+        let unasked = [NAME_LOOKUP, NO_SUCH_HOST, LOOKUPS_BUSY].contains(&answer.class);
+        if !answer.own_fault && !unasked {
             self.lost.forget(to);
         }
         let pause = |reason| DeviceChange::Pause {
@@ -144,7 +145,7 @@ impl Planner {
                 }
                 self.retry(key, &flight, now.plus(wait));
             }
-            Outcome::Transient { .. } if answer.own_fault => {
+            Outcome::Transient { .. } if answer.own_fault || answer.class == LOOKUPS_BUSY => {
                 // It says nothing about the device or its service.
                 failure = None;
                 self.retry(key, &flight, now.plus(back_off(attempts, jitter)));
