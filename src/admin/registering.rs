@@ -114,7 +114,8 @@ impl Devices {
         let mut all = self.registrations.lock();
         all.retain(|_, times| times.back().is_some_and(|last| at.since(*last) < HOUR));
         let times = all.entry(account).or_default();
-        times.retain(|time| at.since(*time) < HOUR);
+        // Those from the future were counted before the clock was set back.
+        times.retain(|time| *time <= at && at.since(*time) < HOUR);
         if let Some(oldest) = times.front().filter(|_| times.len() >= most) {
             let retry_secs = oldest.plus(HOUR).since(at).div_ceil(1000).max(1);
             return Err(DeviceError::TooOften { retry_secs });

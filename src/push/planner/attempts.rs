@@ -19,6 +19,7 @@ impl Planner {
     /// A test that the device's owner wants. Once it is begun it is in flight: report with
     /// [`Planner::done`].
     pub(crate) fn begin_test(&mut self, now: UnixMillis, to: Target, origin: &str) -> TestStart {
+        self.tick(now);
         let key = OutboxKey {
             account: to.0,
             device: to.1,
@@ -61,6 +62,7 @@ impl Planner {
         jitter: i32,
         own_key: bool,
     ) {
+        self.tick(now);
         let Some(flight) = self.land(key) else {
             return;
         };

@@ -8,6 +8,7 @@
 //! meanwhile, expired, or its device is gone or paused.
 
 mod attempts;
+mod clock;
 mod fair;
 mod lost;
 mod places;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::clock::in_time;
 use self::fair::Fair;
 use self::lost::Lost;
 pub(crate) use self::lost::{decode as decode_lost, encode as encode_lost};
@@ -162,6 +164,8 @@ pub(crate) struct Planner {
     edits: Vec<Edit>,
     alarms: Vec<Alarm>,
     swept: UnixMillis,
+    /// The latest that it was.
+    clock: UnixMillis,
 }
 
 /// Does an arrival concern phones at all?
@@ -170,9 +174,11 @@ pub(crate) fn is_news(mailbox_is_inbox: bool, source: Source, flags: Flags) -> b
 }
 
 /// Is this device woken for what happened `at`?
-pub(crate) fn is_woken(device: &Device, at: UnixMillis) -> bool {
-    // Whole seconds, because a device may be added in the moment of a delivery.
-    device.state == DeviceState::Active && device.created.secs() <= at.secs()
+pub(crate) fn is_woken(device: &Device, at: UnixMillis, now: UnixMillis) -> bool {
+    // Whole seconds, because a device may be added in the moment of a delivery. One from the
+    // future was added before the clock was set back.
+    let known = device.created.secs() <= at.secs() || device.created > now;
+    device.state == DeviceState::Active && known
 }
 
 fn target(key: OutboxKey) -> Target {
@@ -199,6 +205,7 @@ impl Planner {
             edits: Vec::new(),
             alarms: Vec::new(),
             swept: UnixMillis(0),
+            clock: UnixMillis(0),
         }
     }
 
@@ -208,7 +215,9 @@ impl Planner {
     }
 
     /// Takes up an entry that the store holds already.
-    pub(crate) fn restore(&mut self, entry: OutboxEntry, origin: &str) {
+    pub(crate) fn restore(&mut self, now: UnixMillis, mut entry: OutboxEntry, origin: &str) {
+        self.tick(now);
+        in_time(&mut entry, now);
         // Fewer may have been hours of waiting that the service asked for.
         if entry.attempts >= RESTORED_FAILURES {
             let device = self.devices.entry(target(entry.key)).or_default();
@@ -219,14 +228,21 @@ impl Planner {
 
     /// A device was woken before a restart: what is collected goes on being so.
     pub(crate) fn woken_before(&mut self, now: UnixMillis, to: Target, at: UnixMillis) {
-        if now.since(at) < HOUR {
+        // One from the future says nothing: the clock was set back.
+        if at <= now && now.since(at) < HOUR {
             self.devices.entry(to).or_default().woken_before(at);
         }
     }
 
     /// Before a restart its push service had no host from the one to the other.
-    pub(crate) fn lost_before(&mut self, to: Target, since: UnixMillis, last: UnixMillis) {
-        self.lost.restore(to, since, last);
+    pub(crate) fn lost_before(
+        &mut self,
+        now: UnixMillis,
+        to: Target,
+        since: UnixMillis,
+        last: UnixMillis,
+    ) {
+        self.lost.restore(to, since.min(now), last.min(now));
     }
 
     /// A new message for a device that is to be woken.
@@ -239,6 +255,7 @@ impl Planner {
         uid: Uid,
         caused: UnixMillis,
     ) {
+        self.tick(now);
         self.sweep(now);
         let expires = caused.plus(self.limits.ttl);
         if expires <= now {
@@ -363,6 +380,7 @@ impl Planner {
 
     /// The next thing to do at `now`; ask until there is none.
     pub(crate) fn poll(&mut self, now: UnixMillis) -> Option<Step> {
+        self.tick(now);
         self.open_doors(now);
         loop {
             if let Some(step) = self.next_due(now) {

@@ -58,11 +58,11 @@ pub(super) struct DeviceRun {
     /// Not before this.
     pub(super) hold: UnixMillis,
     /// When the last hour's wake-ups were sent, oldest first; those of mail that were accepted.
-    sent: VecDeque<UnixMillis>,
+    pub(super) sent: VecDeque<UnixMillis>,
     /// Until then `sent` does not know all of the last hour, because of a restart.
-    unsure_until: UnixMillis,
+    pub(super) unsure_until: UnixMillis,
     /// The first and the last failure in a row.
-    failing: Option<(UnixMillis, UnixMillis)>,
+    pub(super) failing: Option<(UnixMillis, UnixMillis)>,
     rejections: u32,
     redirects: u32,
     pub(super) tests: VecDeque<UnixMillis>,
@@ -181,9 +181,9 @@ pub(super) struct OriginRun {
     failures: u32,
     failed_for: HashSet<AccountId>,
     unreached: u32,
-    last_attempt: UnixMillis,
+    pub(super) last_attempt: UnixMillis,
     pub(super) last_delivered: Option<UnixMillis>,
-    throttled: VecDeque<(UnixMillis, Target)>,
+    pub(super) throttled: VecDeque<(UnixMillis, Target)>,
     /// Accounts that it refused since it last took something, and some that it served.
     refused: HashSet<AccountId>,
     served: HashSet<AccountId>,
@@ -297,7 +297,7 @@ impl OriginRun {
 pub(super) struct ServiceRun {
     pub(super) hold: UnixMillis,
     refusing: HashSet<String>,
-    alarmed: Option<UnixMillis>,
+    pub(super) alarmed: Option<UnixMillis>,
 }
 
 impl ServiceRun {

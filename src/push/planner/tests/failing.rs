@@ -270,7 +270,7 @@ fn the_week_outlives_a_restart_and_begins_anew_when_the_host_is_there() {
     no_host(&mut p, 0..100);
     assert_eq!(stored.take(&mut p).lost, [(device(1), t(0))]);
     let mut p = planner();
-    p.lost_before(device(1), t(0), t(99 * HOUR));
+    p.lost_before(t(99 * HOUR), device(1), t(0), t(99 * HOUR));
     // Names that can't be looked up say nothing, nor does a fault of ours.
     for (hour, answer) in [
         (100, answer_of("name-lookup")),
@@ -392,7 +392,7 @@ fn a_restart_remembers_a_day_of_failures_but_invents_none() {
             expires: t(2 * DAY),
             attempts,
         };
-        p.restore(entry, ORIGIN);
+        p.restore(t(0), entry, ORIGIN);
         assert!(sent(&mut p, t(DAY)).is_some());
         done(&mut p, 1, TRANSIENT, t(DAY));
         let last = &stored.take(&mut p).devices[0].1;
@@ -450,7 +450,7 @@ fn codes_that_are_not_taken_break_nothing() {
             expires: t(10 * MINUTE),
             attempts: 0,
         };
-        p.restore(entry, ORIGIN);
+        p.restore(t(0), entry, ORIGIN);
         assert_eq!(started(&mut p, t(0)), Some(to), "{n}");
         let answer = [trouble(503), answer(TRANSIENT), trouble(507)][n as usize % 3].clone();
         p.done(t(0), key, &answer, 0, true);

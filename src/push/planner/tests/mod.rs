@@ -1,5 +1,6 @@
 //! The planner as a machine: time is passed in, edits and steps come out.
 
+mod clock;
 mod failing;
 mod places;
 
@@ -174,17 +175,24 @@ fn who_is_woken() {
         failures: 0,
     };
     let active = device(DeviceState::Active);
-    assert!(is_woken(&active, t(5000)));
-    assert!(!is_woken(&active, t(3000)), "mail from before it was added");
+    assert!(is_woken(&active, t(5000), t(5000)));
+    assert!(
+        !is_woken(&active, t(3000), t(5000)),
+        "mail from before it was added"
+    );
+    assert!(
+        is_woken(&active, t(3000), t(3500)),
+        "added when the clock was ahead"
+    );
     let paused = DeviceState::Paused {
         reason: String::new(),
     };
-    assert!(!is_woken(&device(paused), t(6000)));
+    assert!(!is_woken(&device(paused), t(6000), t(6000)));
     let unverified = DeviceState::Unverified {
         code: String::new(),
         expires: t(9000),
     };
-    assert!(!is_woken(&device(unverified), t(6000)));
+    assert!(!is_woken(&device(unverified), t(6000), t(6000)));
 }
 
 #[test]
@@ -303,10 +311,10 @@ fn an_entry_that_was_replaced_outlives_the_old_attempt() {
     };
     for outcome in [DELIVERED, TRANSIENT, Outcome::Rejected(Rejection::Message)] {
         let mut p = planner();
-        p.restore(entry(0), ORIGIN);
+        p.restore(t(0), entry(0), ORIGIN);
         assert!(started(&mut p, t(0)).is_some());
         // Registered again with new keys: a new code.
-        p.restore(entry(5), ORIGIN);
+        p.restore(t(5), entry(5), ORIGIN);
         assert_eq!(started(&mut p, t(5)), None, "one in flight per device");
         p.done(t(6), verify, &answer(outcome), 0, true);
         assert_eq!(started(&mut p, t(6)), Some(device(1)), "{outcome:?}");
@@ -406,7 +414,7 @@ fn a_restart_takes_up_where_it_was() {
         expires: t(DAY),
         attempts: 1,
     };
-    p.restore(entry, ORIGIN);
+    p.restore(t(0), entry, ORIGIN);
     assert!(p.take_edits().is_empty());
     // The change is read again where the cursor was behind.
     mail(&mut p, 1, 1, t(1));
@@ -440,7 +448,7 @@ fn a_code_that_is_not_accepted_is_noted_and_never_pauses() {
         expires: at.plus(10 * MINUTE),
         attempts: 0,
     };
-    p.restore(entry_of(t(0)), ORIGIN);
+    p.restore(t(0), entry_of(t(0)), ORIGIN);
     assert!(sent(&mut p, t(0)).is_some());
     p.done(t(1), key, &answer(TRANSIENT), 0, true);
     let noted = |at| {
@@ -454,7 +462,7 @@ fn a_code_that_is_not_accepted_is_noted_and_never_pauses() {
     assert_eq!(p.take_edits(), [Edit::Remove(key)]);
     // Redirected three times: a new device is forgotten in time, not paused.
     for n in 0..3 {
-        p.restore(entry_of(t(MINUTE + n)), ORIGIN);
+        p.restore(t(MINUTE + n), entry_of(t(MINUTE + n)), ORIGIN);
         assert!(sent(&mut p, t(MINUTE + n)).is_some());
         let redirect = Outcome::Rejected(Rejection::Redirect);
         p.done(t(MINUTE + n), key, &answer(redirect), 0, true);
