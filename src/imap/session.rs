@@ -19,7 +19,7 @@ use super::parser::{Options, parse};
 use crate::auth::AuthError;
 use crate::auth::sasl::{Exchange, Step};
 use crate::config::ImapConfig;
-use crate::telemetry::{ImapEnd, ImapState};
+use crate::telemetry::{ImapEnd, ImapResult, ImapState};
 use crate::types::Secret;
 
 /// What a session is made with.
@@ -87,6 +87,9 @@ enum Phase {
     Closed,
 }
 
+/// In metrics: what is no command.
+const INVALID: &str = "invalid";
+
 pub struct Session {
     settings: Settings,
     phase: Phase,
@@ -95,6 +98,9 @@ pub struct Session {
     selected: bool,
     rev2: bool,
     bad: u32,
+    /// The command that is under way, or was last.
+    name: &'static str,
+    answered: Vec<(&'static str, ImapResult)>,
     output: VecDeque<Output>,
     started: Instant,
     last_command: Instant,
@@ -129,6 +135,8 @@ impl Session {
             selected: false,
             rev2: false,
             bad: 0,
+            name: INVALID,
+            answered: Vec::new(),
             output: VecDeque::new(),
             started: now,
             last_command: now,
@@ -180,6 +188,11 @@ impl Session {
             self.output = VecDeque::new();
         }
         output
+    }
+
+    /// Names of the commands that were answered here since the last call, and with what.
+    pub fn take_answered(&mut self) -> Vec<(&'static str, ImapResult)> {
+        std::mem::take(&mut self.answered)
     }
 
     /// True while nothing may be read: work or a handshake is under way.
@@ -275,6 +288,12 @@ impl Session {
     }
 
     fn tagged(&mut self, tag: &str, text: &str) {
+        let result = match text.split(' ').next() {
+            Some("OK") => ImapResult::Ok,
+            Some("NO") => ImapResult::No,
+            _ => ImapResult::Bad,
+        };
+        self.answered.push((self.name, result));
         self.write(format!("{tag} {text}\r\n"));
     }
 
@@ -318,6 +337,7 @@ impl Session {
                 };
                 match parse(&bytes, options) {
                     Ok(tagged) => {
+                        self.name = tagged.command.name();
                         let before = self.bad;
                         self.command(now, tagged);
                         // One that could be carried out forgives.
@@ -325,10 +345,14 @@ impl Session {
                             self.bad = 0;
                         }
                     }
-                    Err(error) => self.bad(error.tag.as_deref(), &error.text),
+                    Err(error) => {
+                        self.name = INVALID;
+                        self.bad(error.tag.as_deref(), &error.text);
+                    }
                 }
             }
             Event::Append { tag, head, sync } => {
+                self.name = "append";
                 if self.authenticated {
                     self.output.push_back(Output::AppendBegin(head.clone()));
                     self.phase = Phase::Appending { tag, head, sync };
@@ -357,6 +381,9 @@ impl Session {
     fn broken(&mut self, tag: Option<String>, kind: ErrorKind, fatal: bool, text: &str) {
         if matches!(self.phase, Phase::Appending { .. }) {
             self.output.push_back(Output::AppendAbort);
+        }
+        if matches!(self.phase, Phase::Command) {
+            self.name = INVALID;
         }
         self.phase = Phase::Command;
         match kind {

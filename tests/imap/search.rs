@@ -44,10 +44,8 @@ fn a_saved_result_changes_only_as_the_rfc_says() {
 /// The number of IMAP connections in this state, by the server's own count.
 fn connections(server: &super::Server, state: &str) -> u32 {
     let metrics = server.http_get("/metrics").expect("metrics");
-    let of = format!("state=\"{state}\"");
-    let line = metrics
-        .lines()
-        .find(|l| l.starts_with("posthorn_imap_sessions") && l.contains(&of));
+    let of = format!("posthorn_connections{{protocol=\"imap\",state=\"{state}\"}}");
+    let line = metrics.lines().find(|l| l.starts_with(&of));
     let line = line.unwrap_or_else(|| panic!("no sessions in state {state}"));
     line.rsplit(' ')
         .next()
