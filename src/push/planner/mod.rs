@@ -294,9 +294,14 @@ impl Planner {
             pending.later_caused.get_or_insert(caused);
         }
         if entry.uids.len() > OutboxEntry::MAX_UIDS {
-            entry.uids.remove(0);
-            if let Some(flight) = flight {
-                flight.uids = flight.uids.saturating_sub(1);
+            // The first stays, of those in flight and of the others: the rest is counted from it.
+            match flight {
+                Some(flight) if flight.uids > 1 => {
+                    entry.uids.remove(1);
+                    flight.uids -= 1;
+                }
+                Some(flight) => drop(entry.uids.remove(flight.uids + 1)),
+                None => drop(entry.uids.remove(1)),
             }
         }
         self.edits.push(Edit::Put(entry.clone()));
@@ -360,11 +365,17 @@ impl Planner {
         let Some(place) = entry.uids.iter().position(|u| *u == uid) else {
             return;
         };
-        entry.uids.remove(place);
-        entry.count = entry.count.saturating_sub(1);
         let generation = pending.generation;
         let flight = self.flights.get_mut(&key);
-        if let Some(flight) = flight.filter(|flight| flight.generation == generation) {
+        let flight = flight.filter(|flight| flight.generation == generation);
+        // Others are counted from there.
+        let first = place == 0 || flight.as_ref().is_some_and(|f| f.uids == place);
+        if first && entry.has_more() {
+            return;
+        }
+        entry.uids.remove(place);
+        entry.count = entry.count.saturating_sub(1);
+        if let Some(flight) = flight {
             if place < flight.uids {
                 flight.uids -= 1;
                 flight.count = flight.count.saturating_sub(1);

@@ -398,8 +398,24 @@ fn a_list_of_messages_is_bounded() {
     );
     done(&mut p, 1, DELIVERED, t(200));
     let entry = &stored.take(&mut p).outbox[&key(1)];
-    assert_eq!((entry.uids.len(), entry.count), (OutboxEntry::MAX_UIDS, 99));
+    let listed = OutboxEntry::MAX_UIDS - 1;
+    assert_eq!((entry.uids.len(), entry.count), (listed, 99));
     assert_eq!(entry.uids.last(), Some(&Uid(100)));
+    // The first stays, read or not: between it and the next are those without room.
+    assert_eq!(entry.uids[..2], [Uid(2), Uid(71)]);
+    p.settled(MAILBOX, Uid(2));
+    p.settled(MAILBOX, Uid(71));
+    assert!(sent(&mut p, t(15 * SECOND)).is_some());
+    mail(&mut p, 1, 101, t(16 * SECOND));
+    for uid in 102..=140 {
+        mail(&mut p, 1, uid, t(17 * SECOND));
+    }
+    p.settled(MAILBOX, Uid(101));
+    let entry = &stored.take(&mut p).outbox[&key(1)];
+    assert_eq!((entry.uids[0], entry.count), (Uid(2), 138));
+    done(&mut p, 1, DELIVERED, t(18 * SECOND));
+    let entry = &stored.take(&mut p).outbox[&key(1)];
+    assert_eq!((entry.uids[0], entry.count), (Uid(101), 40));
 }
 
 #[test]
