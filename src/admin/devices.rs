@@ -210,6 +210,9 @@ impl Devices {
             _ => return Err(DeviceError::Verified),
         }
         device.state = DeviceState::Active;
+        // What went wrong with the code has come right.
+        device.last_error = None;
+        device.failures = 0;
         let slot = WakeSlot::Verify;
         self.store
             .update(vec![

@@ -184,6 +184,17 @@ pub enum ContentLevel {
     SenderSubject,
 }
 
+impl ContentLevel {
+    /// As it is written in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WakeUpOnly => "wake-up-only",
+            Self::Sender => "sender",
+            Self::SenderSubject => "sender-subject",
+        }
+    }
+}
+
 /// One way to wake one phone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {

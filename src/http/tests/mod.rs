@@ -228,12 +228,33 @@ async fn a_device_from_its_registration_to_its_end() {
     assert_eq!(server.tester.changed.lock().len(), 2);
     let (status, _) = server.api(Method::POST, &verify, Some(code)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+    // The code did not get there at once.
+    let number = DeviceId(u32::try_from(id).expect("small"));
+    let store = &server.context.store;
+    let mut failed = store
+        .device(server.account, number)
+        .expect("read")
+        .expect("there");
+    failed.last_failure = Some(crate::types::UnixMillis(5));
+    failed.last_error = Some("timeout".into());
+    failed.failures = 2;
+    let put = Update::DevicePut(Box::new(failed));
+    store.update(vec![put]).await.expect("noted");
     let code = json!({ "code": server.code_of(id) });
     let (status, device) = server.api(Method::POST, &verify, Some(code)).await;
     assert_eq!(
         (status, &device["state"]),
         (StatusCode::OK, &"active".into())
     );
+    assert_eq!(
+        (
+            &device["last_error"],
+            &device["failures"],
+            &device["last_failure"]
+        ),
+        (&Value::Null, &0.into(), &5.into())
+    );
+    assert_eq!(device["last_success"], Value::Null);
     assert!(server.context.store.outbox().expect("read").is_empty());
     // The same subscription again: same device, still verified.
     let (status, again) = server
