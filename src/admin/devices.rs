@@ -21,10 +21,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::subscription::{Subscription, SubscriptionError};
 use crate::config::Config;
 use crate::net::guard::Guard;
-use crate::net::resolve::resolve;
+use crate::net::lookup::Lookups;
 use crate::store::{
-    ContentLevel, Device, DeviceKind, DeviceState, OutboxEntry, OutboxKey, Store, StoreError,
-    Update, WakeSlot,
+    ContentLevel, Device, DeviceKind, DeviceState, OutboxKey, Store, StoreError, Update, WakeSlot,
 };
 use crate::types::{AccountId, DeviceId, UnixMillis};
 
@@ -32,7 +31,6 @@ use crate::types::{AccountId, DeviceId, UnixMillis};
 pub const TEST_PATIENCE: Duration = Duration::from_secs(5);
 /// Characters of a device's name.
 pub const MAX_NAME: usize = 100;
-const HOUR: u64 = 3600 * 1000;
 
 /// A future that a [`DeviceTester`] gives back.
 pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -124,6 +122,8 @@ pub enum DeviceError {
     Unverified,
     #[error("no wake-up is possible at this moment, try again in a few seconds")]
     Later,
+    #[error("too many names are being looked up, try again in a few seconds")]
+    Busy,
     #[error("the server does not run, so nothing can be sent")]
     NotRunning,
     #[error("[push] allow_private: {0}")]
@@ -144,14 +144,15 @@ impl From<StoreError> for DeviceError {
 /// The operations. Clones share their limits.
 #[derive(Clone)]
 pub struct Devices {
-    store: Store,
-    config: Arc<ArcSwap<Config>>,
+    pub(super) store: Store,
+    pub(super) config: Arc<ArcSwap<Config>>,
     tester: Option<Arc<dyn DeviceTester>>,
     edits: Arc<Mutex<()>>,
-    registrations: Arc<parking_lot::Mutex<HashMap<AccountId, VecDeque<UnixMillis>>>>,
+    pub(super) registrations: Arc<parking_lot::Mutex<HashMap<AccountId, VecDeque<UnixMillis>>>>,
+    pub(super) lookups: Arc<Lookups>,
 }
 
-fn now() -> UnixMillis {
+pub(super) fn now() -> UnixMillis {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -160,11 +161,12 @@ fn now() -> UnixMillis {
 
 impl Devices {
     /// `tester` is None where the command line holds the store itself: what is changed then is
-    /// done by the notifier at the server's next start.
+    /// done by the notifier at the server's next start. `lookups` are those of registrations.
     pub fn new(
         store: Store,
         config: Arc<ArcSwap<Config>>,
         tester: Option<Arc<dyn DeviceTester>>,
+        lookups: Arc<Lookups>,
     ) -> Self {
         let edits = tester.as_ref().map_or_else(Arc::default, |t| t.edits());
         Self {
@@ -173,6 +175,7 @@ impl Devices {
             tester,
             edits,
             registrations: Arc::default(),
+            lookups,
         }
     }
 
@@ -183,89 +186,6 @@ impl Devices {
     pub fn get(&self, account: AccountId, id: DeviceId) -> Result<DeviceInfo, DeviceError> {
         let device = self.store.device(account, id)?;
         device.as_ref().map(info).ok_or(DeviceError::NotFound)
-    }
-
-    /// Registers a device; a code is pushed to it that has to come back through [`verify`].
-    /// An endpoint that the account has already keeps its id, and stays verified if its keys
-    /// are the same: pages do this at every visit. One that is not verified gets a new code.
-    ///
-    /// [`verify`]: Self::verify
-    pub async fn add(&self, account: AccountId, new: NewDevice) -> Result<DeviceInfo, DeviceError> {
-        let config = self.config.load_full();
-        let name = new.name.trim();
-        let length = name.chars().count();
-        if !(1..=MAX_NAME).contains(&length) || name.chars().any(char::is_control) {
-            return Err(DeviceError::Name);
-        }
-        let guard = Guard::new(&config.push.allow_private, config.push.allow_http)
-            .map_err(|error| DeviceError::Config(error.to_string()))?;
-        let at = now();
-        let checked = new.subscription.check(&guard, at)?;
-        let patience = Duration::from_secs(config.push.connect_timeout_secs);
-        resolves(&guard, &checked.endpoint, patience).await?;
-        let kind = DeviceKind::WebPush {
-            endpoint: checked.endpoint,
-            p256dh: checked.p256dh,
-            auth: checked.auth,
-            vapid_key: self.vapid_key()?.unwrap_or_default(),
-        };
-        let whole = self.edit().await;
-        let known = self.store.devices(account)?;
-        let same = known
-            .iter()
-            .find(|device| endpoint(&device.kind) == endpoint(&kind));
-        if let Some(old) = same
-            && keys(&old.kind) == keys(&kind)
-            && !matches!(old.state, DeviceState::Unverified { .. })
-        {
-            let mut device = old.clone();
-            device.name = name.to_owned();
-            device.show = new.show;
-            if device != *old {
-                self.store
-                    .update(vec![Update::DevicePut(Box::new(device.clone()))])
-                    .await?;
-            }
-            return Ok(info(&device));
-        }
-        self.count_registration(account, at)?;
-        let most = config.push.max_devices_per_account;
-        if same.is_none() && known.len() >= most {
-            return Err(DeviceError::TooMany(most));
-        }
-        let expires = at.plus(config.push.verify_timeout_secs.saturating_mul(1000));
-        let mut device = Device {
-            id: same.map_or(DeviceId(0), |old| old.id),
-            account,
-            name: name.to_owned(),
-            kind,
-            state: DeviceState::Unverified {
-                code: code().ok_or(DeviceError::Later)?,
-                expires,
-            },
-            show: new.show,
-            created: at,
-            last_success: None,
-            last_failure: None,
-            last_error: None,
-            failures: 0,
-        };
-        let mut updates = Vec::new();
-        match same {
-            Some(_) => updates.push(Update::DevicePut(Box::new(device.clone()))),
-            None => {
-                let added = self.store.device_add(device.clone(), most).await;
-                device.id = added.map_err(|error| match error {
-                    StoreError::Limit(_) => DeviceError::TooMany(known.len()),
-                    other => other.into(),
-                })?;
-            }
-        }
-        updates.push(Update::OutboxPut(verification(&device, at, expires)));
-        self.store.update(updates).await?;
-        drop(whole);
-        self.changed(account, device.id).await;
-        Ok(info(&device))
     }
 
     /// The code came back: from now on the device is woken.
@@ -290,6 +210,9 @@ impl Devices {
             _ => return Err(DeviceError::Verified),
         }
         device.state = DeviceState::Active;
+        // What went wrong with the code has come right.
+        device.last_error = None;
+        device.failures = 0;
         let slot = WakeSlot::Verify;
         self.store
             .update(vec![
@@ -360,11 +283,11 @@ impl Devices {
         Ok(pair.map(|pair| pair.public_key().as_ref().to_vec()))
     }
 
-    async fn edit(&self) -> OwnedMutexGuard<()> {
+    pub(super) async fn edit(&self) -> OwnedMutexGuard<()> {
         self.edits.clone().lock_owned().await
     }
 
-    async fn changed(&self, account: AccountId, id: DeviceId) {
+    pub(super) async fn changed(&self, account: AccountId, id: DeviceId) {
         if let Some(tester) = &self.tester {
             tester.changed(account, id).await;
         }
@@ -373,75 +296,14 @@ impl Devices {
     fn read(&self, account: AccountId, id: DeviceId) -> Result<Device, DeviceError> {
         self.store.device(account, id)?.ok_or(DeviceError::NotFound)
     }
-
-    fn count_registration(&self, account: AccountId, at: UnixMillis) -> Result<(), DeviceError> {
-        let most = self.config.load().push.max_registrations_per_hour.max(1) as usize;
-        let mut all = self.registrations.lock();
-        all.retain(|_, times| times.back().is_some_and(|last| at.since(*last) < HOUR));
-        let times = all.entry(account).or_default();
-        times.retain(|time| at.since(*time) < HOUR);
-        if let Some(oldest) = times.front().filter(|_| times.len() >= most) {
-            let retry_secs = oldest.plus(HOUR).since(at).div_ceil(1000).max(1);
-            return Err(DeviceError::TooOften { retry_secs });
-        }
-        times.push_back(at);
-        Ok(())
-    }
 }
 
-/// Refuses a name that leads to forbidden addresses only. One that can't be resolved now is taken:
-/// its code is pushed as soon as it can be, or the device is forgotten.
-async fn resolves(guard: &Guard, endpoint: &str, patience: Duration) -> Result<(), DeviceError> {
-    let url = guard.url(endpoint).map_err(SubscriptionError::from)?;
-    let port = url.port_or_known_default().unwrap_or(443);
-    let plain = url.scheme() == "http";
-    let found = resolve(guard, url.host_str().unwrap_or_default(), port, plain);
-    match tokio::time::timeout(patience, found).await {
-        Ok(Ok(Err(why))) => Err(SubscriptionError::from(why).into()),
-        _ => Ok(()),
-    }
-}
-
-fn key(account: AccountId, device: DeviceId, slot: WakeSlot) -> OutboxKey {
+pub(super) fn key(account: AccountId, device: DeviceId, slot: WakeSlot) -> OutboxKey {
     OutboxKey {
         account,
         device,
         slot,
     }
-}
-
-fn verification(device: &Device, at: UnixMillis, expires: UnixMillis) -> OutboxEntry {
-    OutboxEntry {
-        key: key(device.account, device.id, WakeSlot::Verify),
-        uids: vec![],
-        count: 1,
-        caused: at,
-        due: at,
-        expires,
-        attempts: 0,
-    }
-}
-
-/// 128 bits in base64url.
-fn code() -> Option<String> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-fn endpoint(kind: &DeviceKind) -> &str {
-    let DeviceKind::WebPush { endpoint, .. } = kind;
-    endpoint
-}
-
-fn keys(kind: &DeviceKind) -> (&[u8], &[u8], &[u8]) {
-    let DeviceKind::WebPush {
-        p256dh,
-        auth,
-        vapid_key,
-        ..
-    } = kind;
-    (p256dh, auth, vapid_key)
 }
 
 /// A device as its owner may see it: the endpoint is a capability and never shown whole.

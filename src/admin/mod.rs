@@ -9,6 +9,7 @@ mod check;
 pub mod devices;
 pub mod operations;
 pub mod protocol;
+mod registering;
 pub mod socket;
 pub mod subscription;
 

@@ -9,13 +9,11 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::check::{parse_address, parse_domain};
-use super::devices::{DeviceError, Devices, NewDevice};
+use super::devices::{DeviceError, Devices, NewDevice, info};
 use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
 use crate::auth::{Auth, AuthError};
-use crate::store::{
-    Account, Alias, Device, DeviceKind, DeviceState, Resolution, Store, StoreError,
-};
+use crate::store::{Account, Alias, Device, Resolution, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::types::{Address, DeviceId, Domain, UnixMillis};
 
@@ -396,33 +394,21 @@ fn view(account: &Account) -> AccountView {
 }
 
 fn device_view(device: &Device) -> DeviceView {
-    let (kind, origin) = match &device.kind {
-        DeviceKind::WebPush { endpoint, .. } => ("webpush", origin(endpoint)),
-    };
+    let shown = info(device);
     DeviceView {
-        id: device.id.0,
-        name: device.name.clone(),
-        kind: kind.into(),
-        state: match &device.state {
-            DeviceState::Unverified { .. } => "unverified".into(),
-            DeviceState::Active => "active".into(),
-            DeviceState::Paused { .. } => "paused".into(),
-        },
-        origin,
+        id: shown.id,
+        name: shown.name,
+        kind: shown.kind.into(),
+        state: shown.state.into(),
+        reason: shown.reason,
+        show: shown.show,
+        origin: shown.origin,
+        endpoint_hash: shown.endpoint_hash,
         last_success: device.last_success.map(when),
         last_failure: device.last_failure.map(when),
-        last_error: device.last_error.clone(),
-        failures: device.failures,
+        last_error: shown.last_error,
+        failures: shown.failures,
     }
-}
-
-/// Scheme and host of a capability URL; the rest is a secret.
-fn origin(endpoint: &str) -> String {
-    let end = endpoint
-        .match_indices('/')
-        .nth(2)
-        .map_or(endpoint.len(), |(at, _)| at);
-    endpoint[..end].to_owned()
 }
 
 fn when(at: UnixMillis) -> String {
@@ -448,18 +434,45 @@ fn device_failure(error: &DeviceError, address: &str, id: u32) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{ContentLevel, DeviceKind, DeviceState};
+    use crate::types::AccountId;
 
     #[test]
-    fn only_the_origin_of_an_endpoint_is_shown() {
-        for (endpoint, shown) in [
+    fn of_an_endpoint_only_the_origin_and_a_hash_are_shown() {
+        let device = |endpoint: &str| Device {
+            id: DeviceId(3),
+            account: AccountId(1),
+            name: "phone".into(),
+            kind: DeviceKind::WebPush {
+                endpoint: endpoint.into(),
+                p256dh: vec![],
+                auth: vec![],
+                vapid_key: vec![],
+            },
+            state: DeviceState::Paused {
+                reason: "its owner paused it".into(),
+            },
+            show: ContentLevel::Sender,
+            created: UnixMillis(0),
+            last_success: None,
+            last_failure: None,
+            last_error: None,
+            failures: 0,
+        };
+        for (endpoint, origin) in [
             (
                 "https://push.example.org/secret",
                 "https://push.example.org",
             ),
-            ("http://127.0.0.1:99/a/b", "http://127.0.0.1:99"),
-            ("nonsense", "nonsense"),
+            ("http://127.0.0.1:99/a/secret", "http://127.0.0.1:99"),
         ] {
-            assert_eq!(origin(endpoint), shown);
+            let view = device_view(&device(endpoint));
+            assert_eq!(view.origin, origin);
+            assert_eq!(view.endpoint_hash.len(), 16);
+            let json = serde_json::to_value(&view).expect("JSON");
+            assert_eq!(json["reason"], "its owner paused it");
+            assert_eq!(json["show"], "sender");
+            assert!(!json.to_string().contains("secret"));
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::store::ContentLevel;
 use crate::types::Secret;
 
 /// A password on its way over the socket, which only the server's own user can open.
@@ -186,7 +187,8 @@ pub struct DomainView {
     pub accounts: u64,
 }
 
-/// A device as its owner sees it. The endpoint is a capability: only its origin is shown.
+/// A device as its owner sees it. The endpoint is a capability: only its origin and a hash are
+/// shown.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct DeviceView {
     pub id: u32,
@@ -194,7 +196,12 @@ pub struct DeviceView {
     pub kind: String,
     /// `unverified`, `active` or `paused`.
     pub state: String,
+    /// Why it is paused.
+    pub reason: Option<String>,
+    /// How much of a message it may show.
+    pub show: ContentLevel,
     pub origin: String,
+    pub endpoint_hash: String,
     pub last_success: Option<String>,
     pub last_failure: Option<String>,
     pub last_error: Option<String>,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AppError, Core};
 use crate::admin::devices::Devices;
+use crate::net::lookup::Lookups;
 use crate::net::{Listening, TlsSource};
 use crate::{http, imap, push, smtp};
 
@@ -52,6 +53,7 @@ impl Services {
             core.store.clone(),
             core.live.clone(),
             Some(Arc::new(push.clone())),
+            Lookups::new(),
         );
         let certificates = core.certificates.clone();
         let tls: TlsSource = Arc::new(move || certificates.server_config());

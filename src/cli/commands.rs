@@ -17,6 +17,7 @@ use crate::admin::{Operations, Password, Reply, Request, socket};
 use crate::app;
 use crate::auth::Auth;
 use crate::config::Config;
+use crate::net::lookup::Lookups;
 use crate::store::{OpenError, Options, Store};
 use crate::telemetry::Telemetry;
 
@@ -267,7 +268,7 @@ async fn directly(path: &Path, config: &Config, request: Request) -> Result<Repl
     })?;
     let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
     let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
-    let devices = Devices::new(store.clone(), live, None);
+    let devices = Devices::new(store.clone(), live, None, Lookups::new());
     let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
     let result = operations.run(request).await;
     store.close().await;

@@ -106,7 +106,9 @@ fn device_table(devices: &[DeviceView]) -> String {
             "NAME",
             "KIND",
             "STATE",
+            "SHOWS",
             "SERVICE",
+            "ENDPOINT",
             "LAST WOKEN",
             "FAILURES",
         ],
@@ -119,8 +121,13 @@ fn device_table(devices: &[DeviceView]) -> String {
                 device.id.to_string(),
                 device.name.clone(),
                 device.kind.clone(),
-                device.state.clone(),
+                match &device.reason {
+                    Some(reason) => format!("{} ({reason})", device.state),
+                    None => device.state.clone(),
+                },
+                device.show.name().into(),
                 device.origin.clone(),
+                device.endpoint_hash.clone(),
                 device
                     .last_success
                     .clone()
@@ -254,6 +261,7 @@ fn duration(secs: u64) -> String {
 mod tests {
     use super::*;
     use crate::admin::protocol::AliasView;
+    use crate::store::ContentLevel;
 
     #[test]
     fn figures_for_people() {
@@ -272,6 +280,35 @@ mod tests {
             (90_000, "1 d 1 h"),
         ] {
             assert_eq!(duration(secs), shown);
+        }
+    }
+
+    #[test]
+    fn a_device_says_why_it_is_paused_and_what_it_shows() {
+        let device = DeviceView {
+            id: 3,
+            name: "phone".into(),
+            kind: "webpush".into(),
+            state: "paused".into(),
+            reason: Some("it could not be reached for a day".into()),
+            show: ContentLevel::WakeUpOnly,
+            origin: "https://push.example".into(),
+            endpoint_hash: "Zk2vWnJb0dXcT1aE".into(),
+            last_success: None,
+            last_failure: None,
+            last_error: Some("timeout".into()),
+            failures: 9,
+        };
+        let devices = vec![device];
+        let shown = reply(&Reply::Devices { devices });
+        for part in [
+            "paused (it could not be reached for a day)",
+            "wake-up-only",
+            "https://push.example",
+            "Zk2vWnJb0dXcT1aE",
+            "9 (timeout)",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
         }
     }
 

@@ -183,6 +183,13 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     );
     bound("push.connect_timeout_secs", c.connect_timeout_secs, 1, 3600);
     bound("push.request_timeout_secs", c.request_timeout_secs, 1, 3600);
+    bound("push.max_lookups", c.max_lookups as u64, 1, 1000);
+    bound(
+        "push.max_lookups_per_account",
+        c.max_lookups_per_account as u64,
+        1,
+        1000,
+    );
     bound(
         "push.max_in_flight_per_origin",
         c.max_in_flight_per_origin as u64,

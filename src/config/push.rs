@@ -21,6 +21,10 @@ pub struct PushConfig {
     pub verify_timeout_secs: u64,
     pub connect_timeout_secs: u64,
     pub request_timeout_secs: u64,
+    /// Look-ups of push services' names under way, in all and for one account: so many for
+    /// registrations, and again for wake-ups.
+    pub max_lookups: usize,
+    pub max_lookups_per_account: usize,
     /// Requests in flight: for one account, to one origin, and in all.
     pub max_in_flight_per_account: usize,
     pub max_in_flight_per_origin: usize,
@@ -43,6 +47,8 @@ impl Default for PushConfig {
             verify_timeout_secs: 600,
             connect_timeout_secs: 10,
             request_timeout_secs: 30,
+            max_lookups: 8,
+            max_lookups_per_account: 2,
             max_in_flight_per_account: 4,
             max_in_flight_per_origin: 8,
             max_in_flight: 64,

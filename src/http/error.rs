@@ -77,6 +77,7 @@ impl From<DeviceError> for ApiError {
             DeviceError::Code => (StatusCode::FORBIDDEN, "wrong-code"),
             DeviceError::Verified => (StatusCode::CONFLICT, "already-verified"),
             DeviceError::Unverified => (StatusCode::CONFLICT, "unverified"),
+            DeviceError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             DeviceError::Later => (StatusCode::SERVICE_UNAVAILABLE, "try-later"),
             DeviceError::NotRunning => (StatusCode::SERVICE_UNAVAILABLE, "not-running"),
             DeviceError::Store(inner) if inner.is_temporary() => {
@@ -90,7 +91,7 @@ impl From<DeviceError> for ApiError {
         let answer = Self::new(status, code, error.to_string());
         match error {
             DeviceError::TooOften { retry_secs } => answer.later(retry_secs),
-            DeviceError::Later => answer.later(5),
+            DeviceError::Later | DeviceError::Busy => answer.later(5),
             DeviceError::Store(_) => Self::new(status, code, "try again later").later(5),
             _ => answer,
         }

@@ -111,6 +111,40 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Its name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Capability => "capability",
+            Self::Noop => "noop",
+            Self::Logout => "logout",
+            Self::Id(_) => "id",
+            Self::StartTls => "starttls",
+            Self::Authenticate { .. } => "authenticate",
+            Self::Login { .. } => "login",
+            Self::Enable(_) => "enable",
+            Self::Select { .. } => "select",
+            Self::Create { .. } => "create",
+            Self::Delete(_) => "delete",
+            Self::Rename { .. } => "rename",
+            Self::Subscribe(_) | Self::Unsubscribe(_) => "subscribe",
+            Self::List(_) | Self::Lsub { .. } => "list",
+            Self::Namespace => "namespace",
+            Self::Status { .. } => "status",
+            Self::Append(_) => "append",
+            Self::Idle => "idle",
+            Self::Check => "check",
+            Self::Close | Self::Unselect => "close",
+            Self::Expunge(_) => "expunge",
+            Self::Search(_) | Self::SearchInCharset { .. } => "search",
+            Self::Fetch { .. } => "fetch",
+            Self::Store { .. } => "store",
+            Self::Copy { .. } => "copy",
+            Self::Move { .. } => "move",
+        }
+    }
+}
+
 /// Parameters of SELECT (RFC 4466); the session refuses those it does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectParameter {

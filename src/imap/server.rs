@@ -22,7 +22,7 @@ use crate::net::{
     listen,
 };
 use crate::store::{Account, Login, Store};
-use crate::telemetry::{Handshake, ImapEnd, ImapState, Telemetry};
+use crate::telemetry::{Handshake, ImapEnd, ImapResult, ImapState, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
 /// What IMAP needs from the rest of the server.
@@ -248,19 +248,24 @@ impl Connection {
 
     /// Does what the machine wants until it waits for input; Some: it is over.
     async fn drain(&mut self) -> Option<ImapEnd> {
+        let mut end = None;
         let mut silent = true;
-        while let Some(output) = self.session.poll() {
+        while end.is_none()
+            && let Some(output) = self.session.poll()
+        {
             silent &= matches!(output, Output::AppendData(_));
-            match self.act(output).await {
-                Ok(None) => {}
-                Ok(Some(why)) => return Some(why),
-                Err(gone) => return Some(end_of(&gone)),
-            }
+            end = match self.act(output).await {
+                Ok(end) => end,
+                Err(gone) => Some(end_of(&gone)),
+            };
+        }
+        for (name, result) in self.session.take_answered() {
+            self.context.telemetry.imap.command(name, result);
         }
         if silent && let Some(stream) = &self.stream {
             stream.acknowledge();
         }
-        None
+        end
     }
 
     async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
@@ -327,6 +332,7 @@ impl Connection {
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
                 out.flush().await?;
+                exec.telemetry.imap.command("idle", ImapResult::Ok);
                 self.done();
             }
             // The machine asks for these only after a login.

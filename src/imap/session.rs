@@ -20,7 +20,7 @@ use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
 use crate::auth::sasl::Exchange;
 use crate::config::ImapConfig;
-use crate::telemetry::{ImapEnd, ImapState};
+use crate::telemetry::{ImapEnd, ImapResult, ImapState};
 use crate::types::Secret;
 
 /// What a session is made with.
@@ -88,6 +88,9 @@ enum Phase {
     Closed,
 }
 
+/// In metrics: what is no command.
+const INVALID: &str = "invalid";
+
 pub struct Session {
     settings: Settings,
     phase: Phase,
@@ -96,6 +99,9 @@ pub struct Session {
     selected: bool,
     rev2: bool,
     bad: u32,
+    /// The command that is under way, or was last.
+    name: &'static str,
+    answered: Vec<(&'static str, ImapResult)>,
     output: VecDeque<Output>,
     started: Instant,
     last_command: Instant,
@@ -130,6 +136,8 @@ impl Session {
             selected: false,
             rev2: false,
             bad: 0,
+            name: INVALID,
+            answered: Vec::new(),
             output: VecDeque::new(),
             started: now,
             last_command: now,
@@ -177,6 +185,11 @@ impl Session {
             self.output = VecDeque::new();
         }
         output
+    }
+
+    /// Names of the commands that were answered here since the last call, and with what.
+    pub fn take_answered(&mut self) -> Vec<(&'static str, ImapResult)> {
+        std::mem::take(&mut self.answered)
     }
 
     /// True while nothing may be read: work or a handshake is under way.
@@ -272,6 +285,12 @@ impl Session {
     }
 
     fn tagged(&mut self, tag: &str, text: &str) {
+        let result = match text.split(' ').next() {
+            Some("OK") => ImapResult::Ok,
+            Some("NO") => ImapResult::No,
+            _ => ImapResult::Bad,
+        };
+        self.answered.push((self.name, result));
         self.write(format!("{tag} {text}\r\n"));
     }
 
@@ -315,6 +334,7 @@ impl Session {
                 };
                 match parse(&bytes, options) {
                     Ok(tagged) => {
+                        self.name = tagged.command.name();
                         let before = self.bad;
                         self.command(now, tagged);
                         // One that could be carried out forgives.
@@ -322,10 +342,14 @@ impl Session {
                             self.bad = 0;
                         }
                     }
-                    Err(error) => self.bad(error.tag.as_deref(), &error.text),
+                    Err(error) => {
+                        self.name = INVALID;
+                        self.bad(error.tag.as_deref(), &error.text);
+                    }
                 }
             }
             Event::Append { tag, head, sync } => {
+                self.name = "append";
                 if self.authenticated {
                     self.output.push_back(Output::AppendBegin(head.clone()));
                     self.phase = Phase::Appending { tag, head, sync };
@@ -354,6 +378,9 @@ impl Session {
     fn broken(&mut self, tag: Option<String>, kind: ErrorKind, fatal: bool, text: &str) {
         if matches!(self.phase, Phase::Appending { .. }) {
             self.output.push_back(Output::AppendAbort);
+        }
+        if matches!(self.phase, Phase::Command) {
+            self.name = INVALID;
         }
         self.phase = Phase::Command;
         match kind {

@@ -302,3 +302,33 @@ fn append() {
         "!append? box\nx!abort\ne BAD Nothing may follow the message\n!f Noop\n"
     );
 }
+
+#[test]
+fn every_tagged_answer_is_counted_by_its_command() {
+    use crate::telemetry::ImapResult::{Bad, No, Ok};
+    let (mut s, now) = session(true);
+    for (input, expected) in [
+        ("a CAPABILITY\r\n", vec![("capability", Ok)]),
+        ("b LOGIN alice wrong\r\n", vec![("login", No)]),
+        ("c NONSENSE\r\n", vec![("invalid", Bad)]),
+        ("d LOGIN {21}\r\n", vec![("invalid", No)]),
+        ("e AUTHENTICATE X\r\n", vec![("authenticate", No)]),
+        ("f AUTHENTICATE LOGIN\r\n", vec![]),
+        ("*\r\n", vec![("authenticate", Bad)]),
+        ("g SELECT INBOX\r\n", vec![("select", Bad)]),
+        ("h AUTHENTICATE PLAIN\r\n", vec![]),
+        ("AGFsaWNlAHJpZ2h0\r\n", vec![("authenticate", Ok)]),
+        ("i FETCH 1 FLAGS\r\n", vec![("fetch", Bad)]),
+        ("j IDLE\r\n", vec![]),
+        ("NOOP\r\n", vec![("idle", Bad)]),
+        ("k APPEND none {5}\r\n", vec![("append", No)]),
+        ("l NOOP\r\n", vec![]),
+        (
+            "m ENABLE X\r\nn LOGOUT\r\n",
+            vec![("enable", Ok), ("logout", Ok)],
+        ),
+    ] {
+        say(&mut s, now, input);
+        assert_eq!(s.take_answered(), expected, "{input}");
+    }
+}

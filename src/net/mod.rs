@@ -4,6 +4,7 @@
 
 pub mod guard;
 mod listener;
+pub mod lookup;
 pub mod resolve;
 mod stream;
 

@@ -1,12 +1,15 @@
 //! Resolves names that users gave, and lets only allowed addresses through.
 //!
-//! May import: `guard`. Used when a device is registered and at every connection, which then goes
+//! May import: `guard`, `lookup`. Used when a device is registered and at every connection, which then goes
 //! to just these addresses: no look-up in between (DNS rebinding).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::guard::{Guard, Refusal, literal};
+use super::lookup::{LookupError, Lookups, Most};
+use crate::types::AccountId;
 
 /// This machine's addresses. Binding to one proves nothing: `ip_nonlocal_bind` allows all.
 pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
@@ -29,13 +32,22 @@ pub fn check(
     Ok(())
 }
 
+/// Who looks names up, with what.
+#[derive(Clone)]
+pub struct Asker {
+    pub lookups: Arc<Lookups>,
+    pub account: Option<AccountId>,
+    pub most: Most,
+}
+
 /// Where `host` may be reached: at least one address, or why none; Err: it can't be told.
 pub async fn resolve(
     guard: &Guard,
+    asker: &Asker,
     host: &str,
     port: u16,
     plain: bool,
-) -> io::Result<Result<Vec<SocketAddr>, Refusal>> {
+) -> Result<Result<Vec<SocketAddr>, Refusal>, LookupError> {
     let own = own_addresses()?;
     if let Some(ip) = literal(host) {
         let checked = check(guard, ip, port, plain, &own);
@@ -43,7 +55,8 @@ pub async fn resolve(
     }
     let mut allowed = Vec::new();
     let mut refusal = None;
-    for address in tokio::net::lookup_host((host, port)).await? {
+    let (account, most) = (asker.account, asker.most);
+    for address in asker.lookups.look_up(account, most, host, port).await? {
         match check(guard, address.ip(), port, plain, &own) {
             Ok(()) => allowed.push(address),
             Err(why) => refusal = Some(why),
@@ -51,7 +64,7 @@ pub async fn resolve(
     }
     match refusal {
         Some(why) if allowed.is_empty() => Ok(Err(why)),
-        _ if allowed.is_empty() => Err(io::ErrorKind::NotFound.into()),
+        _ if allowed.is_empty() => Err(io::Error::from(io::ErrorKind::NotFound).into()),
         _ => Ok(Ok(allowed)),
     }
 }
@@ -72,6 +85,18 @@ pub fn is_no_host(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn asker() -> Asker {
+        Asker {
+            lookups: Lookups::new(),
+            account: None,
+            most: Most {
+                all: 8,
+                per_account: 2,
+                patience: std::time::Duration::from_secs(10),
+            },
+        }
+    }
 
     #[test]
     fn own_public_addresses_are_refused_unless_listed() {
@@ -94,8 +119,10 @@ mod tests {
     async fn no_host_is_told_from_no_answer() {
         // No name server is asked for what can't be a name.
         let impossible = format!("{}.invalid", "a".repeat(64));
-        let found = resolve(&Guard::default(), &impossible, 443, false).await;
-        let error = found.expect_err("no address");
+        let found = resolve(&Guard::default(), &asker(), &impossible, 443, false).await;
+        let Err(LookupError::Io(error)) = found else {
+            panic!("{found:?}")
+        };
         assert!(is_no_host(&error), "{error}");
         for text in ["Temporary failure in name resolution", "timed out"] {
             assert!(!is_no_host(&io::Error::other(text)), "{text}");
@@ -106,12 +133,12 @@ mod tests {
     #[tokio::test]
     async fn names_are_judged_by_their_addresses() {
         let guard = Guard::default();
-        let found = resolve(&guard, "localhost", 443, false).await;
+        let found = resolve(&guard, &asker(), "localhost", 443, false).await;
         assert_eq!(found.expect("resolved"), Err(Refusal::Address));
-        let found = resolve(&guard, "1.1.1.1", 443, false).await;
+        let found = resolve(&guard, &asker(), "1.1.1.1", 443, false).await;
         assert_eq!(found.expect("an address").map(|all| all.len()), Ok(1));
         assert!(
-            resolve(&guard, "no.such.invalid", 443, false)
+            resolve(&guard, &asker(), "no.such.invalid", 443, false)
                 .await
                 .is_err()
         );

@@ -13,8 +13,16 @@ use reqwest::redirect::Policy;
 
 use crate::config::{Config, PushConfig};
 use crate::net::guard::{Guard, Refusal, literal};
-use crate::net::resolve;
-use crate::push::outcome::{NAME_LOOKUP, NO_SUCH_HOST};
+use crate::net::lookup::{LookupError, Lookups, Most};
+use crate::net::resolve::{self, Asker};
+use crate::push::outcome::{LOOKUPS_BUSY, NAME_LOOKUP, NO_SUCH_HOST};
+use crate::types::AccountId;
+
+tokio::task_local! {
+    /// For whom a request is made. The HTTP client looks names up in the task that waits for
+    /// the connection, and has no other way to tell its resolver.
+    pub(crate) static FOR_ACCOUNT: AccountId;
+}
 
 /// Ports differ only where the allow list has some, so this is rarely above one.
 const MAX_CLIENTS: usize = 64;
@@ -31,6 +39,7 @@ pub(crate) enum NoClient {
 /// One client per scheme and port, because the check of a resolved address needs both.
 pub(crate) struct Clients {
     config: Arc<ArcSwap<Config>>,
+    lookups: Arc<Lookups>,
     built: Mutex<Built>,
 }
 
@@ -43,9 +52,10 @@ struct Built {
 }
 
 impl Clients {
-    pub(crate) fn new(config: Arc<ArcSwap<Config>>) -> Self {
+    pub(crate) fn new(config: Arc<ArcSwap<Config>>, lookups: Arc<Lookups>) -> Self {
         Self {
             config,
+            lookups,
             built: Mutex::default(),
         }
     }
@@ -53,12 +63,25 @@ impl Clients {
     /// Can clients be made at all? Without certificate authorities, say, they can't.
     pub(crate) fn check(&self) -> Result<(), NoClient> {
         let config = self.config.load();
-        let resolver = GuardedResolver {
-            guard: Guard::default(),
-            port: 443,
-            plain: false,
-        };
+        let resolver = self.resolver(&config.push, Guard::default(), 443, false);
         build(&config.push, resolver).map(drop)
+    }
+
+    fn resolver(&self, push: &PushConfig, guard: Guard, port: u16, plain: bool) -> GuardedResolver {
+        GuardedResolver {
+            guard,
+            port,
+            plain,
+            asker: Asker {
+                lookups: self.lookups.clone(),
+                account: None,
+                most: Most {
+                    all: push.max_lookups,
+                    per_account: push.max_lookups_per_account,
+                    patience: Duration::from_secs(push.connect_timeout_secs),
+                },
+            },
+        }
     }
 
     /// The client that may speak to `endpoint`.
@@ -92,11 +115,7 @@ impl Clients {
         if let Some(client) = built.clients.get(&(plain, port)) {
             return Ok((client.clone(), url));
         }
-        let resolver = GuardedResolver {
-            guard: built.guard.clone(),
-            port,
-            plain,
-        };
+        let resolver = self.resolver(&config.push, built.guard.clone(), port, plain);
         let client = build(&config.push, resolver)?;
         if built.clients.len() >= MAX_CLIENTS {
             built.clients.clear();
@@ -130,16 +149,24 @@ struct GuardedResolver {
     guard: Guard,
     port: u16,
     plain: bool,
+    asker: Asker,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, port, plain) = (self.guard.clone(), self.port, self.plain);
+        let asker = Asker {
+            account: FOR_ACCOUNT.try_get().ok(),
+            ..self.asker.clone()
+        };
         Box::pin(async move {
-            match resolve::resolve(&guard, name.as_str(), port, plain).await {
+            match resolve::resolve(&guard, &asker, name.as_str(), port, plain).await {
                 Ok(Ok(allowed)) => Ok(Box::new(allowed.into_iter()) as Addrs),
                 Ok(Err(why)) => Err(why.into()),
-                Err(error) if resolve::is_no_host(&error) => Err(NoAddress(NO_SUCH_HOST).into()),
+                Err(LookupError::Busy) => Err(NoAddress(LOOKUPS_BUSY).into()),
+                Err(LookupError::Io(error)) if resolve::is_no_host(&error) => {
+                    Err(NoAddress(NO_SUCH_HOST).into())
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the name of a push service can't be looked up");
                     Err(NoAddress(NAME_LOOKUP).into())
@@ -179,7 +206,7 @@ mod tests {
         config.push.allow_private = allow.iter().map(|s| (*s).to_owned()).collect();
         config.push.allow_http = http;
         config.push.connect_timeout_secs = 2;
-        Clients::new(Arc::new(ArcSwap::from_pointee(config)))
+        Clients::new(Arc::new(ArcSwap::from_pointee(config)), Lookups::new())
     }
 
     #[test]
@@ -218,6 +245,52 @@ mod tests {
         let error = client.post(url).send().await.expect_err("no host");
         assert_eq!(no_address(&error), Some(NO_SUCH_HOST), "{error:?}");
         assert!(!was_refused(&error));
+    }
+
+    #[tokio::test]
+    async fn one_accounts_silent_names_leave_room_for_others() {
+        let (_never, silence) = std::sync::mpsc::channel::<()>();
+        let silence = Mutex::new(silence);
+        let clients = Clients {
+            lookups: Lookups::by(move |host, _| {
+                if host == "slow.test" {
+                    let _ = silence.lock().recv();
+                }
+                Err(std::io::Error::other("Name or service not known"))
+            }),
+            ..clients(&["192.0.2.1/32:8"], true)
+        };
+        let ask = async |account, host: &str| {
+            let endpoint = format!("http://{host}:8/x");
+            let (client, url) = clients.for_endpoint(&endpoint).expect("URL is fine");
+            let request = client.post(url).send();
+            FOR_ACCOUNT.scope(AccountId(account), request).await
+        };
+        for _ in 0..2 {
+            let error = ask(1, "slow.test").await.expect_err("nobody answers");
+            let unknown = no_address(&error) == Some(NAME_LOOKUP);
+            assert!(unknown || error.is_timeout(), "{error:?}");
+        }
+        // The resolver still has both, although nobody waits for them.
+        let found = |error: reqwest::Error| no_address(&error);
+        assert_eq!(
+            ask(2, "x.test").await.map_err(found).err(),
+            Some(Some(NO_SUCH_HOST))
+        );
+        let clients = Clients {
+            config: {
+                let mut config = Config::clone(&clients.config.load());
+                config.push.connect_timeout_secs = 30;
+                Arc::new(ArcSwap::from_pointee(config))
+            },
+            lookups: clients.lookups.clone(),
+            built: Mutex::default(),
+        };
+        let (client, url) = clients
+            .for_endpoint("http://x.test:8/x")
+            .expect("URL is fine");
+        let request = FOR_ACCOUNT.scope(AccountId(1), client.post(url).send());
+        assert_eq!(request.await.map_err(found).err(), Some(Some(LOOKUPS_BUSY)));
     }
 
     #[tokio::test]

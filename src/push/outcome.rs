@@ -97,6 +97,9 @@ pub(crate) const NO_SUCH_HOST: &str = "no-such-host";
 /// The class where that can't be told.
 pub(crate) const NAME_LOOKUP: &str = "name-lookup";
 
+/// The class where too many names are being looked up already.
+pub(crate) const LOOKUPS_BUSY: &str = "name-lookups-busy";
+
 /// Why a test was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untested {

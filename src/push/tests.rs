@@ -205,6 +205,21 @@ impl Server {
         tokio::time::timeout(PATIENCE, so).await.expect("in time");
     }
 
+    /// Somebody reads these messages.
+    async fn read(&self, read: &[crate::types::Uid]) {
+        let inbox = self.store.mailboxes(self.account).expect("list");
+        let inbox = inbox.find("INBOX").expect("there").key;
+        let mut uids = UidSet::new();
+        for uid in read {
+            uids.insert(uid.0);
+        }
+        let seen = vec![Flag::System(SystemFlags::SEEN)];
+        self.store
+            .store_flags(inbox, uids, FlagAction::Add, seen, None)
+            .await
+            .expect("stored");
+    }
+
     async fn outbox_is_empty(&self) {
         self.until(|s| s.store.outbox().expect("read").is_empty())
             .await;
@@ -271,18 +286,44 @@ async fn others_are_collected_and_the_read_ones_left_out() {
     server.deliver("2").await;
     server.deliver("3").await;
     let read = server.deliver("4").await;
-    let inbox = server.store.mailboxes(server.account).expect("list");
-    let inbox = inbox.find("INBOX").expect("there").key;
-    let mut uids = UidSet::new();
-    uids.insert(read.0);
-    let seen = vec![Flag::System(SystemFlags::SEEN)];
-    server
-        .store
-        .store_flags(inbox, uids, FlagAction::Add, seen, None)
-        .await
-        .expect("stored");
+    server.read(&[read]).await;
     let (_, _, json) = phone.next().await;
     assert_eq!((&json["subj"], &json["n"]), (&"3".into(), &2.into()));
+    server.outbox_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_an_entry_lists_may_be_read_too() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let mut config = Config::clone(&server.config.load());
+    config.push.coalesce_secs = 2;
+    server.config.store(Arc::new(config));
+    let _push = server.push().await;
+    server.deliver("old, and never read").await;
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device, 32).await.expect("added");
+    server.deliver("first").await;
+    while phone.next().await.2["subj"] != "first" {}
+    let burst = async || {
+        let mut uids = vec![];
+        for _ in 0..OutboxEntry::MAX_UIDS + 8 {
+            uids.push(server.deliver("burst").await);
+        }
+        uids
+    };
+    // All are read before the wake-up is due: nobody is woken for them.
+    let uids = burst().await;
+    server.read(&uids).await;
+    server.outbox_is_empty().await;
+    // All but one of the oldest, which the list has no room for.
+    server.deliver("again").await;
+    assert_eq!(phone.next().await.2["subj"], "again");
+    let uids = burst().await;
+    server.read(&uids[..1]).await;
+    server.read(&uids[2..]).await;
+    let (_, _, json) = phone.next().await;
+    let said = (&json["subj"], &json["n"], &json["u"]);
+    assert_eq!(said, (&"burst".into(), &1.into(), &uids[1].0.into()));
     server.outbox_is_empty().await;
 }
 

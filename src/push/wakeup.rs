@@ -11,7 +11,7 @@ use crate::store::{
     ContentLevel, Device, DeviceState, MessageRecord, OutboxEntry, OutboxKey, Store, StoreError,
     WakeSlot,
 };
-use crate::types::{MailboxId, MailboxKey, Uid, UidValidity, UnixMillis};
+use crate::types::{MailboxId, MailboxKey, SystemFlags, Uid, UidValidity, UnixMillis};
 
 /// Of a message whose summary is not in the index: headers are within.
 const HEAD: u64 = 64 * 1024;
@@ -51,6 +51,8 @@ pub(super) struct Standing {
     newest: Option<(Uid, MessageRecord)>,
     /// The most urgent of the older ones.
     urgency: Option<Urgency>,
+    /// How many they are, where the entry can't tell.
+    count: Option<u32>,
 }
 
 /// The newest message of the entry that exists, and how urgent the others are; Err: there is
@@ -65,7 +67,16 @@ pub(super) fn standing(
         mailbox,
     };
     let mut standing = Standing::default();
-    for uid in entry.uids.iter().rev() {
+    let unread = match entry.has_more() {
+        true => Some(unread(store, entry, mailbox)?),
+        false => None,
+    };
+    if let Some(unread) = &unread {
+        standing.count = Some(u32::try_from(unread.len()).unwrap_or(u32::MAX));
+    }
+    let uids = unread.as_ref().unwrap_or(&entry.uids);
+    let uids = &uids[uids.len().saturating_sub(OutboxEntry::MAX_UIDS)..];
+    for uid in uids.iter().rev() {
         match store.message(mailbox, *uid) {
             Ok(Some(record)) if standing.newest.is_none() => {
                 standing.newest = Some((*uid, record));
@@ -80,17 +91,30 @@ pub(super) fn standing(
             Err(_) => return Ok(standing),
         }
     }
-    if standing.newest.is_some() {
-        return Ok(standing);
+    match standing.newest {
+        Some(_) => Ok(standing),
+        None => Err(()),
     }
-    // More came than an entry lists.
-    if (entry.uids.len() as u64) < u64::from(entry.count) {
-        let status = store.mailbox_status(mailbox);
-        if status.is_ok_and(|status| status.unseen > 0) {
-            return Ok(standing);
+}
+
+/// Of more messages than an entry lists, those that nobody has read; Err: there is no mailbox.
+fn unread(store: &Store, entry: &OutboxEntry, mailbox: MailboxKey) -> Result<Vec<Uid>, ()> {
+    let Some(first) = entry.uids.first() else {
+        return Ok(vec![]);
+    };
+    match store.mailbox(mailbox) {
+        Ok(mailbox) => {
+            let snapshot = mailbox.snapshot();
+            let new = snapshot
+                .range(first.0..=u32::MAX)
+                .map(|(_, message)| message);
+            let unseen = new.filter(|m| !m.flags.system.contains(SystemFlags::SEEN));
+            Ok(unseen.map(|m| m.uid).collect())
         }
+        Err(StoreError::NoMailbox | StoreError::NoAccount) => Err(()),
+        // Better announced than forgotten.
+        Err(_) => Ok(entry.uids.clone()),
     }
-    Err(())
 }
 
 pub(super) fn prepared(store: &Store, device: Device, standing: Standing) -> Prepared {
@@ -128,7 +152,7 @@ pub(super) async fn wake_up(
         (WakeSlot::Mail(_), _) => Notice::Mail(Mail {
             account: &prepared.account,
             mailbox: prepared.mailbox,
-            count: entry.count,
+            count: prepared.standing.count.unwrap_or(entry.count),
             uid: prepared.standing.newest.as_ref().map(|(uid, _)| *uid),
             uid_validity: prepared.uid_validity,
             from: summary.as_ref().map_or("", |s| &s.from),

@@ -142,14 +142,20 @@ impl Worker {
         for (to, since) in decode_lost(&lost) {
             if let Some(device) = worker.store.device(to.0, to.1)? {
                 let last = device.last_failure.unwrap_or(since);
-                worker.planner.lost_before(to, since, last);
+                worker.planner.lost_before(now(), to, since, last);
             }
         }
         for entry in worker.store.outbox()? {
             match worker.store.device(entry.key.account, entry.key.device)? {
-                Some(device) => worker
-                    .planner
-                    .restore(entry, &service::origin(&device.kind)),
+                Some(device) => {
+                    let (mut entry, at) = (entry, now());
+                    // What that attempt made it wait for began in the future.
+                    if device.last_failure.is_some_and(|failed| failed > at) {
+                        entry.due = entry.due.min(at);
+                    }
+                    let origin = service::origin(&device.kind);
+                    worker.planner.restore(at, entry, &origin);
+                }
                 None => worker.batch.add(Edit::Remove(entry.key)),
             }
         }
@@ -335,7 +341,7 @@ impl Worker {
 
     fn arrived(&mut self, mailbox: MailboxKey, uid: Uid, at: UnixMillis) -> Result<(), StoreError> {
         for device in self.store.devices(mailbox.account)? {
-            if is_woken(&device, at) {
+            if is_woken(&device, at, now()) {
                 let to = (device.account, device.id);
                 let origin = service::origin(&device.kind);
                 self.planner
@@ -388,7 +394,8 @@ impl Worker {
                     expires: *expires,
                     attempts: 0,
                 };
-                self.planner.restore(entry, &service::origin(&device.kind));
+                self.planner
+                    .restore(now(), entry, &service::origin(&device.kind));
             }
         }
     }

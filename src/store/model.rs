@@ -184,6 +184,17 @@ pub enum ContentLevel {
     SenderSubject,
 }
 
+impl ContentLevel {
+    /// As it is written in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WakeUpOnly => "wake-up-only",
+            Self::Sender => "sender",
+            Self::SenderSubject => "sender-subject",
+        }
+    }
+}
+
 /// One way to wake one phone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -253,7 +264,8 @@ pub struct OutboxKey {
 pub struct OutboxEntry {
     pub key: OutboxKey,
     /// Messages that it stands for, oldest first; the newest is the one shown. Bounded by
-    /// [`OutboxEntry::MAX_UIDS`]; `count` goes on.
+    /// [`OutboxEntry::MAX_UIDS`]; `count` goes on, and then the first is always kept: those
+    /// that are not listed came after it.
     pub uids: Vec<Uid>,
     pub count: u32,
     /// When the first of its causes was committed.
@@ -266,6 +278,11 @@ pub struct OutboxEntry {
 
 impl OutboxEntry {
     pub const MAX_UIDS: usize = 32;
+
+    /// Does it stand for more than it lists?
+    pub fn has_more(&self) -> bool {
+        (self.uids.len() as u64) < u64::from(self.count)
+    }
 }
 
 /// A worker that reads the feed and remembers how far it came.

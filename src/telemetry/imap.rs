@@ -122,7 +122,8 @@ impl ImapMetrics {
             commands: IntCounterVec::new(
                 Opts::new(
                     "posthorn_imap_commands_total",
-                    "IMAP commands, by name and kind of the tagged answer.",
+                    "IMAP commands that were answered, by name (`invalid`: what is none) and kind of the \
+                     tagged answer.",
                 ),
                 &["command", "result"],
             )?,
@@ -146,7 +147,14 @@ impl ImapMetrics {
         for end in ImapEnd::ALL {
             metrics.ends.with_label_values(&[end.label()]);
         }
-        for command in ["login", "authenticate", "select", "fetch", "idle"] {
+        for command in [
+            "login",
+            "authenticate",
+            "select",
+            "fetch",
+            "idle",
+            "invalid",
+        ] {
             for result in ImapResult::ALL {
                 metrics
                     .commands

@@ -34,6 +34,11 @@ impl UnixMillis {
         Self(self.0.saturating_add(millis))
     }
 
+    /// This many milliseconds earlier; saturates.
+    pub fn minus(self, millis: u64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// Milliseconds from `earlier` to `self`; 0 if `earlier` is later.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

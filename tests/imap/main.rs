@@ -6,6 +6,7 @@
 mod common;
 
 mod append;
+mod counted;
 mod deleted;
 mod keywords;
 mod names;

@@ -3,7 +3,7 @@
 mod hostile;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use reqwest::{Client, Method, StatusCode};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admin::devices::{Asked, DeviceTester, NotTested, TestResult};
+use crate::net::lookup::Lookups;
 use crate::store::{DeviceState, Options, Update};
 use crate::tls::Certificates;
 use crate::types::{AccountId, Address, DeviceId, Domain, Secret};
@@ -71,6 +72,10 @@ struct Server {
 
 impl Server {
     async fn new(extra: &str) -> Self {
+        Self::with(extra, Lookups::new()).await
+    }
+
+    async fn with(extra: &str, lookups: Arc<Lookups>) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let text = format!(
             "hostname = 'mail.x.test'\ndata_dir = '{}'\n\
@@ -101,7 +106,7 @@ impl Server {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let known: Arc<dyn DeviceTester> = tester.clone();
         let context = Context {
-            devices: Devices::new(store.clone(), config.clone(), Some(known)),
+            devices: Devices::new(store.clone(), config.clone(), Some(known), lookups),
             store,
             auth,
             config,
@@ -223,12 +228,33 @@ async fn a_device_from_its_registration_to_its_end() {
     assert_eq!(server.tester.changed.lock().len(), 2);
     let (status, _) = server.api(Method::POST, &verify, Some(code)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+    // The code did not get there at once.
+    let number = DeviceId(u32::try_from(id).expect("small"));
+    let store = &server.context.store;
+    let mut failed = store
+        .device(server.account, number)
+        .expect("read")
+        .expect("there");
+    failed.last_failure = Some(crate::types::UnixMillis(5));
+    failed.last_error = Some("timeout".into());
+    failed.failures = 2;
+    let put = Update::DevicePut(Box::new(failed));
+    store.update(vec![put]).await.expect("noted");
     let code = json!({ "code": server.code_of(id) });
     let (status, device) = server.api(Method::POST, &verify, Some(code)).await;
     assert_eq!(
         (status, &device["state"]),
         (StatusCode::OK, &"active".into())
     );
+    assert_eq!(
+        (
+            &device["last_error"],
+            &device["failures"],
+            &device["last_failure"]
+        ),
+        (&Value::Null, &0.into(), &5.into())
+    );
+    assert_eq!(device["last_success"], Value::Null);
     assert!(server.context.store.outbox().expect("read").is_empty());
     // The same subscription again: same device, still verified.
     let (status, again) = server
@@ -310,7 +336,7 @@ async fn a_device_from_its_registration_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_says_why() {
     let server =
-        Server::new("[push]\nmax_devices_per_account = 2\nmax_registrations_per_hour = 3").await;
+        Server::new("[push]\nmax_devices_per_account = 2\nmax_registrations_per_hour = 4").await;
     let with = |pointer: &str, value: Value| {
         let mut device = new_device("x", "p");
         *device.pointer_mut(pointer).expect("there") = value;
@@ -370,6 +396,45 @@ async fn what_is_refused_says_why() {
         (status, &error["error"]["code"]),
         (StatusCode::METHOD_NOT_ALLOWED, &"method-not-allowed".into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_resolver_is_asked_a_little_and_never_too_often() {
+    let (never, silence) = std::sync::mpsc::channel::<()>();
+    let silence = parking_lot::Mutex::new(silence);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let lookups = Lookups::by(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let _ = silence.lock().recv();
+        Err(std::io::Error::other("no answer"))
+    });
+    let limits = "[push]\nmax_registrations_per_hour = 4\nconnect_timeout_secs = 1";
+    let server = Server::with(limits, lookups).await;
+    let mut answers = vec![];
+    for n in 0..6 {
+        let device = new_device("x", &n.to_string());
+        let (status, error) = server.api(Method::POST, "/devices", Some(device)).await;
+        answers.push((
+            status.as_u16(),
+            error["error"]["code"].as_str().map(str::to_owned),
+        ));
+    }
+    let refused = |status, code: &str| (status, Some(code.to_owned()));
+    let (taken, busy, often) = ((201, None), refused(503, "busy"), refused(429, "too-often"));
+    let expected = [&taken, &taken, &busy, &busy, &often, &often];
+    assert!(answers.iter().eq(expected), "{answers:?}");
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        2,
+        "two of an account at a time"
+    );
+    // What is known already needs no look-up, and the rest goes on.
+    assert_eq!(
+        server.get(&format!("{}/metrics", server.plain)).await.0,
+        200
+    );
+    drop(never);
 }
 
 #[tokio::test(flavor = "multi_thread")]

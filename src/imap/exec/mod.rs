@@ -190,7 +190,7 @@ impl Exec {
     pub async fn run(&mut self, tagged: Tagged, out: &mut Out<'_>) -> Result<(), Gone> {
         let Tagged { tag, command } = tagged;
         self.tag.clone_from(&tag);
-        let name = name(&command);
+        let name = command.name();
         let telling = telling(&command);
         let closes = matches!(
             command,
@@ -332,28 +332,5 @@ fn telling(command: &Command) -> Telling {
         Command::Search(search) if !search.uid => Telling::NoExpunge,
         Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
-    }
-}
-
-/// The command's name for metrics.
-fn name(command: &Command) -> &'static str {
-    match command {
-        Command::Noop => "noop",
-        Command::Check => "check",
-        Command::Select { .. } => "select",
-        Command::Create { .. } => "create",
-        Command::Delete(_) => "delete",
-        Command::Rename { .. } => "rename",
-        Command::Subscribe(_) | Command::Unsubscribe(_) => "subscribe",
-        Command::List(_) | Command::Lsub { .. } => "list",
-        Command::Status { .. } => "status",
-        Command::Close | Command::Unselect => "close",
-        Command::Expunge(_) => "expunge",
-        Command::Search(_) | Command::SearchInCharset { .. } => "search",
-        Command::Fetch { .. } => "fetch",
-        Command::Store { .. } => "store",
-        Command::Copy { .. } => "copy",
-        Command::Move { .. } => "move",
-        _ => "other",
     }
 }

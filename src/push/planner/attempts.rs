@@ -8,14 +8,18 @@ use super::run::{self, DAY, OriginRun, THROTTLE_HOLD, back_off};
 use super::{
     Alarm, DeviceChange, Edit, Flight, Planner, TESTS_PER_MINUTE, Target, TestStart, target,
 };
-use crate::push::outcome::{Answer, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection};
+use crate::push::outcome::{Answer, LOOKUPS_BUSY, NAME_LOOKUP, NO_SUCH_HOST, Outcome, Rejection};
 use crate::store::{OutboxKey, WakeSlot};
 use crate::types::{AccountId, UnixMillis};
+
+/// What ntfy says of a topic without a subscriber.
+const NOBODY_SUBSCRIBED: u16 = 507;
 
 impl Planner {
     /// A test that the device's owner wants. Once it is begun it is in flight: report with
     /// [`Planner::done`].
     pub(crate) fn begin_test(&mut self, now: UnixMillis, to: Target, origin: &str) -> TestStart {
+        self.tick(now);
         let key = OutboxKey {
             account: to.0,
             device: to.1,
@@ -58,6 +62,7 @@ impl Planner {
         jitter: i32,
         own_key: bool,
     ) {
+        self.tick(now);
         let Some(flight) = self.land(key) else {
             return;
         };
@@ -74,7 +79,8 @@ impl Planner {
             class: answer.describe(),
         });
         // Whoever answers is there, and so is whoever refuses to.
-        if !answer.own_fault && answer.class != NAME_LOOKUP && answer.class != NO_SUCH_HOST {
+        let unasked = [NAME_LOOKUP, NO_SUCH_HOST, LOOKUPS_BUSY].contains(&answer.class);
+        if !answer.own_fault && !unasked {
             self.lost.forget(to);
         }
         let pause = |reason| DeviceChange::Pause {
@@ -136,17 +142,19 @@ impl Planner {
                 };
                 let wait = wait.unwrap_or(THROTTLE_HOLD).max(least);
                 device.hold = now.plus(wait);
-                origin.throttled(now, to, wait);
+                if !verifying {
+                    origin.throttled(now, to, wait);
+                }
                 self.retry(key, &flight, now.plus(wait));
             }
-            Outcome::Transient { .. } if answer.own_fault => {
+            Outcome::Transient { .. } if answer.own_fault || answer.class == LOOKUPS_BUSY => {
                 // It says nothing about the device or its service.
                 failure = None;
                 self.retry(key, &flight, now.plus(back_off(attempts, jitter)));
             }
             // It is no day's trouble, but nor is it for ever before a week is over.
             Outcome::Transient { .. } if answer.class == NO_SUCH_HOST && !verifying => {
-                origin.failed();
+                origin.failed(to.0, false);
                 if self.lost.not_found(now, to) {
                     failure = None;
                     self.forget(to);
@@ -156,7 +164,11 @@ impl Planner {
                 }
             }
             Outcome::Transient { wait } => {
-                origin.failed();
+                // Whoever has an account can register what fails, and let its own subscriptions
+                // lapse: neither says something about the service.
+                if !verifying && answer.status != Some(NOBODY_SUBSCRIBED) {
+                    origin.failed(to.0, answer.status.is_some());
+                }
                 if device.failed(now) {
                     failure = Some(pause("it could not be reached for a day"));
                 }
@@ -164,6 +176,7 @@ impl Planner {
                 self.retry(key, &flight, now.plus(wait));
             }
         }
+        self.reopen(now, &flight.origin);
         // A new device is forgotten, not paused.
         let failure = match failure {
             Some(DeviceChange::Pause { at, class, .. }) if verifying => {

@@ -35,6 +35,14 @@ impl Fair {
         key
     }
 
+    /// Gives back a turn that could not be used: it stays this account's.
+    pub(super) fn push_front(&mut self, key: OutboxKey) {
+        self.turns.retain(|account| *account != key.account);
+        self.turns.push_front(key.account);
+        let waiting = self.waiting.entry(key.account).or_default();
+        waiting.push_front(key);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }

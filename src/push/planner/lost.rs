@@ -51,6 +51,14 @@ impl Lost {
         self.devices.insert(to, (since, last));
     }
 
+    /// The clock was set back: nothing was seen later than now.
+    pub(super) fn set_back(&mut self, now: UnixMillis) {
+        for (since, last) in self.devices.values_mut() {
+            self.changed |= *since > now;
+            (*since, *last) = ((*since).min(now), (*last).min(now));
+        }
+    }
+
     /// What is to be kept, if that changed since the last call.
     pub(super) fn take_changed(&mut self) -> Option<Vec<(Target, UnixMillis)>> {
         if !std::mem::take(&mut self.changed) {

@@ -8,6 +8,7 @@
 //! meanwhile, expired, or its device is gone or paused.
 
 mod attempts;
+mod clock;
 mod fair;
 mod lost;
 mod places;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::clock::in_time;
 use self::fair::Fair;
 use self::lost::Lost;
 pub(crate) use self::lost::{decode as decode_lost, encode as encode_lost};
@@ -112,6 +114,8 @@ struct Pending {
     origin: Arc<str>,
     /// Where it is in `queue`.
     at: Option<UnixMillis>,
+    /// It waits for its origin to open, and is in `queue` only to expire.
+    held: bool,
     turn: Turn,
     /// When the first message after those in flight came.
     later_caused: Option<UnixMillis>,
@@ -143,6 +147,8 @@ pub(crate) struct Planner {
     limits: Limits,
     pending: BTreeMap<OutboxKey, Pending>,
     queue: BTreeSet<(UnixMillis, OutboxKey)>,
+    /// When origins open that somebody waits for.
+    doors: BTreeSet<(UnixMillis, Arc<str>)>,
     flights: HashMap<OutboxKey, Flight>,
     suspects: usize,
     devices: HashMap<Target, DeviceRun>,
@@ -158,6 +164,8 @@ pub(crate) struct Planner {
     edits: Vec<Edit>,
     alarms: Vec<Alarm>,
     swept: UnixMillis,
+    /// The latest that it was.
+    clock: UnixMillis,
 }
 
 /// Does an arrival concern phones at all?
@@ -166,9 +174,11 @@ pub(crate) fn is_news(mailbox_is_inbox: bool, source: Source, flags: Flags) -> b
 }
 
 /// Is this device woken for what happened `at`?
-pub(crate) fn is_woken(device: &Device, at: UnixMillis) -> bool {
-    // Whole seconds, because a device may be added in the moment of a delivery.
-    device.state == DeviceState::Active && device.created.secs() <= at.secs()
+pub(crate) fn is_woken(device: &Device, at: UnixMillis, now: UnixMillis) -> bool {
+    // Whole seconds, because a device may be added in the moment of a delivery. One from the
+    // future was added before the clock was set back.
+    let known = device.created.secs() <= at.secs() || device.created > now;
+    device.state == DeviceState::Active && known
 }
 
 fn target(key: OutboxKey) -> Target {
@@ -181,6 +191,7 @@ impl Planner {
             limits,
             pending: BTreeMap::new(),
             queue: BTreeSet::new(),
+            doors: BTreeSet::new(),
             flights: HashMap::new(),
             suspects: 0,
             devices: HashMap::new(),
@@ -194,6 +205,7 @@ impl Planner {
             edits: Vec::new(),
             alarms: Vec::new(),
             swept: UnixMillis(0),
+            clock: UnixMillis(0),
         }
     }
 
@@ -203,7 +215,9 @@ impl Planner {
     }
 
     /// Takes up an entry that the store holds already.
-    pub(crate) fn restore(&mut self, entry: OutboxEntry, origin: &str) {
+    pub(crate) fn restore(&mut self, now: UnixMillis, mut entry: OutboxEntry, origin: &str) {
+        self.tick(now);
+        in_time(&mut entry, now);
         // Fewer may have been hours of waiting that the service asked for.
         if entry.attempts >= RESTORED_FAILURES {
             let device = self.devices.entry(target(entry.key)).or_default();
@@ -214,14 +228,21 @@ impl Planner {
 
     /// A device was woken before a restart: what is collected goes on being so.
     pub(crate) fn woken_before(&mut self, now: UnixMillis, to: Target, at: UnixMillis) {
-        if now.since(at) < HOUR {
+        // One from the future says nothing: the clock was set back.
+        if at <= now && now.since(at) < HOUR {
             self.devices.entry(to).or_default().woken_before(at);
         }
     }
 
     /// Before a restart its push service had no host from the one to the other.
-    pub(crate) fn lost_before(&mut self, to: Target, since: UnixMillis, last: UnixMillis) {
-        self.lost.restore(to, since, last);
+    pub(crate) fn lost_before(
+        &mut self,
+        now: UnixMillis,
+        to: Target,
+        since: UnixMillis,
+        last: UnixMillis,
+    ) {
+        self.lost.restore(to, since.min(now), last.min(now));
     }
 
     /// A new message for a device that is to be woken.
@@ -234,6 +255,7 @@ impl Planner {
         uid: Uid,
         caused: UnixMillis,
     ) {
+        self.tick(now);
         self.sweep(now);
         let expires = caused.plus(self.limits.ttl);
         if expires <= now {
@@ -272,9 +294,14 @@ impl Planner {
             pending.later_caused.get_or_insert(caused);
         }
         if entry.uids.len() > OutboxEntry::MAX_UIDS {
-            entry.uids.remove(0);
-            if let Some(flight) = flight {
-                flight.uids = flight.uids.saturating_sub(1);
+            // The first stays, of those in flight and of the others: the rest is counted from it.
+            match flight {
+                Some(flight) if flight.uids > 1 => {
+                    entry.uids.remove(1);
+                    flight.uids -= 1;
+                }
+                Some(flight) => drop(entry.uids.remove(flight.uids + 1)),
+                None => drop(entry.uids.remove(1)),
             }
         }
         self.edits.push(Edit::Put(entry.clone()));
@@ -302,6 +329,7 @@ impl Planner {
                 generation: self.generations,
                 origin,
                 at: None,
+                held: false,
                 turn: Turn::None,
                 later_caused: None,
             },
@@ -337,11 +365,17 @@ impl Planner {
         let Some(place) = entry.uids.iter().position(|u| *u == uid) else {
             return;
         };
-        entry.uids.remove(place);
-        entry.count = entry.count.saturating_sub(1);
         let generation = pending.generation;
         let flight = self.flights.get_mut(&key);
-        if let Some(flight) = flight.filter(|flight| flight.generation == generation) {
+        let flight = flight.filter(|flight| flight.generation == generation);
+        // Others are counted from there.
+        let first = place == 0 || flight.as_ref().is_some_and(|f| f.uids == place);
+        if first && entry.has_more() {
+            return;
+        }
+        entry.uids.remove(place);
+        entry.count = entry.count.saturating_sub(1);
+        if let Some(flight) = flight {
             if place < flight.uids {
                 flight.uids -= 1;
                 flight.count = flight.count.saturating_sub(1);
@@ -357,6 +391,8 @@ impl Planner {
 
     /// The next thing to do at `now`; ask until there is none.
     pub(crate) fn poll(&mut self, now: UnixMillis) -> Option<Step> {
+        self.tick(now);
+        self.open_doors(now);
         loop {
             if let Some(step) = self.next_due(now) {
                 return Some(step);
@@ -369,7 +405,9 @@ impl Planner {
 
     /// When to poll again, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<UnixMillis> {
-        self.queue.first().map(|(at, _)| *at)
+        let queued = self.queue.first().map(|(at, _)| *at);
+        let door = self.doors.first().map(|(at, _)| *at);
+        queued.into_iter().chain(door).min()
     }
 
     /// The device is gone, and with it, in the store, its entries.

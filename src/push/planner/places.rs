@@ -5,7 +5,8 @@
 //! An entry is in exactly one of these: `queue` (its `at` is set), in flight, behind its device's
 //! attempt in flight, or parked for a place of its account, of its origin or of all. Whenever an
 //! attempt ends, those behind it are looked at again; whoever is given a place and can't use it
-//! passes it on.
+//! passes it on. Who waits for an origin that is held, or only probed, is parked there too, with
+//! one time in `doors` for all of them, so that accounts take turns at it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,12 +32,16 @@ impl Planner {
                 return Some(Step::Expired(key));
             }
             let (expires, origin) = (pending.entry.expires, pending.origin.clone());
-            let gate = self.gate(key, &origin);
+            let gate = self.gate(key);
+            let opens = self.origins.get(&origin).map(OriginRun::not_before);
+            let opens = opens.filter(|at| *at > now);
             let suspect = self.origins.get(&origin).is_none_or(OriginRun::is_suspect);
             if gate > now {
                 self.queue_at(key, gate.min(expires));
             } else if self.devices.get(&target(key)).is_some_and(|d| d.in_flight) {
                 // Queued again when that attempt ends.
+            } else if let Some(opens) = opens {
+                self.hold_back(key, &origin, opens, turn);
             } else if !self.account_has_place(key.account) {
                 let account = self.accounts.entry(key.account).or_default();
                 account.parked.push_back(key);
@@ -70,11 +75,8 @@ impl Planner {
             .collect()
     }
 
-    pub(super) fn gate(&self, key: OutboxKey, origin: &Arc<str>) -> UnixMillis {
+    fn gate(&self, key: OutboxKey) -> UnixMillis {
         let mut gate = self.service.hold;
-        if let Some(run) = self.origins.get(origin) {
-            gate = gate.max(run.not_before());
-        }
         if let Some(run) = self.devices.get(&target(key)) {
             gate = gate.max(run.hold);
             if matches!(key.slot, WakeSlot::Mail(_)) {
@@ -82,6 +84,55 @@ impl Planner {
             }
         }
         gate
+    }
+
+    /// Its origin takes nothing now: it waits in turn until that opens, or until it expires.
+    fn hold_back(&mut self, key: OutboxKey, origin: &Arc<str>, opens: UnixMillis, turn: bool) {
+        let run = self.origins.entry(origin.clone()).or_default();
+        if turn {
+            run.parked.push_front(key);
+        } else {
+            run.parked.push(key);
+        }
+        self.set_door(origin, Some(opens));
+        if let Some(pending) = self.pending.get(&key) {
+            self.queue_at(key, pending.entry.expires);
+        }
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.held = true;
+        }
+    }
+
+    fn set_door(&mut self, origin: &Arc<str>, opens: Option<UnixMillis>) {
+        let Some(run) = self.origins.get_mut(origin) else {
+            return;
+        };
+        if let Some(at) = std::mem::replace(&mut run.opens, opens) {
+            self.doors.remove(&(at, origin.clone()));
+        }
+        if let Some(at) = opens {
+            self.doors.insert((at, origin.clone()));
+        }
+    }
+
+    /// Lets the next in where an origin may be spoken to again.
+    pub(super) fn open_doors(&mut self, now: UnixMillis) {
+        while let Some((at, origin)) = self.doors.first().cloned()
+            && at <= now
+        {
+            self.doors.remove(&(at, origin.clone()));
+            self.set_door(&origin, None);
+            self.pass_on_at(&origin);
+        }
+    }
+
+    /// An attempt has ended: who waits need not wait any longer where it showed that all is well.
+    pub(super) fn reopen(&mut self, now: UnixMillis, origin: &Arc<str>) {
+        let run = self.origins.get(origin);
+        if run.is_some_and(|run| run.opens.is_some() && run.not_before() <= now) {
+            self.set_door(origin, None);
+            self.pass_on_at(origin);
+        }
     }
 
     pub(super) fn has_place(&self, suspect: bool) -> bool {
@@ -152,7 +203,9 @@ impl Planner {
             origin.in_flight = origin.in_flight.saturating_sub(1);
         }
         for key in self.keys_of(target(key)) {
-            self.unpark(key, Turn::None);
+            if self.pending.get(&key).is_some_and(|p| !p.held) {
+                self.unpark(key, Turn::None);
+            }
         }
         self.pass_on(key.account, &flight.origin);
         Some(flight)
@@ -166,7 +219,8 @@ impl Planner {
 
     /// Queues what waited for a place, if it still does.
     pub(super) fn unpark(&mut self, key: OutboxKey, turn: Turn) -> bool {
-        let waits = self.pending.get_mut(&key).filter(|p| p.at.is_none());
+        let waits = self.pending.get_mut(&key);
+        let waits = waits.filter(|p| p.held || p.at.is_none());
         let Some(pending) = waits else {
             return false;
         };
@@ -206,7 +260,13 @@ impl Planner {
                 break;
             }
         }
-        while self.origin_has_place(origin)
+        self.pass_on_at(origin);
+    }
+
+    fn pass_on_at(&mut self, origin: &Arc<str>) {
+        let open = |run: &OriginRun| run.opens.is_none();
+        while self.origins.get(origin).is_some_and(open)
+            && self.origin_has_place(origin)
             && let Some(run) = self.origins.get_mut(origin)
             && let Some(key) = run.parked.pop()
         {
@@ -280,6 +340,7 @@ impl Planner {
         self.unqueue(key);
         if let Some(pending) = self.pending.get_mut(&key) {
             pending.at = Some(at);
+            pending.held = false;
             self.queue.insert((at, key));
         }
     }

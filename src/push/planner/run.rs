@@ -22,10 +22,10 @@ const BREAK_AFTER: u32 = 20;
 const PROBE_EVERY: u64 = MINUTE;
 /// Devices of one origin that are throttled within a minute before the origin is held.
 const THROTTLED_DEVICES: usize = 10;
-/// Accounts that an origin must have refused in a row before it is held, and have served before
-/// its refusals say something about us; origins that must refuse before the transport is stopped.
-/// One account, whatever services it brings along, must not silence others.
-const AUTH_STRIKES: usize = 3;
+/// Accounts that an origin must have refused or failed in a row before it is held, and have served
+/// before its refusals say something about us; origins that must refuse before the transport is
+/// stopped. One account, whatever its devices are answered, must not silence others.
+const STRIKES: usize = 3;
 /// Between two alarms about refused credentials.
 const ALARM_EVERY: u64 = HOUR;
 /// Failures further apart are not in a row: back-off is far shorter than this.
@@ -58,11 +58,11 @@ pub(super) struct DeviceRun {
     /// Not before this.
     pub(super) hold: UnixMillis,
     /// When the last hour's wake-ups were sent, oldest first; those of mail that were accepted.
-    sent: VecDeque<UnixMillis>,
+    pub(super) sent: VecDeque<UnixMillis>,
     /// Until then `sent` does not know all of the last hour, because of a restart.
-    unsure_until: UnixMillis,
+    pub(super) unsure_until: UnixMillis,
     /// The first and the last failure in a row.
-    failing: Option<(UnixMillis, UnixMillis)>,
+    pub(super) failing: Option<(UnixMillis, UnixMillis)>,
     rejections: u32,
     redirects: u32,
     pub(super) tests: VecDeque<UnixMillis>,
@@ -177,27 +177,36 @@ impl AccountRun {
 pub(super) struct OriginRun {
     pub(super) in_flight: usize,
     pub(super) hold: UnixMillis,
-    /// In a row.
+    /// In a row: all, for whom, and those where nobody was reached.
     failures: u32,
-    last_attempt: UnixMillis,
+    failed_for: HashSet<AccountId>,
+    unreached: u32,
+    pub(super) last_attempt: UnixMillis,
     pub(super) last_delivered: Option<UnixMillis>,
-    throttled: VecDeque<(UnixMillis, Target)>,
+    pub(super) throttled: VecDeque<(UnixMillis, Target)>,
     /// Accounts that it refused since it last took something, and some that it served.
     refused: HashSet<AccountId>,
     served: HashSet<AccountId>,
     /// Entries that wait for a place, and how many places are kept for those whose turn it is.
     pub(super) parked: Fair,
     pub(super) granted: usize,
+    /// Nothing starts before; whoever waits is looked at then.
+    pub(super) opens: Option<UnixMillis>,
 }
 
 impl OriginRun {
     /// Not before this; a service in trouble is probed once a minute.
     pub(super) fn not_before(&self) -> UnixMillis {
-        if self.failures >= BREAK_AFTER {
+        if self.is_broken() {
             self.hold.max(self.last_attempt.plus(PROBE_EVERY))
         } else {
             self.hold
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.unreached >= BREAK_AFTER
+            || self.failures >= BREAK_AFTER && self.failed_for.len() >= STRIKES
     }
 
     pub(super) fn has_place(&self, most: usize) -> bool {
@@ -205,17 +214,14 @@ impl OriginRun {
     }
 
     fn places(&self, most: usize) -> usize {
-        if self.failures >= BREAK_AFTER {
-            1
-        } else {
-            most.max(1)
-        }
+        if self.is_broken() { 1 } else { most.max(1) }
     }
 
     /// Never yet worked, or is in trouble: such origins share half of all places, so that slow
     /// strangers leave room for services that work.
     pub(super) fn is_suspect(&self) -> bool {
-        self.failures > 0 || self.last_delivered.is_none()
+        let in_trouble = self.unreached > 0 || self.failed_for.len() >= STRIKES;
+        in_trouble || self.last_delivered.is_none()
     }
 
     pub(super) fn started(&mut self, now: UnixMillis) {
@@ -227,30 +233,41 @@ impl OriginRun {
         self.answered();
         self.last_delivered = Some(now);
         self.refused.clear();
-        if self.served.len() < AUTH_STRIKES {
+        if self.served.len() < STRIKES {
             self.served.insert(account);
         }
     }
 
     /// Served several accounts, so that what it says is more than one of them may wish.
     pub(super) fn is_proven(&self) -> bool {
-        self.served.len() >= AUTH_STRIKES
+        self.served.len() >= STRIKES
     }
 
     /// It answers, whatever it says.
     pub(super) fn answered(&mut self) {
         self.failures = 0;
+        self.failed_for.clear();
+        self.unreached = 0;
     }
 
-    pub(super) fn failed(&mut self) {
+    /// A wake-up failed; `reached`: with an answer, which may be meant for this account alone.
+    pub(super) fn failed(&mut self, account: AccountId, reached: bool) {
         self.failures = self.failures.saturating_add(1);
+        if self.failed_for.len() < STRIKES {
+            self.failed_for.insert(account);
+        }
+        self.unreached = match reached {
+            true => 0,
+            false => self.unreached.saturating_add(1),
+        };
     }
 
     pub(super) fn throttled(&mut self, now: UnixMillis, target: Target, wait: u64) {
         self.throttled
             .retain(|(at, other)| now.since(*at) < MINUTE && *other != target);
         self.throttled.push_back((now, target));
-        if self.throttled.len() >= THROTTLED_DEVICES {
+        let accounts: HashSet<_> = self.throttled.iter().map(|(_, to)| to.0).collect();
+        if self.throttled.len() >= THROTTLED_DEVICES && accounts.len() >= STRIKES {
             self.hold = self.hold.max(now.plus(wait));
             self.throttled.clear();
         }
@@ -259,7 +276,7 @@ impl OriginRun {
     /// True where the origin is now held.
     pub(super) fn auth_failed(&mut self, now: UnixMillis, account: AccountId) -> bool {
         self.refused.insert(account);
-        if self.refused.len() < AUTH_STRIKES {
+        if self.refused.len() < STRIKES {
             return false;
         }
         self.refused.clear();
@@ -280,7 +297,7 @@ impl OriginRun {
 pub(super) struct ServiceRun {
     pub(super) hold: UnixMillis,
     refusing: HashSet<String>,
-    alarmed: Option<UnixMillis>,
+    pub(super) alarmed: Option<UnixMillis>,
 }
 
 impl ServiceRun {
@@ -306,7 +323,7 @@ impl ServiceRun {
         mut others: impl Iterator<Item = &'a str>,
     ) -> bool {
         self.refusing.insert(origin.to_owned());
-        if self.refusing.len() < AUTH_STRIKES || !others.all(|o| self.refusing.contains(o)) {
+        if self.refusing.len() < STRIKES || !others.all(|o| self.refusing.contains(o)) {
             return false;
         }
         self.refusing.clear();

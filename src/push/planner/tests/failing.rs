@@ -270,7 +270,7 @@ fn the_week_outlives_a_restart_and_begins_anew_when_the_host_is_there() {
     no_host(&mut p, 0..100);
     assert_eq!(stored.take(&mut p).lost, [(device(1), t(0))]);
     let mut p = planner();
-    p.lost_before(device(1), t(0), t(99 * HOUR));
+    p.lost_before(t(99 * HOUR), device(1), t(0), t(99 * HOUR));
     // Names that can't be looked up say nothing, nor does a fault of ours.
     for (hour, answer) in [
         (100, answer_of("name-lookup")),
@@ -340,11 +340,16 @@ fn a_registration_for_another_key_is_gone_where_others_are_served() {
 #[test]
 fn ten_throttled_devices_hold_their_origin() {
     let mut p = planner();
+    let wait = Some(10 * MINUTE);
+    let throttled = Outcome::Throttled { wait };
+    // One account's devices say nothing about others.
+    for id in 1..=30 {
+        exchange(&mut p, device(id), ORIGIN, 1, throttled, t(0));
+    }
+    let mut p = planner();
     for id in 1..=10 {
-        mail(&mut p, id, 1, t(0));
-        assert!(sent(&mut p, t(0)).is_some(), "{id}");
-        let wait = Some(10 * MINUTE);
-        done(&mut p, id, Outcome::Throttled { wait }, t(0));
+        let to = (AccountId(1 + id % 3), DeviceId(id));
+        exchange(&mut p, to, ORIGIN, 1, throttled, t(0));
     }
     mail(&mut p, 11, 1, t(1));
     assert_eq!(sent(&mut p, t(1)), None);
@@ -387,10 +392,135 @@ fn a_restart_remembers_a_day_of_failures_but_invents_none() {
             expires: t(2 * DAY),
             attempts,
         };
-        p.restore(entry, ORIGIN);
+        p.restore(t(0), entry, ORIGIN);
         assert!(sent(&mut p, t(DAY)).is_some());
         done(&mut p, 1, TRANSIENT, t(DAY));
         let last = &stored.take(&mut p).devices[0].1;
         assert_eq!(matches!(last, DeviceChange::Pause { .. }), paused);
     }
+}
+
+/// An answer with a status: the service was reached.
+fn trouble(status: u16) -> Answer {
+    Answer {
+        status: Some(status),
+        ..answer(TRANSIENT)
+    }
+}
+
+#[test]
+fn one_account_breaks_nobodys_service() {
+    // Many devices of account 1 at a shared service that answers for them as it likes.
+    for status in [507, 500, 503] {
+        let mut p = planner();
+        let bob = phone(2);
+        exchange(&mut p, bob, ORIGIN, 1, DELIVERED, t(0));
+        for n in 0..40 {
+            mail(&mut p, n, 1, t(MINUTE));
+            assert!(started(&mut p, t(MINUTE)).is_some(), "{status} {n}");
+            p.done(t(MINUTE), key(n), &trouble(status), 0, true);
+        }
+        exchange(&mut p, bob, ORIGIN, 2, DELIVERED, t(MINUTE + 1));
+    }
+    // 507 says something about a subscription, whoever hears it.
+    let mut p = planner();
+    for n in 10..50 {
+        p.arrived(t(0), phone(n), ORIGIN, INBOX, Uid(1), t(0));
+        assert_eq!(started(&mut p, t(0)), Some(phone(n)), "{n}");
+        p.done(t(0), key_of(phone(n)), &trouble(507), 0, true);
+    }
+    exchange(&mut p, phone(2), ORIGIN, 1, DELIVERED, t(1));
+}
+
+#[test]
+fn codes_that_are_not_taken_break_nothing() {
+    let mut p = planner();
+    for n in 0..60 {
+        let to = (AccountId(10 + n % 6), DeviceId(n));
+        let key = OutboxKey {
+            slot: WakeSlot::Verify,
+            ..key_of(to)
+        };
+        let entry = OutboxEntry {
+            key,
+            uids: vec![],
+            count: 1,
+            caused: t(0),
+            due: t(0),
+            expires: t(10 * MINUTE),
+            attempts: 0,
+        };
+        p.restore(t(0), entry, ORIGIN);
+        assert_eq!(started(&mut p, t(0)), Some(to), "{n}");
+        let answer = [trouble(503), answer(TRANSIENT), trouble(507)][n as usize % 3].clone();
+        p.done(t(0), key, &answer, 0, true);
+        p.forget(to);
+    }
+    exchange(&mut p, phone(2), ORIGIN, 1, DELIVERED, t(1));
+}
+
+#[test]
+fn three_accounts_in_trouble_break_a_service() {
+    let mut p = planner();
+    for n in 0..20 {
+        let to = (AccountId(10 + n % 3), DeviceId(n));
+        p.arrived(t(0), to, ORIGIN, INBOX, Uid(1), t(0));
+        assert_eq!(started(&mut p, t(0)), Some(to), "{n}");
+        p.done(t(0), key_of(to), &trouble(502), 0, true);
+    }
+    p.arrived(t(1), phone(2), ORIGIN, INBOX, Uid(1), t(1));
+    assert_eq!(started(&mut p, t(1)), None);
+    assert!(started(&mut p, t(MINUTE)).is_some());
+}
+
+#[test]
+fn probes_go_round_by_account() {
+    let mut p = planner();
+    // Account 1 has many devices at a service that nobody can reach.
+    for id in 1..=20 {
+        mail(&mut p, id, 1, t(0));
+        assert!(sent(&mut p, t(0)).is_some(), "{id}");
+        done(&mut p, id, TRANSIENT, t(0));
+    }
+    let others = [phone(2), phone(3)];
+    for to in others {
+        p.arrived(t(SECOND), to, ORIGIN, INBOX, Uid(1), t(SECOND));
+    }
+    let mut probed = vec![];
+    for minute in 1..=3 {
+        let at = t(minute * MINUTE);
+        assert_eq!(started(&mut p, UnixMillis(at.0 - 1)), None, "{minute}");
+        let to = started(&mut p, at).expect("a probe");
+        assert_eq!(started(&mut p, at), None, "only one");
+        p.done(at, key_of(to), &answer(TRANSIENT), 0, true);
+        probed.push(to);
+    }
+    let accounts: BTreeSet<_> = probed.iter().map(|to| to.0.0).collect();
+    assert_eq!(accounts.len(), 3, "{probed:?}");
+    // All go when the service is back.
+    let at = t(4 * MINUTE);
+    let to = started(&mut p, at).expect("a probe");
+    p.done(at, key_of(to), &answer(DELIVERED), 0, true);
+    assert!((0..8).all(|_| started(&mut p, at).is_some()));
+}
+
+#[test]
+fn what_waits_for_a_broken_service_expires_in_time() {
+    let mut p = Planner::new(Limits {
+        ttl: 3 * MINUTE,
+        ..limits()
+    });
+    for id in 1..=20 {
+        mail(&mut p, id, 1, t(0));
+        assert!(sent(&mut p, t(0)).is_some(), "{id}");
+        done(&mut p, id, TRANSIENT, t(0));
+    }
+    for minute in 1..=2 {
+        let (id, ..) = sent(&mut p, t(minute * MINUTE)).expect("a probe");
+        done(&mut p, id, TRANSIENT, t(minute * MINUTE));
+    }
+    while let Some(step) = p.poll(t(3 * MINUTE)) {
+        assert!(matches!(step, Step::Expired(_)), "{step:?}");
+    }
+    assert!(p.pending.is_empty());
 }

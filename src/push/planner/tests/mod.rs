@@ -1,5 +1,6 @@
 //! The planner as a machine: time is passed in, edits and steps come out.
 
+mod clock;
 mod failing;
 mod places;
 
@@ -174,17 +175,24 @@ fn who_is_woken() {
         failures: 0,
     };
     let active = device(DeviceState::Active);
-    assert!(is_woken(&active, t(5000)));
-    assert!(!is_woken(&active, t(3000)), "mail from before it was added");
+    assert!(is_woken(&active, t(5000), t(5000)));
+    assert!(
+        !is_woken(&active, t(3000), t(5000)),
+        "mail from before it was added"
+    );
+    assert!(
+        is_woken(&active, t(3000), t(3500)),
+        "added when the clock was ahead"
+    );
     let paused = DeviceState::Paused {
         reason: String::new(),
     };
-    assert!(!is_woken(&device(paused), t(6000)));
+    assert!(!is_woken(&device(paused), t(6000), t(6000)));
     let unverified = DeviceState::Unverified {
         code: String::new(),
         expires: t(9000),
     };
-    assert!(!is_woken(&device(unverified), t(6000)));
+    assert!(!is_woken(&device(unverified), t(6000), t(6000)));
 }
 
 #[test]
@@ -303,10 +311,10 @@ fn an_entry_that_was_replaced_outlives_the_old_attempt() {
     };
     for outcome in [DELIVERED, TRANSIENT, Outcome::Rejected(Rejection::Message)] {
         let mut p = planner();
-        p.restore(entry(0), ORIGIN);
+        p.restore(t(0), entry(0), ORIGIN);
         assert!(started(&mut p, t(0)).is_some());
         // Registered again with new keys: a new code.
-        p.restore(entry(5), ORIGIN);
+        p.restore(t(5), entry(5), ORIGIN);
         assert_eq!(started(&mut p, t(5)), None, "one in flight per device");
         p.done(t(6), verify, &answer(outcome), 0, true);
         assert_eq!(started(&mut p, t(6)), Some(device(1)), "{outcome:?}");
@@ -390,8 +398,24 @@ fn a_list_of_messages_is_bounded() {
     );
     done(&mut p, 1, DELIVERED, t(200));
     let entry = &stored.take(&mut p).outbox[&key(1)];
-    assert_eq!((entry.uids.len(), entry.count), (OutboxEntry::MAX_UIDS, 99));
+    let listed = OutboxEntry::MAX_UIDS - 1;
+    assert_eq!((entry.uids.len(), entry.count), (listed, 99));
     assert_eq!(entry.uids.last(), Some(&Uid(100)));
+    // The first stays, read or not: between it and the next are those without room.
+    assert_eq!(entry.uids[..2], [Uid(2), Uid(71)]);
+    p.settled(MAILBOX, Uid(2));
+    p.settled(MAILBOX, Uid(71));
+    assert!(sent(&mut p, t(15 * SECOND)).is_some());
+    mail(&mut p, 1, 101, t(16 * SECOND));
+    for uid in 102..=140 {
+        mail(&mut p, 1, uid, t(17 * SECOND));
+    }
+    p.settled(MAILBOX, Uid(101));
+    let entry = &stored.take(&mut p).outbox[&key(1)];
+    assert_eq!((entry.uids[0], entry.count), (Uid(2), 138));
+    done(&mut p, 1, DELIVERED, t(18 * SECOND));
+    let entry = &stored.take(&mut p).outbox[&key(1)];
+    assert_eq!((entry.uids[0], entry.count), (Uid(101), 40));
 }
 
 #[test]
@@ -406,7 +430,7 @@ fn a_restart_takes_up_where_it_was() {
         expires: t(DAY),
         attempts: 1,
     };
-    p.restore(entry, ORIGIN);
+    p.restore(t(0), entry, ORIGIN);
     assert!(p.take_edits().is_empty());
     // The change is read again where the cursor was behind.
     mail(&mut p, 1, 1, t(1));
@@ -440,7 +464,7 @@ fn a_code_that_is_not_accepted_is_noted_and_never_pauses() {
         expires: at.plus(10 * MINUTE),
         attempts: 0,
     };
-    p.restore(entry_of(t(0)), ORIGIN);
+    p.restore(t(0), entry_of(t(0)), ORIGIN);
     assert!(sent(&mut p, t(0)).is_some());
     p.done(t(1), key, &answer(TRANSIENT), 0, true);
     let noted = |at| {
@@ -454,7 +478,7 @@ fn a_code_that_is_not_accepted_is_noted_and_never_pauses() {
     assert_eq!(p.take_edits(), [Edit::Remove(key)]);
     // Redirected three times: a new device is forgotten in time, not paused.
     for n in 0..3 {
-        p.restore(entry_of(t(MINUTE + n)), ORIGIN);
+        p.restore(t(MINUTE + n), entry_of(t(MINUTE + n)), ORIGIN);
         assert!(sent(&mut p, t(MINUTE + n)).is_some());
         let redirect = Outcome::Rejected(Rejection::Redirect);
         p.done(t(MINUTE + n), key, &answer(redirect), 0, true);

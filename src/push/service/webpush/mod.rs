@@ -19,7 +19,8 @@ use self::exchange::{Received, Verdict};
 use self::vapid::Vapid;
 use super::{Sending, Transport, WakeUp};
 use crate::config::Config;
-use crate::push::client::{Clients, NoClient};
+use crate::net::lookup::Lookups;
+use crate::push::client::{Clients, FOR_ACCOUNT, NoClient};
 use crate::push::outcome::{Answer, Outcome, Rejection};
 use crate::store::{Device, DeviceKind, Store};
 use crate::types::UnixMillis;
@@ -47,7 +48,7 @@ pub(crate) struct WebPush {
 impl WebPush {
     pub(crate) fn new(store: Store, config: Arc<ArcSwap<Config>>, vapid: Arc<Vapid>) -> Self {
         Self {
-            clients: Clients::new(config.clone()),
+            clients: Clients::new(config.clone(), Lookups::new()),
             store,
             config,
             vapid,
@@ -207,7 +208,8 @@ impl Transport for WebPush {
             // The second try after 401 or 413 is within the same limit.
             let secs = self.config.load().push.request_timeout_secs;
             let limit = Duration::from_secs(secs);
-            tokio::time::timeout(limit, self.try_send(device, wakeup, now))
+            let sending = FOR_ACCOUNT.scope(device.account, self.try_send(device, wakeup, now));
+            tokio::time::timeout(limit, sending)
                 .await
                 .unwrap_or_else(|_| Answer::none(Outcome::Transient { wait: None }, "timeout"))
         })
