@@ -19,7 +19,7 @@ const WHOLE: usize = 4 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchScope {
-    /// Text parts; of messages inside, their headers too.
+    /// Text and message parts; of messages inside, their headers too.
     Body,
     /// The header as well.
     Text,
@@ -47,7 +47,10 @@ pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
         }
         match node.kind {
             Kind::Message => in_header(&raw[node.body.clone()], needle),
-            Kind::Leaf if node.content_type.main == "text" => in_part(raw, node, needle),
+            // RFC 9051, 6.4.4: reports, and messages that were not looked into, are text too.
+            Kind::Leaf if matches!(&*node.content_type.main, "text" | "message") => {
+                in_part(raw, node, needle)
+            }
             _ => false,
         }
     })
