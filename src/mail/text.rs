@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::address::{AddressItem, parse_addresses};
 use super::header::fields_within_limit;
 use super::html::Visible;
 use super::structure::{Kind, Node, Structure};
@@ -16,6 +17,8 @@ use super::words::{decode_charset, decode_words};
 const WINDOW: usize = 64 * 1024;
 /// Charsets whose text can't be cut at line breaks are read up to here in one piece.
 const WHOLE: usize = 4 * 1024 * 1024;
+/// Of one field; a header within its limit has few more.
+const MAX_ADDRESSES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchScope {
@@ -64,6 +67,42 @@ pub fn header_contains(raw: &[u8], name: &str, needle: &str) -> bool {
         .any(|field| {
             needle.is_empty() || one_blank(&fold(&decode_words(field.value))).contains(&*needle)
         })
+}
+
+/// Like [`header_contains`], of a field of addresses: also as the envelope has them, without
+/// comments, quotes and blanks, written `name <local@domain>` (RFC 9051, 6.4.4).
+pub fn address_contains(raw: &[u8], name: &str, needle: &str) -> bool {
+    if header_contains(raw, name, needle) {
+        return true;
+    }
+    let needle = one_blank(needle);
+    fields_within_limit(raw)
+        .filter(|field| field.is(name))
+        .flat_map(|field| parse_addresses(field.value, MAX_ADDRESSES))
+        .any(|item| one_blank(&fold(&written(&item))).contains(&*needle))
+}
+
+fn written(item: &AddressItem) -> String {
+    match item {
+        AddressItem::Mailbox {
+            name,
+            local,
+            domain,
+            ..
+        } => {
+            let mut text = name.as_deref().map(decode_words).unwrap_or_default();
+            text.push_str(if text.is_empty() { "<" } else { " <" });
+            text.push_str(&decode_words(local));
+            if !domain.is_empty() {
+                text.push('@');
+                text.push_str(&decode_words(domain));
+            }
+            text.push('>');
+            text
+        }
+        AddressItem::GroupStart(name) => decode_words(name),
+        AddressItem::GroupEnd => String::new(),
+    }
 }
 
 /// Blanks and tabs in a row as one blank: where a field was folded is of no meaning.

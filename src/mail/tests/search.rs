@@ -35,3 +35,39 @@ fn reports_are_text() {
     }
     assert_eq!(text_of(bounce, "nobody reads"), [false; 2]);
 }
+
+#[test]
+fn addresses_are_found_as_they_are_and_as_they_are_written() {
+    let raw = "From: <user-from (comment)@ (comment) domain.org>\r\n\
+        To: < a @ b >, \"O'Brien \\\"Bob\\\"\" <\"b.ob\"@example . org>\r\n\
+        Cc: Team: one@x.test, (second) two@x.test;\r\n\
+        Bcc: =?utf-8?q?J=C3=B6rg?= =?utf-8?q?_M?= <@relay.test:joerg@x.test>,\r\n undisclosed\r\n\r\n";
+    let found = |name: &str, needle: &str| address_contains(raw.as_bytes(), name, &fold(needle));
+    for (name, needle) in [
+        ("From", "user-from@domain.org"),
+        ("From", "<USER-FROM@domain.org>"),
+        // As it is written in the field.
+        ("from", "(comment) domain.org"),
+        ("To", "a@b"),
+        ("To", "o'brien \"bob\" <b.ob@example.org>"),
+        ("Cc", "team"),
+        ("Cc", "one@x.test"),
+        ("Cc", "<two@x.test>"),
+        ("Bcc", "J\u{d6}RG M <joerg@x.test>"),
+        ("Bcc", "relay.test"),
+        ("Bcc", "undisclosed"),
+        ("Bcc", ""),
+    ] {
+        assert!(found(name, needle), "{name} {needle}");
+    }
+    for (name, needle) in [
+        ("From", "a@b"),
+        ("To", "user-from"),
+        ("Cc", "one@x.test <two"),
+        ("Sender", ""),
+    ] {
+        assert!(!found(name, needle), "{name} {needle}");
+    }
+    // The field itself is another matter.
+    assert!(!header_contains(raw.as_bytes(), "To", "a@b"));
+}
