@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use super::address::{AddressItem, parse_addresses};
 use super::header::fields_within_limit;
 use super::html::Visible;
@@ -28,13 +30,30 @@ pub enum SearchScope {
     Text,
 }
 
-/// The form in which texts are compared: Unicode lower case.
+/// The form in which texts are compared: lower case, and one form of what looks the same, as
+/// RFC 5051 means it. Letters keep their accents: `a` is not found in `ä`.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
-        text.to_ascii_lowercase()
-    } else {
-        text.chars().flat_map(char::to_lowercase).collect()
+        return text.to_ascii_lowercase();
     }
+    let compatible = ComposingNormalizerBorrowed::new_nfkc();
+    let composed = ComposingNormalizerBorrowed::new_nfc();
+    let mut out = String::with_capacity(text.len());
+    // Nothing is composed across a line break, and most lines are ASCII.
+    for line in text.split_inclusive('\n') {
+        if line.is_ascii() {
+            out.extend(line.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+            continue;
+        }
+        let lower = compatible
+            .normalize_iter(line.chars())
+            .flat_map(char::to_lowercase)
+            // Its form at the end of words.
+            .map(|c| if c == '\u{3c2}' { '\u{3c3}' } else { c });
+        // What is lower case may have a composed form that upper case has not.
+        out.extend(composed.normalize_iter(lower));
+    }
+    out
 }
 
 /// Does the message contain the (folded) text? The empty text is everywhere.

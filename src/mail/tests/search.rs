@@ -71,3 +71,41 @@ fn addresses_are_found_as_they_are_and_as_they_are_written() {
     // The field itself is another matter.
     assert!(!header_contains(raw.as_bytes(), "To", "a@b"));
 }
+
+#[test]
+fn letters_that_look_the_same_are_the_same() {
+    let cases = [
+        ("Z\u{fc}rich", "zu\u{308}RICH"),
+        ("Zu\u{308}rich", "Z\u{dc}RICH"),
+        ("H\u{331}", "\u{1e96}"),
+        (
+            "\u{39f}\u{394}\u{39f}\u{3a3}",
+            "\u{3bf}\u{3b4}\u{3bf}\u{3c2}",
+        ),
+        (
+            "\u{3bf}\u{3b4}\u{3bf}\u{3c3}",
+            "\u{3bf}\u{3b4}\u{3bf}\u{3c2}",
+        ),
+        ("100\u{a0}km", "100 KM"),
+        ("\u{fb01}nal", "FINAL"),
+        ("\u{ff21}\u{ff22}", "ab"),
+        ("\u{212a}elvin", "kelvin"),
+        ("\u{210c}", "h"),
+        ("\u{130}", "i\u{307}"),
+    ];
+    for (text, needle) in cases {
+        let raw = format!("Subject: {text}\r\n\r\nfirst\r\n{text}\r\nlast");
+        assert_eq!(text_of(&raw, needle), [true; 2], "{text} {needle}");
+        let subject = header_contains(raw.as_bytes(), "Subject", &fold(needle));
+        assert!(subject, "{text} {needle}");
+    }
+    for (text, needle) in [("\u{e4}", "a"), ("a\u{308}", "a"), ("a", "\u{e4}")] {
+        let raw = format!("Subject: x\r\n\r\n{text}");
+        let found = search_text(raw.as_bytes(), SearchScope::Body, &fold(needle));
+        assert!(!found, "{text} {needle}");
+    }
+    assert_eq!(
+        fold("line ONE\r\nZWEI\u{dc}\nDREI"),
+        "line one\r\nzwei\u{fc}\ndrei"
+    );
+}
