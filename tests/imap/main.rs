@@ -7,6 +7,7 @@ mod common;
 
 mod append;
 mod deleted;
+mod expunged;
 mod keywords;
 mod names;
 mod search;

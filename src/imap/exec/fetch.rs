@@ -23,10 +23,13 @@ struct Needs {
     record: bool,
     /// Sets \Seen.
     seen: bool,
+    /// Of messages that are gone, what was told of them is enough (RFC 2180, 4.1.1). Not with
+    /// UIDs: there EXPUNGE may be told, and is.
+    told: bool,
 }
 
 impl Needs {
-    fn of(items: &[FetchItem]) -> Self {
+    fn of(items: &[FetchItem], uid: bool) -> Self {
         let mut needs = Self::default();
         for item in items {
             match item {
@@ -43,6 +46,7 @@ impl Needs {
                 | FetchItem::Rfc822Size => needs.record = true,
             }
         }
+        needs.told = !uid && !needs.record;
         needs
     }
 }
@@ -63,7 +67,7 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Answer {
         let uids = self.uids(set, uid)?;
-        let needs = Needs::of(items);
+        let needs = Needs::of(items, uid);
         let selected = self.selected()?;
         let key = selected.key;
         let numbering = selected.numbering.clone();
@@ -193,21 +197,24 @@ impl Exec {
             }
         }
         for (seq, told) in window {
-            let now = current.by_uid(told.uid);
+            let of = match current.by_uid(told.uid) {
+                Some(message) => Some((message, current.keywords())),
+                None if needs.told => Some(self.selected()?.last_told(*told)),
+                None => None,
+            };
             let record = match records.binary_search_by_key(&told.uid.0, |(uid, _)| *uid) {
                 Ok(at) => Some(&records[at].1),
                 Err(_) => None,
             };
-            if now.is_none() || (needs.record && record.is_none()) {
+            let Some((message, keywords)) = of.filter(|_| record.is_some() || !needs.record) else {
                 trouble.gone = true;
                 continue;
-            }
-            let message = now.unwrap_or(*told);
+            };
             let view = View {
                 exec: self,
                 message,
                 record,
-                keywords: current.keywords(),
+                keywords,
                 with_flags: marked.contains(told.uid.0),
             };
             trouble.unknown_encoding |= view.write(*seq, items, out).await?;
