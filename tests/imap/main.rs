@@ -6,6 +6,7 @@
 mod common;
 
 mod append;
+mod binary;
 mod deleted;
 mod expunged;
 mod keywords;
