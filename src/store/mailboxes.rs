@@ -12,7 +12,7 @@ use super::model::*;
 use super::ops::Op;
 use super::snapshot::Mailbox;
 use super::state::Tx;
-use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity};
+use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity, nfc};
 
 /// Longest mailbox name, bytes of UTF-8.
 const MAX_NAME: usize = 1000;
@@ -21,9 +21,10 @@ const MAX_LEVELS: usize = 50;
 /// Subscriptions to names that do not exist.
 const MAX_MISSING: usize = 1000;
 
-/// INBOX in any case is INBOX; a trailing separator only says that children will come.
+/// INBOX in any case is INBOX; a trailing separator only says that children will come. Unicode
+/// is in form C from here on, whatever came (RFC 9051, 5.1).
 fn clean(name: &str) -> Result<String, StoreError> {
-    let name = name.strip_suffix('/').unwrap_or(name);
+    let name = &*nfc(name.strip_suffix('/').unwrap_or(name));
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(StoreError::Invalid("a mailbox name has 1 to 1000 bytes"));
     }
@@ -316,6 +317,7 @@ mod tests {
         assert_eq!(clean("inbox").as_deref(), Ok("INBOX"));
         assert_eq!(clean("iNbOx/a/").as_deref(), Ok("INBOX/a"));
         assert_eq!(clean("Inboxes").as_deref(), Ok("Inboxes"));
+        assert_eq!(clean("a\u{308}/A").as_deref(), Ok("\u{e4}/A"));
         for bad in [
             "",
             "/",
