@@ -135,27 +135,19 @@ impl Store {
     pub fn mailbox_status(&self, key: MailboxKey) -> Result<MailboxStatus, StoreError> {
         let shared = self.shared();
         let opened = shared.mailboxes.lock().get(&key).cloned();
-        let (record, recent) = match opened {
-            Some(mailbox) => {
-                let snapshot = mailbox.snapshot();
-                let from = mailbox.recent_from(false);
-                (
-                    snapshot.record,
-                    snapshot.range(from.0..=u32::MAX).count() as u32,
-                )
-            }
+        let record = match opened {
+            Some(mailbox) => mailbox.snapshot().record,
             None => {
                 let record: Option<MailboxRecord> = shared.get(&keys::mailbox(b'M', key))?;
                 match record {
-                    Some(record) => (record, 0),
+                    Some(record) => record,
                     // Finds out whether it should be there.
-                    None => (shared.mailbox(key)?.snapshot().record, 0),
+                    None => shared.mailbox(key)?.snapshot().record,
                 }
             }
         };
         Ok(MailboxStatus {
             messages: record.exists,
-            recent,
             unseen: record.unseen,
             deleted: record.deleted,
             uid_next: record.uid_next,

@@ -102,7 +102,6 @@ impl MailboxList {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailboxStatus {
     pub messages: u32,
-    pub recent: u32,
     pub unseen: u32,
     pub deleted: u32,
     pub uid_next: Uid,

@@ -168,9 +168,7 @@ impl Exec {
             buf.extend_from_slice(b"\r\n");
             if let (Some(items), Some(info)) = (&list.return_status, &entry.info) {
                 // RFC 5819, 2: a mailbox whose status can't be had is left out.
-                if let Ok(status) = self.store.mailbox_status(info.key) {
-                    self.write_status(&info.name, &status, items, &mut out.buf);
-                }
+                let _ = self.write_status(info, items, &mut out.buf);
             }
             out.piece().await?;
         }

@@ -4,7 +4,7 @@ use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
-use crate::store::{MailboxInfo, MailboxStatus, SpecialUse, StoreError};
+use crate::store::{MailboxInfo, SpecialUse, StoreError};
 use crate::types::nfc;
 
 impl Exec {
@@ -125,23 +125,27 @@ impl Exec {
 
     pub(super) fn status(&self, name: &str, items: &[StatusItem], out: &mut Out<'_>) -> Answer {
         let info = self.find(name)?;
-        let status = self.store.mailbox_status(info.key)?;
-        self.write_status(&info.name, &status, items, &mut out.buf);
+        self.write_status(&info, items, &mut out.buf)?;
         Ok("Status given".into())
     }
 
     pub(super) fn write_status(
         &self,
-        name: &str,
-        status: &MailboxStatus,
+        info: &MailboxInfo,
         items: &[StatusItem],
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), StoreError> {
+        let status = self.store.mailbox_status(info.key)?;
+        // Only for this must the mailbox be opened.
+        let recent = match items.contains(&StatusItem::Recent) {
+            true => self.store.mailbox(info.key)?.recent(),
+            false => 0,
+        };
         out.extend_from_slice(b"* STATUS ");
-        encode::mailbox(out, name, self.rev2);
+        encode::mailbox(out, &info.name, self.rev2);
         let pair = |item: &StatusItem| match item {
             StatusItem::Messages => format!("MESSAGES {}", status.messages),
-            StatusItem::Recent => format!("RECENT {}", status.recent),
+            StatusItem::Recent => format!("RECENT {recent}"),
             StatusItem::UidNext => format!("UIDNEXT {}", status.uid_next),
             StatusItem::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
             StatusItem::Unseen => format!("UNSEEN {}", status.unseen),
@@ -152,6 +156,7 @@ impl Exec {
         };
         let pairs: Vec<String> = items.iter().map(pair).collect();
         out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());
+        Ok(())
     }
 
     /// CLOSE removes what is \Deleted, silently; not where the mailbox was only examined.
