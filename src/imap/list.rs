@@ -3,8 +3,9 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::utf7;
+use crate::types::nfc;
 
-/// A pattern, or the reference before it.
+/// A pattern, or the reference before it. Text is in form C, as names are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -16,14 +17,16 @@ pub struct Pattern {
 impl Pattern {
     /// `utf8`: the client writes names as they are (IMAP4rev2 is enabled).
     pub fn new(wire: String, utf8: bool) -> Self {
-        if utf8 || !wire.is_ascii() {
-            return Self {
-                text: wire,
+        let known = if utf8 || !wire.is_ascii() {
+            Some(wire.clone())
+        } else {
+            utf7::decode(&wire)
+        };
+        match known {
+            Some(text) => Self {
+                text: nfc(&text).into_owned(),
                 cut: false,
-            };
-        }
-        match utf7::decode(&wire) {
-            Some(text) => Self { text, cut: false },
+            },
             None => Self {
                 text: wire,
                 cut: true,
@@ -34,10 +37,9 @@ impl Pattern {
     /// This pattern behind a reference.
     pub fn after(&self, reference: &Self) -> Self {
         if !self.cut && !reference.cut {
-            return Self {
-                text: format!("{}{}", reference.text, self.text),
-                cut: false,
-            };
+            // They may compose where they meet.
+            let text = format!("{}{}", reference.text, self.text);
+            return Self::new(text, true);
         }
         let wire = |piece: &Self| match piece.cut {
             true => piece.text.clone(),

@@ -18,6 +18,8 @@ pub trait Candidate {
     fn sent_day(&self) -> Option<i32>;
     fn size(&self) -> Option<u64>;
     fn header_contains(&self, name: &str, needle: &str) -> bool;
+    /// Of a field of addresses.
+    fn address_contains(&self, name: &str, needle: &str) -> bool;
     fn body_contains(&self, needle: &str) -> bool;
     fn text_contains(&self, needle: &str) -> bool;
 }
@@ -55,6 +57,7 @@ enum Node {
     Older(u32),
     Younger(u32),
     Header(String, String),
+    Address(&'static str, String),
     Body(String),
     Text(String),
     And(Vec<Node>),
@@ -107,6 +110,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn node(&self, key: &SearchKey) -> Node {
         let header = |name: &str, text: &str| Node::Header(name.into(), (self.fold)(text));
+        let address = |name, text: &str| Node::Address(name, (self.fold)(text));
         match key {
             SearchKey::All => Node::All,
             SearchKey::And(keys) => {
@@ -138,10 +142,10 @@ impl Compiler<'_> {
             SearchKey::Smaller(size) => Node::Smaller(*size),
             SearchKey::Older(seconds) => Node::Older(*seconds),
             SearchKey::Younger(seconds) => Node::Younger(*seconds),
-            SearchKey::From(text) => header("From", text),
-            SearchKey::To(text) => header("To", text),
-            SearchKey::Cc(text) => header("Cc", text),
-            SearchKey::Bcc(text) => header("Bcc", text),
+            SearchKey::From(text) => address("From", text),
+            SearchKey::To(text) => address("To", text),
+            SearchKey::Cc(text) => address("Cc", text),
+            SearchKey::Bcc(text) => address("Bcc", text),
             SearchKey::Subject(text) => header("Subject", text),
             SearchKey::Header(name, text) => header(name, text),
             SearchKey::Body(text) => Node::Body((self.fold)(text)),
@@ -174,7 +178,11 @@ impl Node {
             | Self::Smaller(_)
             | Self::Older(_)
             | Self::Younger(_) => 1,
-            Self::SentBefore(_) | Self::SentOn(_) | Self::SentSince(_) | Self::Header(..) => 2,
+            Self::SentBefore(_)
+            | Self::SentOn(_)
+            | Self::SentSince(_)
+            | Self::Header(..)
+            | Self::Address(..) => 2,
             Self::Body(_) | Self::Text(_) => 3,
             Self::And(nodes) => nodes.iter().map(Self::cost).max().unwrap_or(0),
             Self::Or(a, b) => a.cost().max(b.cost()),
@@ -207,6 +215,7 @@ impl Node {
             Self::Older(seconds) => age().is_some_and(|age| age >= i64::from(*seconds)),
             Self::Younger(seconds) => age().is_some_and(|age| age < i64::from(*seconds)),
             Self::Header(name, needle) => m.header_contains(name, needle),
+            Self::Address(name, needle) => m.address_contains(name, needle),
             Self::Body(needle) => m.body_contains(needle),
             Self::Text(needle) => m.text_contains(needle),
             Self::And(nodes) => nodes.iter().all(|node| node.matches(m, now)),

@@ -22,7 +22,7 @@ use crate::net::{
     listen,
 };
 use crate::store::{Account, Login, Store};
-use crate::telemetry::{Handshake, ImapEnd, ImapResult, ImapState, Telemetry};
+use crate::telemetry::{Handshake, ImapEnd, ImapResult, ImapStanding, Telemetry};
 use crate::types::{Address, Secret, Uid};
 
 /// What IMAP needs from the rest of the server.
@@ -93,7 +93,7 @@ struct Connection {
     exec: Option<Box<Exec>>,
     incoming: Option<Box<Incoming>>,
     login: Option<Login>,
-    state: ImapState,
+    standing: ImapStanding,
 }
 
 /// What woke an idling connection.
@@ -118,9 +118,8 @@ impl Connection {
             clear_login: loopback && config.auth.insecure_loopback_login,
         };
         let session = Session::new(settings, Instant::now());
-        context.telemetry.imap.moved(None, Some(session.state()));
         Self {
-            state: session.state(),
+            standing: context.telemetry.connections.imap(session.state()),
             session,
             context,
             config,
@@ -137,7 +136,7 @@ impl Connection {
             if let Some(why) = Box::pin(self.drain()).await {
                 break why;
             }
-            self.note_state();
+            self.standing.set(self.session.state());
             match self.wait(&stop).await {
                 Woken::Readable => match self.read() {
                     Ok(true) => {}
@@ -163,16 +162,6 @@ impl Connection {
             let _ = tokio::time::timeout(Duration::from_secs(2), stream.shutdown()).await;
         }
         self.context.telemetry.imap.ended(why);
-        self.context.telemetry.imap.moved(Some(self.state), None);
-    }
-
-    fn note_state(&mut self) {
-        let state = self.session.state();
-        self.context
-            .telemetry
-            .imap
-            .moved(Some(self.state), Some(state));
-        self.state = state;
     }
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {

@@ -165,14 +165,17 @@ impl<'a> Cursor<'a> {
                 if self.pos >= self.data.len() {
                     break;
                 }
-                self.value();
+                self.value(false);
                 continue;
             }
             let Some(name) = self.token() else { continue };
             if !self.eat(b'=') {
                 continue;
             }
-            let mut value = self.value();
+            // What machines read has no parentheses of its own, so one begins a comment, also
+            // without a blank before it (RFC 2045, 5.1); file names have them.
+            let plain = matches!(name.as_str(), "charset" | "boundary");
+            let mut value = self.value(plain);
             value.truncate(MAX_VALUE);
             if name.len() <= MAX_TOKEN && !raw.iter().any(|p| p.name == name) {
                 raw.push(Param { name, value });
@@ -182,7 +185,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// A quoted string, or everything up to `;`: mailers forget quotes around file names.
-    fn value(&mut self) -> Vec<u8> {
+    /// A comment begins at any `(` of a `plain` one, of others only behind a blank.
+    fn value(&mut self, plain: bool) -> Vec<u8> {
         self.skip_cfws();
         if self.peek() == Some(b'"') {
             let (value, next) = quoted(self.data, self.pos);
@@ -194,7 +198,7 @@ impl<'a> Cursor<'a> {
         while let Some(b) = self.peek() {
             match b {
                 b';' => break,
-                b'(' if end < self.pos => {
+                b'(' if plain || end < self.pos => {
                     self.pos = skip_comment(self.data, self.pos);
                     continue;
                 }

@@ -109,7 +109,8 @@ fn number(token: &[u8]) -> Option<i64> {
     Some(token.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
 }
 
-/// `09:55`, `09:55:06`, `09:55:60` (a leap second), also with a fraction; seconds of the day.
+/// `09:55`, `09:55:06`, also with a fraction; seconds of the day. A leap second (`:60`) is the
+/// one before it, so that it stays on its day.
 fn clock(token: &[u8]) -> Option<i64> {
     let mut parts = token.split(|b| *b == b':');
     let hour = number(parts.next()?)?;
@@ -118,7 +119,7 @@ fn clock(token: &[u8]) -> Option<i64> {
         Some(second) => number(second.split(|b| *b == b'.').next()?)?,
         None => 0,
     };
-    (hour < 24 && minute < 60 && second <= 60).then_some(hour * 3600 + minute * 60 + second)
+    (hour < 24 && minute < 60 && second <= 60).then_some(hour * 3600 + minute * 60 + second.min(59))
 }
 
 fn month_of(token: &[u8]) -> Option<i64> {

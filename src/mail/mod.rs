@@ -28,7 +28,7 @@ pub use header::{Field, Fields, field, fields, header_len, unfold};
 pub use section::{SectionRef, header_section, pick_fields};
 pub use structure::{Kind, Node, Structure};
 pub use summary::{Summary, Traits, summarize};
-pub use text::{SearchScope, fold, header_contains, search_text};
+pub use text::{SearchScope, address_contains, fold, header_contains, search_text};
 pub use transfer::Decoder;
 pub use watch::{HeaderSeen, HeaderWatch};
 pub use wire::{body_structure_wire, body_wire, envelope_wire};
@@ -56,6 +56,7 @@ pub fn fuzz_walk(data: &[u8]) {
     }
     let _ = search_text(data, SearchScope::Text, "needle");
     let _ = header_contains(data, "From", "x");
+    let _ = address_contains(data, "From", "x");
 }
 
 #[cfg(test)]

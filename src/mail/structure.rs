@@ -226,7 +226,9 @@ impl Walker<'_> {
     }
 
     /// Whose delimiter is this (a line without its first `--`), and is it the last?
-    /// Innermost first; nothing but blanks may follow (RFC 2046, 5.1.1).
+    /// Innermost first; nothing but blanks may follow. RFC 2046, 5.1.1 lets a reader take a line
+    /// that goes on for a delimiter too; then of two boundaries of which one begins with the
+    /// other (`x` and `xy`, which mailers make) the lines of one would end parts of the other.
     fn boundary(&self, line: &[u8]) -> Option<(usize, bool)> {
         let line = line.trim_ascii_end();
         self.open

@@ -4,4 +4,5 @@ mod grammar;
 mod hostile;
 mod messages;
 mod oracle;
+mod search;
 mod words;

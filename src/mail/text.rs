@@ -6,6 +6,9 @@
 
 use std::borrow::Cow;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
+use super::address::{AddressItem, parse_addresses};
 use super::header::fields_within_limit;
 use super::html::Visible;
 use super::structure::{Kind, Node, Structure};
@@ -16,22 +19,41 @@ use super::words::{decode_charset, decode_words};
 const WINDOW: usize = 64 * 1024;
 /// Charsets whose text can't be cut at line breaks are read up to here in one piece.
 const WHOLE: usize = 4 * 1024 * 1024;
+/// Of one field; a header within its limit has few more.
+const MAX_ADDRESSES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchScope {
-    /// Text parts; of messages inside, their headers too.
+    /// Text and message parts; of messages inside, their headers too.
     Body,
     /// The header as well.
     Text,
 }
 
-/// The form in which texts are compared: Unicode lower case.
+/// The form in which texts are compared: lower case, and one form of what looks the same, as
+/// RFC 5051 means it. Letters keep their accents: `a` is not found in `ä`.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
-        text.to_ascii_lowercase()
-    } else {
-        text.chars().flat_map(char::to_lowercase).collect()
+        return text.to_ascii_lowercase();
     }
+    let compatible = ComposingNormalizerBorrowed::new_nfkc();
+    let composed = ComposingNormalizerBorrowed::new_nfc();
+    let mut out = String::with_capacity(text.len());
+    // Nothing is composed across a line break, and most lines are ASCII.
+    for line in text.split_inclusive('\n') {
+        if line.is_ascii() {
+            out.extend(line.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+            continue;
+        }
+        let lower = compatible
+            .normalize_iter(line.chars())
+            .flat_map(char::to_lowercase)
+            // Its form at the end of words.
+            .map(|c| if c == '\u{3c2}' { '\u{3c3}' } else { c });
+        // What is lower case may have a composed form that upper case has not.
+        out.extend(composed.normalize_iter(lower));
+    }
+    out
 }
 
 /// Does the message contain the (folded) text? The empty text is everywhere.
@@ -47,7 +69,10 @@ pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
         }
         match node.kind {
             Kind::Message => in_header(&raw[node.body.clone()], needle),
-            Kind::Leaf if node.content_type.main == "text" => in_part(raw, node, needle),
+            // RFC 9051, 6.4.4: reports, and messages that were not looked into, are text too.
+            Kind::Leaf if matches!(&*node.content_type.main, "text" | "message") => {
+                in_part(raw, node, needle)
+            }
             _ => false,
         }
     })
@@ -61,6 +86,42 @@ pub fn header_contains(raw: &[u8], name: &str, needle: &str) -> bool {
         .any(|field| {
             needle.is_empty() || one_blank(&fold(&decode_words(field.value))).contains(&*needle)
         })
+}
+
+/// Like [`header_contains`], of a field of addresses: also as the envelope has them, without
+/// comments, quotes and blanks, written `name <local@domain>` (RFC 9051, 6.4.4).
+pub fn address_contains(raw: &[u8], name: &str, needle: &str) -> bool {
+    if header_contains(raw, name, needle) {
+        return true;
+    }
+    let needle = one_blank(needle);
+    fields_within_limit(raw)
+        .filter(|field| field.is(name))
+        .flat_map(|field| parse_addresses(field.value, MAX_ADDRESSES))
+        .any(|item| one_blank(&fold(&written(&item))).contains(&*needle))
+}
+
+fn written(item: &AddressItem) -> String {
+    match item {
+        AddressItem::Mailbox {
+            name,
+            local,
+            domain,
+            ..
+        } => {
+            let mut text = name.as_deref().map(decode_words).unwrap_or_default();
+            text.push_str(if text.is_empty() { "<" } else { " <" });
+            text.push_str(&decode_words(local));
+            if !domain.is_empty() {
+                text.push('@');
+                text.push_str(&decode_words(domain));
+            }
+            text.push('>');
+            text
+        }
+        AddressItem::GroupStart(name) => decode_words(name),
+        AddressItem::GroupEnd => String::new(),
+    }
 }
 
 /// Blanks and tabs in a row as one blank: where a field was folded is of no meaning.

@@ -12,7 +12,7 @@ use super::model::*;
 use super::ops::Op;
 use super::snapshot::Mailbox;
 use super::state::Tx;
-use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity};
+use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity, nfc};
 
 /// Longest mailbox name, bytes of UTF-8.
 const MAX_NAME: usize = 1000;
@@ -21,9 +21,10 @@ const MAX_LEVELS: usize = 50;
 /// Subscriptions to names that do not exist.
 const MAX_MISSING: usize = 1000;
 
-/// INBOX in any case is INBOX; a trailing separator only says that children will come.
+/// INBOX in any case is INBOX; a trailing separator only says that children will come. Unicode
+/// is in form C from here on, whatever came (RFC 9051, 5.1).
 fn clean(name: &str) -> Result<String, StoreError> {
-    let name = name.strip_suffix('/').unwrap_or(name);
+    let name = &*nfc(name.strip_suffix('/').unwrap_or(name));
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(StoreError::Invalid("a mailbox name has 1 to 1000 bytes"));
     }
@@ -134,27 +135,19 @@ impl Store {
     pub fn mailbox_status(&self, key: MailboxKey) -> Result<MailboxStatus, StoreError> {
         let shared = self.shared();
         let opened = shared.mailboxes.lock().get(&key).cloned();
-        let (record, recent) = match opened {
-            Some(mailbox) => {
-                let snapshot = mailbox.snapshot();
-                let from = mailbox.recent_from(false);
-                (
-                    snapshot.record,
-                    snapshot.range(from.0..=u32::MAX).count() as u32,
-                )
-            }
+        let record = match opened {
+            Some(mailbox) => mailbox.snapshot().record,
             None => {
                 let record: Option<MailboxRecord> = shared.get(&keys::mailbox(b'M', key))?;
                 match record {
-                    Some(record) => (record, 0),
+                    Some(record) => record,
                     // Finds out whether it should be there.
-                    None => (shared.mailbox(key)?.snapshot().record, 0),
+                    None => shared.mailbox(key)?.snapshot().record,
                 }
             }
         };
         Ok(MailboxStatus {
             messages: record.exists,
-            recent,
             unseen: record.unseen,
             deleted: record.deleted,
             uid_next: record.uid_next,
@@ -316,6 +309,7 @@ mod tests {
         assert_eq!(clean("inbox").as_deref(), Ok("INBOX"));
         assert_eq!(clean("iNbOx/a/").as_deref(), Ok("INBOX/a"));
         assert_eq!(clean("Inboxes").as_deref(), Ok("Inboxes"));
+        assert_eq!(clean("a\u{308}/A").as_deref(), Ok("\u{e4}/A"));
         for bad in [
             "",
             "/",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     AccountId, Address, BlobId, DeviceId, Domain, Flag, Flags, MailboxId, MailboxKey, ModSeq, Uid,
-    UidSet, UidValidity, UnixMillis,
+    UidSet, UidValidity, UnixMillis, nfc,
 };
 
 /// An account: a person with a password and mailboxes.
@@ -84,8 +84,9 @@ pub struct MailboxList {
 }
 
 impl MailboxList {
-    /// Finds by exact name; `INBOX` without regard to case (RFC 9051, 5.1).
+    /// Finds by exact name, in any Unicode form; `INBOX` without regard to case (RFC 9051, 5.1).
     pub fn find(&self, name: &str) -> Option<&MailboxInfo> {
+        let name = &*nfc(name);
         let inbox = name.eq_ignore_ascii_case("INBOX");
         self.mailboxes.iter().find(|m| {
             if inbox {
@@ -101,7 +102,6 @@ impl MailboxList {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailboxStatus {
     pub messages: u32,
-    pub recent: u32,
     pub unseen: u32,
     pub deleted: u32,
     pub uid_next: Uid,

@@ -35,7 +35,7 @@ impl Mailbox {
     pub(super) fn new(key: MailboxKey, snapshot: Snapshot) -> Self {
         Self {
             key,
-            recent_from: AtomicU32::new(snapshot.uid_next().0),
+            recent_from: AtomicU32::new(snapshot.unread_from().0),
             current: ArcSwap::from_pointee(snapshot),
             told: watch::Sender::new(0),
             deleted: AtomicBool::new(false),
@@ -77,8 +77,9 @@ impl Mailbox {
     }
 
     /// First UID that is \Recent for the session that asks now (RFC 3501, 2.3.2); with `claim`
-    /// the session takes them, and the next one will get a later UID. After a restart nothing
-    /// that was there before is recent.
+    /// the session takes them, and the next one will get a later UID. Nothing is kept of it: of
+    /// a mailbox that is opened anew, what nobody can be known to have been told of is recent,
+    /// and that is what came after the last message that somebody has read.
     pub fn recent_from(&self, claim: bool) -> Uid {
         let next = self.snapshot().uid_next().0;
         Uid(if claim {
@@ -86,6 +87,12 @@ impl Mailbox {
         } else {
             self.recent_from.load(Ordering::Acquire)
         })
+    }
+
+    /// Messages that would be \Recent for a session that asks now.
+    pub fn recent(&self) -> u32 {
+        let from = self.recent_from(false);
+        self.snapshot().range(from.0..=u32::MAX).count() as u32
     }
 }
 
@@ -174,6 +181,15 @@ impl Snapshot {
         let named = 64 - bits.leading_zeros() as usize <= snapshot.keywords.len();
         let complete = (messages.count, messages.uid_sum) == (sum.exists, sum.uid_sum);
         (sum == record && named && complete).then_some(snapshot)
+    }
+
+    /// Behind the last message that is \Seen.
+    fn unread_from(&self) -> Uid {
+        let seen = |m: &Message| m.flags.system.contains(SystemFlags::SEEN);
+        let slots = self.slots.iter().rev();
+        let mut last = slots.filter_map(|s| s.chunk.iter(s.base).filter(seen).last());
+        last.next()
+            .map_or(Uid(1), |m| Uid(m.uid.0.saturating_add(1)))
     }
 
     fn renumber(&mut self) {

@@ -91,8 +91,7 @@ fn dump(store: &Store) -> String {
         let list = store.mailboxes(account.id).unwrap();
         writeln!(out, "missing {:?}", list.subscribed_missing).unwrap();
         for info in &list.mailboxes {
-            let mut status = store.mailbox_status(info.key).unwrap();
-            status.recent = 0;
+            let status = store.mailbox_status(info.key).unwrap();
             writeln!(out, "{info:?} {status:?}").unwrap();
             let snapshot = store.mailbox(info.key).unwrap().snapshot();
             writeln!(out, "keywords {:?}", snapshot.keywords()).unwrap();

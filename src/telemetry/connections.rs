@@ -2,7 +2,7 @@
 
 use prometheus::{IntGaugeVec, Opts, Registry};
 
-use super::MetricError;
+use super::{ImapState, MetricError};
 
 /// Protocols with their states, as labels.
 const STATES: [(&str, &[&str]); 4] = [
@@ -73,12 +73,7 @@ impl Connections {
     }
 
     /// None is before the first state and after the last.
-    pub(super) fn moved(
-        &self,
-        protocol: &'static str,
-        from: Option<&'static str>,
-        to: Option<&'static str>,
-    ) {
+    fn moved(&self, protocol: &'static str, from: Option<&'static str>, to: Option<&'static str>) {
         if from == to {
             return;
         }
@@ -93,6 +88,11 @@ impl Connections {
     /// An SMTP connection begins; `service` is `smtp` or `submission`.
     pub fn smtp(&self, service: &'static str) -> SmtpStanding {
         SmtpStanding(self.standing(service, SmtpState::Greeting.label()))
+    }
+
+    /// An IMAP connection begins.
+    pub fn imap(&self, state: ImapState) -> ImapStanding {
+        ImapStanding(self.standing("imap", state.label()))
     }
 
     /// An HTTP connection begins.
@@ -140,6 +140,15 @@ impl SmtpStanding {
     }
 }
 
+/// Counts one IMAP connection.
+pub struct ImapStanding(Standing);
+
+impl ImapStanding {
+    pub fn set(&mut self, state: ImapState) {
+        self.0.set(state.label());
+    }
+}
+
 /// Counts one HTTP connection.
 pub struct HttpStanding(Standing);
 
@@ -147,5 +156,31 @@ impl HttpStanding {
     /// Is a request being answered?
     pub fn set(&mut self, active: bool) {
         self.0.set(if active { "active" } else { "idle" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_takes_its_connection_out_of_the_count() {
+        let connections = Connections::new(&Registry::new()).unwrap();
+        let count = |state| connections.0.with_label_values(&["imap", state]).get();
+        let mut other = connections.imap(ImapState::NotAuthenticated);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut standing = connections.imap(ImapState::NotAuthenticated);
+            assert_eq!(count("not_authenticated"), 2);
+            standing.set(ImapState::Selected);
+            standing.set(ImapState::Selected);
+            assert_eq!((count("not_authenticated"), count("selected")), (1, 1));
+            panic!("on purpose");
+        }));
+        assert!(ended.is_err());
+        assert_eq!((count("not_authenticated"), count("selected")), (1, 0));
+        other.set(ImapState::Idle);
+        assert_eq!((count("not_authenticated"), count("idle")), (0, 1));
+        drop(other);
+        assert_eq!(count("idle"), 0);
     }
 }

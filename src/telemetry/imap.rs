@@ -3,7 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::errors::{ErrorKind, Errors};
-use super::{Connections, MetricError, latency_buckets};
+use super::{MetricError, latency_buckets};
 
 /// Where a connection stands. `Idle` is a selected or authenticated one that is in IDLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum ImapState {
 }
 
 impl ImapState {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::NotAuthenticated => "not_authenticated",
             Self::Authenticated => "authenticated",
@@ -96,7 +96,6 @@ impl ImapResult {
 
 pub struct ImapMetrics {
     errors: Errors,
-    connections: Connections,
     ends: IntCounterVec,
     commands: IntCounterVec,
     append_bytes: IntCounter,
@@ -104,14 +103,9 @@ pub struct ImapMetrics {
 }
 
 impl ImapMetrics {
-    pub(super) fn new(
-        registry: &Registry,
-        errors: &Errors,
-        connections: &Connections,
-    ) -> Result<Self, MetricError> {
+    pub(super) fn new(registry: &Registry, errors: &Errors) -> Result<Self, MetricError> {
         let metrics = Self {
             errors: errors.clone(),
-            connections: connections.clone(),
             ends: IntCounterVec::new(
                 Opts::new(
                     "posthorn_imap_disconnects_total",
@@ -162,12 +156,6 @@ impl ImapMetrics {
             }
         }
         Ok(metrics)
-    }
-
-    /// A connection changed its state; None is before the first and after the last.
-    pub fn moved(&self, from: Option<ImapState>, to: Option<ImapState>) {
-        let label = |state: Option<ImapState>| state.map(ImapState::label);
-        self.connections.moved("imap", label(from), label(to));
     }
 
     pub fn ended(&self, why: ImapEnd) {

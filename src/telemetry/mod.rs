@@ -20,7 +20,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 pub use auth::{AuthMetrics, LoginResult};
-pub use connections::{Connections, HttpStanding, SmtpStanding, SmtpState};
+pub use connections::{Connections, HttpStanding, ImapStanding, SmtpStanding, SmtpState};
 pub use errors::{ErrorKind, Errors};
 pub use http::HttpMetrics;
 pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
@@ -71,7 +71,7 @@ impl Telemetry {
         Ok(Arc::new(Self {
             auth: AuthMetrics::new(&registry, &errors)?,
             http: HttpMetrics::new(&registry, &errors)?,
-            imap: ImapMetrics::new(&registry, &errors, &connections)?,
+            imap: ImapMetrics::new(&registry, &errors)?,
             net: NetMetrics::new(&registry, &errors)?,
             push: PushMetrics::new(&registry, &errors)?,
             smtp: SmtpMetrics::new(&registry, &errors)?,

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Serialize};
+
+use super::nfc;
 
 /// A domain, compared in its normal form: lower-case A-labels, or an address literal `[...]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,8 +152,7 @@ impl Address {
     /// Unicode's form C, because keyboards differ in what they send (RFC 6532, 3.1).
     pub fn lookup_key(&self) -> String {
         let lower = self.local.to_lowercase();
-        let local = ComposingNormalizerBorrowed::new_nfc().normalize(&lower);
-        format!("{local}@{}", self.domain.0)
+        format!("{}@{}", nfc(&lower), self.domain.0)
     }
 
     /// The same address without its sub-address (`alice+x@` → `alice@`), if it has one.

@@ -5,6 +5,7 @@
 mod address;
 mod flags;
 mod ids;
+mod nfc;
 mod secret;
 mod target;
 mod time;
@@ -15,6 +16,7 @@ pub use flags::{Flag, FlagError, Flags, SystemFlags};
 pub use ids::{
     AccountId, BlobId, DeviceId, LogPos, MailboxId, MailboxKey, ModSeq, Uid, UidValidity,
 };
+pub use nfc::nfc;
 pub use secret::Secret;
 pub use target::{Target, TargetError};
 pub use time::UnixMillis;

@@ -77,6 +77,8 @@ fn a_keyword_of_no_message_gives_up_its_place() {
     server.stop();
     let server = super::Server::start(&dir, &[]);
     let mut a = server.imap(ALICE);
+    // \Recent is for the first.
+    a.ok("SELECT box");
     a.ok("SELECT box");
     assert_eq!((flags(&mut a, 1), flags(&mut a, 2)), before);
 }

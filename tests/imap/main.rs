@@ -6,10 +6,13 @@
 mod common;
 
 mod append;
+mod binary;
 mod counted;
 mod deleted;
+mod expunged;
 mod keywords;
 mod names;
+mod recent;
 mod search;
 mod seen;
 

@@ -187,3 +187,72 @@ fn what_can_not_be_deleted_or_made_is_said_so() {
         a.ok(&format!("COPY 1 {name}"));
     }
 }
+
+/// RFC 9051, 5.1 and 6.3.9.7
+#[test]
+fn a_name_is_the_same_in_every_unicode_form() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    let mut b = server.imap(ALICE);
+    a.ok("ENABLE IMAP4rev2");
+    let (long, short) = ("Entwu\u{308}rfe", "Entw\u{fc}rfe");
+    let untagged = |imap: &mut Imap, command: &str| -> Vec<String> {
+        let lines = imap.ok(command);
+        texts(&lines).into_iter().map(str::to_owned).collect()
+    };
+    let renamed = |attributes: &str, name: &str, old: &str| {
+        format!("* LIST ({attributes}) \"/\" \"{name}\" (\"OLDNAME\" (\"{old}\"))")
+    };
+    assert_eq!(
+        untagged(&mut a, &format!("CREATE \"{long}/x\"")),
+        [renamed(
+            "\\HasNoChildren",
+            &format!("{short}/x"),
+            &format!("{long}/x")
+        )]
+    );
+    refused(&mut a, &format!("CREATE \"{short}/x\""), "ALREADYEXISTS");
+    refused(&mut a, &format!("CREATE \"{long}\""), "ALREADYEXISTS");
+    // In IMAP4rev1 too, in modified UTF-7.
+    append(&mut b, "Entwu&Awg-rfe", "");
+    for name in ["Entwu&Awg-rfe", "Entw&APw-rfe"] {
+        let status = untagged(&mut b, &format!("STATUS {name} (MESSAGES)"));
+        assert_eq!(status, ["* STATUS \"Entw&APw-rfe\" (MESSAGES 1)"]);
+    }
+    for (pattern, found) in [(long, 1), (short, 1), ("Entwu\u{308}%", 1), ("Entw*/%", 1)] {
+        let lines = untagged(&mut a, &format!("LIST \"\" \"{pattern}\""));
+        assert_eq!(lines.len(), found, "{pattern}");
+    }
+    assert_eq!(untagged(&mut a, &format!("LIST \"{long}\" *")).len(), 2);
+    let list = |a: &mut Imap, command: String| -> Vec<String> {
+        let mut lines = untagged(a, &command);
+        lines.retain(|l| l.starts_with("* LIST"));
+        lines
+    };
+    assert_eq!(
+        list(&mut a, format!("SELECT \"{long}\"")),
+        [renamed("\\HasChildren", short, long)]
+    );
+    a.ok(&format!("COPY 1 \"{long}/x\""));
+    a.ok(&format!("SUBSCRIBE \"{long}\""));
+    let lines = untagged(&mut a, "LIST (SUBSCRIBED) \"\" Entw*");
+    assert_eq!(
+        lines,
+        [format!(
+            "* LIST (\\HasChildren \\Subscribed) \"/\" \"{short}\""
+        )]
+    );
+    a.ok(&format!("UNSUBSCRIBE \"{long}\""));
+    a.ok("UNSELECT");
+    assert_eq!(
+        list(&mut a, format!("RENAME \"{long}/x\" \"u\u{308}\"")),
+        [renamed("\\HasNoChildren", "\u{fc}", &format!("{long}/x"))]
+    );
+    assert_eq!(
+        list(&mut a, format!("DELETE \"{long}\"")),
+        [renamed("\\NonExistent", short, long)]
+    );
+    // What was sent as it is needs no such answer.
+    assert_eq!(list(&mut a, format!("CREATE \"{short}\"")).len(), 0);
+    assert_eq!(list(&mut a, format!("DELETE \"{short}\"")).len(), 0);
+}

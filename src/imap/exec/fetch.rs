@@ -12,7 +12,7 @@ use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, Section, SequenceSet};
 use crate::imap::encode;
 use crate::store::{FlagAction, Message, MessageRecord, Snapshot, StoreError};
-use crate::types::{Flag, MailboxKey, SystemFlags, UidSet};
+use crate::types::{Flag, MailboxKey, SystemFlags, Uid, UidSet};
 
 /// Messages whose records are held at a time.
 const WINDOW: usize = 128;
@@ -23,10 +23,13 @@ struct Needs {
     record: bool,
     /// Sets \Seen.
     seen: bool,
+    /// Of messages that are gone, what was told of them is enough (RFC 2180, 4.1.1). Not with
+    /// UIDs: there EXPUNGE may be told, and is.
+    told: bool,
 }
 
 impl Needs {
-    fn of(items: &[FetchItem]) -> Self {
+    fn of(items: &[FetchItem], uid: bool) -> Self {
         let mut needs = Self::default();
         for item in items {
             match item {
@@ -43,6 +46,7 @@ impl Needs {
                 | FetchItem::Rfc822Size => needs.record = true,
             }
         }
+        needs.told = !uid && !needs.record;
         needs
     }
 }
@@ -63,7 +67,7 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Answer {
         let uids = self.uids(set, uid)?;
-        let needs = Needs::of(items);
+        let needs = Needs::of(items, uid);
         let selected = self.selected()?;
         let key = selected.key;
         let numbering = selected.numbering.clone();
@@ -87,7 +91,7 @@ impl Exec {
         // RFC 9051, 6.4.5: reading marks as read, and the answer says so.
         let marked = if needs.seen && !selected.read_only {
             // Reading goes on where nothing can be written.
-            self.mark_seen(key, &uids).await.unwrap_or_default()
+            self.mark_seen(key, &uids, &items).await.unwrap_or_default()
         } else {
             UidSet::new()
         };
@@ -144,14 +148,38 @@ impl Exec {
         }
     }
 
-    async fn mark_seen(&self, key: MailboxKey, uids: &UidSet) -> Result<UidSet, StoreError> {
+    async fn mark_seen(
+        &self,
+        key: MailboxKey,
+        uids: &UidSet,
+        items: &[FetchItem],
+    ) -> Result<UidSet, StoreError> {
         let current = self.store.mailbox(key)?.snapshot();
-        let unseen: UidSet = uids
+        let mut unseen: UidSet = uids
             .ranges()
             .flat_map(|r| current.range(r))
             .filter(|(_, m)| !m.flags.system.contains(SystemFlags::SEEN))
             .map(|(_, m)| m.uid.0)
             .collect();
+        let marks = |item: &&FetchItem| {
+            matches!(
+                item,
+                FetchItem::Section(Section { peek: false, .. })
+                    | FetchItem::Binary { peek: false, .. }
+            )
+        };
+        let binary = |item: &FetchItem| matches!(item, FetchItem::Binary { .. });
+        let marking: Vec<FetchItem> = items.iter().filter(marks).cloned().collect();
+        if marking.iter().all(binary) {
+            // Who gets none of the parts that were asked for has seen nothing.
+            let mut seen = Vec::new();
+            for uid in unseen.iter() {
+                if self.is_decodable(key, Uid(uid), &marking).await? {
+                    seen.push(uid);
+                }
+            }
+            unseen = seen.into_iter().collect();
+        }
         if !unseen.is_empty() {
             let seen = vec![Flag::System(SystemFlags::SEEN)];
             self.store
@@ -159,6 +187,24 @@ impl Exec {
                 .await?;
         }
         Ok(unseen)
+    }
+
+    async fn is_decodable(
+        &self,
+        key: MailboxKey,
+        uid: Uid,
+        items: &[FetchItem],
+    ) -> Result<bool, StoreError> {
+        let Some(record) = self.store.message(key, uid)? else {
+            return Ok(false);
+        };
+        let message = Text {
+            store: &self.store,
+            record: &record,
+        };
+        let texts = message.texts(items).await;
+        let unknown = |place: &Place| matches!(place, Place::UnknownEncoding);
+        Ok(!texts.places.iter().all(unknown))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -193,21 +239,24 @@ impl Exec {
             }
         }
         for (seq, told) in window {
-            let now = current.by_uid(told.uid);
+            let of = match current.by_uid(told.uid) {
+                Some(message) => Some((message, current.keywords())),
+                None if needs.told => Some(self.selected()?.last_told(*told)),
+                None => None,
+            };
             let record = match records.binary_search_by_key(&told.uid.0, |(uid, _)| *uid) {
                 Ok(at) => Some(&records[at].1),
                 Err(_) => None,
             };
-            if now.is_none() || (needs.record && record.is_none()) {
+            let Some((message, keywords)) = of.filter(|_| record.is_some() || !needs.record) else {
                 trouble.gone = true;
                 continue;
-            }
-            let message = now.unwrap_or(*told);
+            };
             let view = View {
                 exec: self,
                 message,
                 record,
-                keywords: current.keywords(),
+                keywords,
                 with_flags: marked.contains(told.uid.0),
             };
             trouble.unknown_encoding |= view.write(*seq, items, out).await?;
@@ -238,16 +287,28 @@ impl View<'_> {
             }
             _ => None,
         };
+        // What can't be decoded is left out, and the command fails (RFC 9051, 6.4.5).
+        let known = |n: usize| {
+            let place = texts.as_ref().and_then(|texts| texts.places.get(n));
+            !matches!(place, Some(Place::UnknownEncoding))
+        };
+        let left: Vec<(usize, &FetchItem)> = items
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| known(*n))
+            .collect();
+        let unknown = left.len() < items.len();
+        if left.is_empty() && !self.with_flags {
+            return Ok(unknown);
+        }
         let _ = write!(out.buf, "* {seq} FETCH (");
-        let (mut flags_written, mut unknown) = (false, false);
-        for (n, item) in items.iter().enumerate() {
-            if n > 0 {
-                out.buf.push(b' ');
-            }
+        let (mut flags_written, mut between) = (false, "");
+        for (n, item) in left {
+            out.buf.extend_from_slice(between.as_bytes());
+            between = " ";
             flags_written |= *item == FetchItem::Flags;
             let found = texts.as_ref().and_then(|t| Some((t, t.places.get(n)?)));
             let place = found.map(|(_, place)| place);
-            unknown |= matches!(place, Some(Place::UnknownEncoding));
             match (item, found, message) {
                 (FetchItem::Section(section), Some((texts, place)), Some(message)) => {
                     encode::section_label(&mut out.buf, section);
@@ -264,7 +325,7 @@ impl View<'_> {
             out.piece().await?;
         }
         if self.with_flags && !flags_written {
-            out.buf.push(b' ');
+            out.buf.extend_from_slice(between.as_bytes());
             self.flags(&mut out.buf);
         }
         out.line(")");

@@ -7,7 +7,10 @@ use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::List;
 use crate::imap::encode;
 use crate::imap::list::{MAX_PATTERN, MAX_PATTERNS, Pattern};
-use crate::store::MailboxInfo;
+use crate::store::{MailboxInfo, StoreError};
+
+const HAS_CHILDREN: &str = "\\HasChildren";
+const HAS_NO_CHILDREN: &str = "\\HasNoChildren";
 
 /// A name in the hierarchy: a mailbox, a subscribed name without one, or only a parent.
 #[derive(Default)]
@@ -43,8 +46,37 @@ impl Turn {
 }
 
 impl Exec {
+    /// Of a mailbox that is there, as LIST without options gives them.
+    pub(super) fn attributes(&self, info: &MailboxInfo) -> Result<Vec<&'static str>, StoreError> {
+        let below = format!("{}/", info.name);
+        let list = self.store.mailboxes(self.account.id)?;
+        let children = list.mailboxes.iter().any(|m| m.name.starts_with(&below));
+        let children = [HAS_NO_CHILDREN, HAS_CHILDREN][usize::from(children)];
+        let special = info.special_use.map(|special| special.attribute());
+        Ok(std::iter::once(children).chain(special).collect())
+    }
+
+    /// One name; `old`: how the client spelled it (RFC 9051, 6.3.9.7).
+    pub(super) fn list_line(
+        &self,
+        attributes: &[&str],
+        name: &str,
+        old: Option<&str>,
+        out: &mut Out<'_>,
+    ) {
+        let buf = &mut out.buf;
+        buf.extend_from_slice(format!("* LIST ({}) \"/\" ", attributes.join(" ")).as_bytes());
+        encode::mailbox(buf, name, self.rev2);
+        if let Some(old) = old {
+            buf.extend_from_slice(b" (\"OLDNAME\" (");
+            encode::mailbox(buf, old, self.rev2);
+            buf.extend_from_slice(b"))");
+        }
+        buf.extend_from_slice(b"\r\n");
+    }
+
     /// INBOX first, the rest by name.
-    fn names(&self) -> Result<BTreeMap<(bool, String), Name>, crate::store::StoreError> {
+    fn names(&self) -> Result<BTreeMap<(bool, String), Name>, StoreError> {
         let list = self.store.mailboxes(self.account.id)?;
         let key = |name: &str| (name != "INBOX", name.to_owned());
         let mut names: BTreeMap<(bool, String), Name> = BTreeMap::new();
@@ -117,9 +149,9 @@ impl Exec {
                 });
             }
             attributes.push(if entry.children {
-                "\\HasChildren"
+                HAS_CHILDREN
             } else {
-                "\\HasNoChildren"
+                HAS_NO_CHILDREN
             });
             if entry.subscribed && (list.select_subscribed || list.return_subscribed) {
                 attributes.push("\\Subscribed");
@@ -136,9 +168,7 @@ impl Exec {
             buf.extend_from_slice(b"\r\n");
             if let (Some(items), Some(info)) = (&list.return_status, &entry.info) {
                 // RFC 5819, 2: a mailbox whose status can't be had is left out.
-                if let Ok(status) = self.store.mailbox_status(info.key) {
-                    self.write_status(&info.name, &status, items, &mut out.buf);
-                }
+                let _ = self.write_status(info, items, &mut out.buf);
             }
             out.piece().await?;
         }

@@ -4,7 +4,8 @@ use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
-use crate::store::{MailboxInfo, MailboxStatus, SpecialUse, StoreError};
+use crate::store::{MailboxInfo, SpecialUse, StoreError};
+use crate::types::nfc;
 
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
@@ -47,9 +48,9 @@ impl Exec {
             snapshot.uid_next()
         ));
         if self.rev2 {
-            out.buf.extend_from_slice(b"* LIST () \"/\" ");
-            encode::mailbox(&mut out.buf, &info.name, true);
-            out.line("");
+            let old = (info.name != name).then_some(name);
+            let attributes = self.attributes(&info)?;
+            self.list_line(&attributes, &info.name, old, out);
         }
         self.selected = Some(selected);
         Ok(if read_only {
@@ -59,7 +60,12 @@ impl Exec {
         })
     }
 
-    pub(super) async fn create(&mut self, name: &str, uses: &[String]) -> Answer {
+    pub(super) async fn create(
+        &mut self,
+        name: &str,
+        uses: &[String],
+        out: &mut Out<'_>,
+    ) -> Answer {
         let mut special = None;
         for name in uses {
             let all = [
@@ -83,11 +89,33 @@ impl Exec {
         self.store
             .mailbox_create(self.account.id, name, special)
             .await?;
+        self.note_name(name, name, out)?;
         Ok("Created".into())
+    }
+
+    pub(super) async fn rename(&mut self, from: &str, to: &str, out: &mut Out<'_>) -> Answer {
+        self.store.mailbox_rename(self.account.id, from, to).await?;
+        self.note_name(from, to, out)?;
+        Ok("Renamed".into())
+    }
+
+    /// RFC 9051, 6.3.9.7: the client hears how a name is spelled that it spelled otherwise.
+    fn note_name(&self, given: &str, now: &str, out: &mut Out<'_>) -> Result<(), Refusal> {
+        if self.rev2 && (nfc(given) != given || nfc(now) != now) {
+            let now = nfc(now.strip_suffix('/').unwrap_or(now));
+            // Only a parent may be left of it.
+            let attributes = match self.store.mailboxes(self.account.id)?.find(&now) {
+                Some(info) => self.attributes(info)?,
+                None => vec!["\\NonExistent"],
+            };
+            self.list_line(&attributes, &now, Some(given), out);
+        }
+        Ok(())
     }
 
     pub(super) async fn delete(&mut self, name: &str, out: &mut Out<'_>) -> Answer {
         self.store.mailbox_delete(self.account.id, name).await?;
+        self.note_name(name, name, out)?;
         if self.lost() {
             self.selected = None;
             out.line("* OK [CLOSED] The deleted mailbox is closed");
@@ -97,23 +125,27 @@ impl Exec {
 
     pub(super) fn status(&self, name: &str, items: &[StatusItem], out: &mut Out<'_>) -> Answer {
         let info = self.find(name)?;
-        let status = self.store.mailbox_status(info.key)?;
-        self.write_status(&info.name, &status, items, &mut out.buf);
+        self.write_status(&info, items, &mut out.buf)?;
         Ok("Status given".into())
     }
 
     pub(super) fn write_status(
         &self,
-        name: &str,
-        status: &MailboxStatus,
+        info: &MailboxInfo,
         items: &[StatusItem],
         out: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), StoreError> {
+        let status = self.store.mailbox_status(info.key)?;
+        // Only for this must the mailbox be opened.
+        let recent = match items.contains(&StatusItem::Recent) {
+            true => self.store.mailbox(info.key)?.recent(),
+            false => 0,
+        };
         out.extend_from_slice(b"* STATUS ");
-        encode::mailbox(out, name, self.rev2);
+        encode::mailbox(out, &info.name, self.rev2);
         let pair = |item: &StatusItem| match item {
             StatusItem::Messages => format!("MESSAGES {}", status.messages),
-            StatusItem::Recent => format!("RECENT {}", status.recent),
+            StatusItem::Recent => format!("RECENT {recent}"),
             StatusItem::UidNext => format!("UIDNEXT {}", status.uid_next),
             StatusItem::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
             StatusItem::Unseen => format!("UNSEEN {}", status.unseen),
@@ -124,6 +156,7 @@ impl Exec {
         };
         let pairs: Vec<String> = items.iter().map(pair).collect();
         out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());
+        Ok(())
     }
 
     /// CLOSE removes what is \Deleted, silently; not where the mailbox was only examined.

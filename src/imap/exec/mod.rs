@@ -241,14 +241,9 @@ impl Exec {
             Command::Create {
                 mailbox,
                 special_use,
-            } => self.create(&mailbox, &special_use).await,
+            } => self.create(&mailbox, &special_use, out).await,
             Command::Delete(mailbox) => self.delete(&mailbox, out).await,
-            Command::Rename { from, to } => {
-                self.store
-                    .mailbox_rename(self.account.id, &from, &to)
-                    .await?;
-                Ok("Renamed".into())
-            }
+            Command::Rename { from, to } => self.rename(&from, &to, out).await,
             Command::Subscribe(mailbox) => {
                 self.store
                     .subscribe(self.account.id, &mailbox, true)

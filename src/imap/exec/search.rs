@@ -211,6 +211,9 @@ impl Candidate for Found<'_> {
     fn header_contains(&self, name: &str, needle: &str) -> bool {
         mail::header_contains(self.top(), name, needle)
     }
+    fn address_contains(&self, name: &str, needle: &str) -> bool {
+        mail::address_contains(self.top(), name, needle)
+    }
     fn body_contains(&self, needle: &str) -> bool {
         mail::search_text(self.raw(), SearchScope::Body, needle)
     }

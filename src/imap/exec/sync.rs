@@ -271,6 +271,14 @@ impl Selected {
         (!named.into_iter().any(renamed)).then_some(flags)
     }
 
+    /// A message of the numbering as the client was last told of it, and the keywords' names.
+    pub fn last_told(&self, message: Message) -> (Message, &Arc<[String]>) {
+        match self.flags.by_uid(message.uid) {
+            Some(message) => (message, self.flags.keywords()),
+            None => (message, self.numbering.keywords()),
+        }
+    }
+
     fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
         // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
         // that mix up numbers.

@@ -251,7 +251,7 @@ fn parse_date_time(text: &str) -> Option<(i64, i16)> {
         return None;
     }
     let minutes = sign * (zone / 100 * 60 + zone % 100);
-    let seconds = i64::from(day(date)?) * 86_400 + h * 3600 + m * 60 + s - minutes * 60;
+    let seconds = i64::from(day(date)?) * 86_400 + h * 3600 + m * 60 + s.min(59) - minutes * 60;
     // Not what could not be written again.
     jiff::Timestamp::from_second(seconds).ok()?;
     Some((seconds * 1000, i16::try_from(minutes).ok()?))

@@ -192,6 +192,11 @@ fn append_heads() {
         head("A APPEND \"a b\" \" 7-Feb-1994 21:52:25 -0800\" {310+}\r\n"),
         append("a b", vec![], Some((760_686_745_000, -480)))
     );
+    // A leap second stays on its day.
+    assert_eq!(
+        head("A APPEND x \"31-Dec-2016 23:59:60 +0000\" {310+}\r\n"),
+        append("x", vec![], Some((1_483_228_799_000, 0)))
+    );
     assert_eq!(
         head("A APPEND {3+}\r\nbox {310}\r\n"),
         append("box", vec![], None)

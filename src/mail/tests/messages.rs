@@ -301,6 +301,27 @@ fn malformed_structures() {
             "(\"a\" \"b\" (\"name\" \"my file.txt\" \"x\" \"y\") NIL NIL \"7bit\" 0)".to_owned(),
         ),
         (
+            "comments without a blank before them",
+            "Content-Type: text/plain; charset=us-ascii(Plain text); x=y; name=a(1).txt\r\n\r\n",
+            format!(
+                "{} 0 0)",
+                PLAIN.replace(
+                    "(\"charset\" \"us-ascii\")",
+                    "(\"charset\" \"us-ascii\" \"x\" \"y\" \"name\" \"a(1).txt\")"
+                )
+            ),
+        ),
+        (
+            "a comment behind the boundary",
+            "Content-Type: multipart/mixed; boundary=x(y)\r\n\r\n--x\r\n\r\na\r\n--x--\r\n",
+            format!("({PLAIN} 1 1) \"mixed\")"),
+        ),
+        (
+            "a boundary line with more on it is text",
+            "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\n--x y\r\n--x--\r\n",
+            format!("({PLAIN} 5 1) \"mixed\")"),
+        ),
+        (
             "parameters without value, sign or end",
             "Content-Type: a/b; ; x; y=; z=\"open\r\n\r\n",
             "(\"a\" \"b\" (\"y\" \"\" \"z\" \"open\") NIL NIL \"7bit\" 0)".to_owned(),

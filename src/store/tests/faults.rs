@@ -391,10 +391,11 @@ fn smaller_things() {
         assert_eq!((done.len(), done[0].mailbox.account), (1, b));
     });
     let store = reopen(&dir, store);
-    // Nothing that was there before a replay is \Recent.
+    // What nobody has read is \Recent again.
     let inbox = key(&store, AccountId(2), "INBOX");
-    assert_eq!(store.mailbox(inbox).unwrap().recent_from(false), Uid(2));
-    assert_eq!(store.mailbox_status(inbox).unwrap().recent, 0);
+    assert_eq!(store.mailbox(inbox).unwrap().recent(), 1);
+    assert_eq!(store.mailbox(inbox).unwrap().recent_from(true), Uid(1));
+    assert_eq!(store.mailbox(inbox).unwrap().recent(), 0);
 }
 
 #[test]
