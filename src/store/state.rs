@@ -291,6 +291,10 @@ impl Tx {
         for (blob, refs) in std::mem::take(&mut self.refs) {
             let key = keys::blob(blob);
             let known: Option<BlobRecord> = self.get(&key)?;
+            if refs.delta == 0 && known.is_some() {
+                // Moved: as many as before.
+                continue;
+            }
             let place = known
                 .map(|b| b.place)
                 .or(refs.place)
