@@ -2,6 +2,7 @@
 //!
 //! May import: types. Name rules are RFC 9051, 5.1; the hierarchy separator is `/`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bulk::SLICE;
@@ -241,12 +242,13 @@ impl Store {
                 return Err(StoreError::NoMailbox);
             }
             let renamed = |name: &str| format!("{to}{}", &name[from.len()..]);
+            let taken: HashSet<&str> = list.mailboxes.iter().map(|m| &m.name[..]).collect();
             for info in found.iter().chain(&children) {
                 let name = renamed(&info.name);
                 if name.len() > MAX_NAME || name.split('/').count() > MAX_LEVELS {
                     return Err(StoreError::Invalid("a name below it would be too long"));
                 }
-                if list.find(&name).is_some() {
+                if taken.contains(&name[..]) {
                     return Err(StoreError::Exists);
                 }
             }

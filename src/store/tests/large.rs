@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::bulk::SLICE;
 use crate::store::engine::{Applied, Batch, Index, IndexError};
+use crate::store::ops::Op;
 use crate::types::LogPos;
 
 const MANY: u32 = 2 * SLICE as u32 + 500;
@@ -363,4 +364,47 @@ fn who_reads_while_a_large_batch_is_applied_holds_up_nobody_else() {
             copy.await.unwrap().unwrap();
         }
     });
+}
+
+#[test]
+fn a_rename_of_many_mailboxes_copies_their_list_once() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    run(async {
+        let [a, _] = accounts(&store).await;
+        for n in 0..30 {
+            let name = format!("p/{:02}", (n * 7) % 30);
+            store.mailbox_create(a, &name, None).await.unwrap();
+        }
+        store.subscribe(a, "p/03", true).await.unwrap();
+        store.mailbox_rename(a, "p", "q/r").await.unwrap();
+        let list = store.mailboxes(a).unwrap();
+        let names: Vec<_> = list.mailboxes.iter().map(|m| &m.name[..]).collect();
+        assert!(names[1..].is_sorted() && names[0] == "INBOX", "{names:?}");
+        assert!(list.find("q/r/03").unwrap().subscribed);
+        assert_eq!(list.subscribed_missing, [""; 0]);
+
+        let keys: Vec<_> = list.mailboxes[1..].iter().map(|m| m.key).collect();
+        let list = store.commit(0, move |tx| {
+            let before = tx.list(a)?;
+            let mut copies = std::collections::BTreeSet::new();
+            for (n, mailbox) in keys.into_iter().rev().enumerate() {
+                let name = format!("{n:02}");
+                tx.fact(Op::MailboxRename { mailbox, name })?;
+                copies.insert(tx.lists.get(&a).map(Arc::as_ptr).map(|p| p as usize));
+            }
+            drop(before);
+            assert_eq!(copies.len(), 1);
+            tx.list(a)
+        });
+        let list = list.await.unwrap();
+        assert!(list.mailboxes[1..].is_sorted_by_key(|m| m.name.clone()));
+        assert_eq!(
+            list.mailboxes.len(),
+            store.mailboxes(a).unwrap().mailboxes.len()
+        );
+        assert_eq!(list.mailboxes, store.mailboxes(a).unwrap().mailboxes);
+    });
+    reopen(&dir, store);
 }
