@@ -277,3 +277,39 @@ fn a_nearly_full_disk_is_seen_from_outside() {
     let reply = smtp.command("MAIL FROM:<a@x.test>").expect("reply");
     assert!(reply.starts_with("452 4.3.1"), "{reply}");
 }
+
+#[test]
+fn a_full_mailbox_is_told_before_the_message() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Serving::start(home.path(), AUTH);
+    let (base, config) = (server.base, server.cli.config.clone());
+    assert!(server.stop().success());
+    let text = configuration(base, "data", AUTH);
+    let text = text.replace("[store]", "[store]\nmax_messages_per_mailbox = 100");
+    std::fs::write(&config, text).expect("write");
+    let _server = Serving::launch(home.path(), base, Cli { config }, |_| {});
+    let mut imap = Imap::connect(base + IMAP).expect("IMAP");
+    imap.ok(&format!("LOGIN alice@posthorn.test {PASSWORD}"));
+    let append = |imap: &mut Imap| {
+        imap.send(b"a APPEND INBOX {14+}\r\nSubject: s\r\n\r\n\r\n");
+        imap.until("a").1
+    };
+    assert!(append(&mut imap).contains("OK"));
+    imap.ok("SELECT INBOX");
+    for set in ["1:*", "1:*", "1:*", "1:*", "1:*", "1:*", "1:36"] {
+        imap.ok(&format!("COPY {set} INBOX"));
+    }
+    for refused in [append(&mut imap), imap.command("COPY 7 INBOX").1] {
+        assert!(refused.contains("NO [OVERQUOTA]"), "{refused}");
+    }
+    let mut smtp = Smtp::connect(base + SMTP).expect("SMTP");
+    for (line, answer) in [
+        ("EHLO client.test", "250"),
+        ("MAIL FROM:<a@x.test>", "250"),
+        ("RCPT TO:<alice@posthorn.test>", "452 4.2.2"),
+        ("RCPT TO:<bob@posthorn.test>", "250"),
+    ] {
+        let reply = smtp.command(line).expect("reply");
+        assert!(reply.starts_with(answer), "{line}: {reply}");
+    }
+}

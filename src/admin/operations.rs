@@ -376,6 +376,7 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::Exists => (FailureKind::Exists, ""),
         StoreError::Invalid(_)
         | StoreError::Limit(_)
+        | StoreError::MailboxFull
         | StoreError::UseTaken
         | StoreError::HasChildren => (FailureKind::Failed, ""),
         StoreError::DamagedBody | StoreError::Index(_) => {

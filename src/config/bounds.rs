@@ -240,6 +240,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         10,
         1_000_000,
     );
+    bound(
+        "store.max_messages_per_mailbox",
+        c.max_messages_per_mailbox as u64,
+        100,
+        100_000_000,
+    );
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);

@@ -22,6 +22,8 @@ pub struct StoreConfig {
     /// Mailboxes kept in memory beyond those that are selected.
     pub open_mailboxes: usize,
     pub max_mailboxes_per_account: usize,
+    /// What comes beyond is refused.
+    pub max_messages_per_mailbox: usize,
     /// Groups that a feed can read from memory.
     pub feed_groups: usize,
 }
@@ -39,6 +41,7 @@ impl Default for StoreConfig {
             reserve_bytes: 512 * 1024 * 1024,
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
+            max_messages_per_mailbox: 1_000_000,
             feed_groups: 4096,
         }
     }

@@ -260,7 +260,15 @@ impl Connection {
     async fn work(&mut self, work: Work) -> Answer {
         match work {
             Work::Resolve(Target::Address(address)) => {
-                Answer::Resolved(self.context.store.resolve(&address))
+                let store = &self.context.store;
+                let resolution = store.resolve(&address);
+                // Before the message, so that others get it.
+                match &resolution {
+                    Resolution::Accounts(all) if !all.iter().all(|a| store.has_room_for(*a)) => {
+                        Answer::Full
+                    }
+                    _ => Answer::Resolved(resolution),
+                }
             }
             Work::Resolve(Target::Postmaster) => Answer::Resolved(self.postmaster()),
             Work::Login {

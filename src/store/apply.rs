@@ -9,7 +9,6 @@ use super::error::StoreError;
 use super::keys::{self, AccountMarks, BlobRecord, NameRecord};
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::ops::{Entry, Op};
-use super::shared::sort;
 use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
@@ -300,7 +299,9 @@ impl Tx {
         account: AccountId,
         change: impl FnOnce(&mut MailboxList),
     ) -> Result<(), StoreError> {
-        let mut list = self.list(account)?;
+        let mut list = self.list_as_it_is(account)?;
+        // Ours alone where the group has changed it before: then it is not copied.
+        self.lists.remove(&account);
         change(Arc::make_mut(&mut list));
         self.lists.insert(account, list);
         self.touched.insert(account);
@@ -340,8 +341,9 @@ impl Tx {
             info.subscribed |= list.subscribed_missing.contains(&info.name);
             list.subscribed_missing.retain(|name| *name != info.name);
             list.mailboxes.push(info);
-            sort(list);
-        })
+        })?;
+        self.unsorted.insert(account);
+        Ok(())
     }
 
     fn change_info(
@@ -355,32 +357,31 @@ impl Tx {
                 change(info);
                 changed = Some(info.clone());
             }
-            sort(list);
         })?;
+        self.unsorted.insert(mailbox.account);
         self.put_name(&changed.ok_or(StoreError::NoMailbox)?)
     }
 
     /// Subscriptions are to names (RFC 9051, 6.3.7): the old name stays subscribed, if it was,
     /// only as a name; the new one is subscribed as the mailbox was, which is what people expect.
     fn rename(&mut self, mailbox: MailboxKey, name: &str) -> Result<(), StoreError> {
-        let list = self.list(mailbox.account)?;
-        let info = list
-            .mailboxes
-            .iter()
-            .find(|m| m.key == mailbox)
-            .ok_or(StoreError::NoMailbox)?;
-        if info.subscribed {
-            self.remove(keys::subscription(mailbox.account, &info.name))?;
+        let mut renamed = None;
+        self.change_list(mailbox.account, |list| {
+            if let Some(info) = list.mailboxes.iter_mut().find(|m| m.key == mailbox) {
+                let subscribed = info.subscribed;
+                info.subscribed |= list.subscribed_missing.iter().any(|n| n == name);
+                list.subscribed_missing.retain(|n| n != name);
+                let old = std::mem::replace(&mut info.name, name.to_owned());
+                renamed = Some((info.clone(), subscribed.then_some(old)));
+            }
+        })?;
+        self.unsorted.insert(mailbox.account);
+        let (info, subscribed_as) = renamed.ok_or(StoreError::NoMailbox)?;
+        if let Some(old) = subscribed_as {
+            self.remove(keys::subscription(mailbox.account, &old))?;
             self.put(keys::subscription(mailbox.account, name), &())?;
         }
-        let was_missing = list.subscribed_missing.iter().any(|n| n == name);
-        self.change_list(mailbox.account, |list| {
-            list.subscribed_missing.retain(|n| n != name);
-        })?;
-        self.change_info(mailbox, |info| {
-            info.name = name.to_owned();
-            info.subscribed |= was_missing;
-        })
+        self.put_name(&info)
     }
 
     fn drop_messages(&mut self, mailbox: MailboxKey) -> Result<(), StoreError> {

@@ -33,6 +33,8 @@ pub enum StoreError {
     HasChildren,
     #[error("not possible: {0}")]
     Invalid(&'static str),
+    #[error("the mailbox is full")]
+    MailboxFull,
     #[error("limit reached: {0}")]
     Limit(&'static str),
     // Damage: an operator should look.

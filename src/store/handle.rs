@@ -378,32 +378,6 @@ impl Store {
         .await
     }
 
-    /// Removes account, mailboxes, messages, devices, outbox; aliases to it alone as well.
-    pub async fn account_remove(&self, id: AccountId) -> Result<(), StoreError> {
-        self.commit(0, move |tx| {
-            let account = tx
-                .directory
-                .account(id)
-                .ok_or(StoreError::NoAccount)?
-                .clone();
-            let aliases: Vec<_> = tx.directory.aliases().cloned().collect();
-            for alias in aliases {
-                let mut targets = alias.targets.clone();
-                targets.retain(|t| t.lookup_key() != account.address.lookup_key());
-                if targets.is_empty() {
-                    tx.fact(Op::AliasRemove(alias.address.clone()))?;
-                } else if targets.len() < alias.targets.len() {
-                    tx.fact(Op::AliasPut(Alias {
-                        targets,
-                        address: alias.address.clone(),
-                    }))?;
-                }
-            }
-            tx.fact(Op::AccountRemove(id))
-        })
-        .await
-    }
-
     /// Adds or replaces. Refused where an account has the address, or the domain is not local.
     pub async fn alias_put(&self, alias: Alias) -> Result<(), StoreError> {
         self.commit(0, move |tx| {

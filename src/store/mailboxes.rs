@@ -2,8 +2,10 @@
 //!
 //! May import: types. Name rules are RFC 9051, 5.1; the hierarchy separator is `/`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::bulk::SLICE;
 use super::error::StoreError;
 use super::handle::Store;
 use super::keys::MailboxRecord;
@@ -194,7 +196,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (from, to) = (clean(from)?, clean(to)?);
         let most = self.shared().options.config.max_mailboxes_per_account;
-        self.commit(4096, move |tx| {
+        let rest = self.commit(4096, move |tx| {
             let list = tx.list(account)?;
             if list.find(&to).is_some() {
                 return Err(StoreError::Exists);
@@ -215,15 +217,13 @@ impl Store {
                 let inbox = found.ok_or(StoreError::NoMailbox)?.key;
                 tx.make_parents(account, &to)?;
                 let mailbox = tx.new_mailbox(account, &to, None)?;
-                let all = tx
-                    .mailbox(inbox)?
-                    .snapshot
-                    .iter()
-                    .map(|(_, m)| m.uid.0)
-                    .collect();
-                return tx
-                    .transfer(inbox, &all, MailboxKey { account, mailbox }, true)
-                    .map(|_| ());
+                let to = MailboxKey { account, mailbox };
+                let snapshot = &tx.mailbox(inbox)?.snapshot;
+                let mut first: Vec<u32> = snapshot.iter().map(|(_, m)| m.uid.0).collect();
+                let rest = first.split_off(first.len().min(SLICE));
+                let first = first.into_iter().collect();
+                tx.carry(inbox, &first, to, true)?;
+                return Ok(Some((inbox, rest, to)));
             }
             let children: Vec<_> = list
                 .mailboxes
@@ -235,12 +235,13 @@ impl Store {
                 return Err(StoreError::NoMailbox);
             }
             let renamed = |name: &str| format!("{to}{}", &name[from.len()..]);
+            let taken: HashSet<&str> = list.mailboxes.iter().map(|m| &m.name[..]).collect();
             for info in found.iter().chain(&children) {
                 let name = renamed(&info.name);
                 if name.len() > MAX_NAME || name.split('/').count() > MAX_LEVELS {
                     return Err(StoreError::Invalid("a name below it would be too long"));
                 }
-                if list.find(&name).is_some() {
+                if taken.contains(&name[..]) {
                     return Err(StoreError::Exists);
                 }
             }
@@ -252,15 +253,19 @@ impl Store {
                     name,
                 })?;
             }
-            Ok(())
-        })
-        .await
+            Ok(None)
+        });
+        match rest.await? {
+            Some((inbox, rest, to)) if !rest.is_empty() => self.carry(inbox, &rest, to).await,
+            _ => Ok(()),
+        }
     }
 
-    /// Children stay. INBOX is refused, and what is only a parent (RFC 9051, 6.3.5).
+    /// Children stay. INBOX is refused, and what is only a parent (RFC 9051, 6.3.5). Where that
+    /// takes more than one commit, the mailbox loses its messages first.
     pub async fn mailbox_delete(&self, account: AccountId, name: &str) -> Result<(), StoreError> {
         let name = clean(name)?;
-        self.commit(128, move |tx| {
+        let first = self.commit(128, move |tx| {
             if name == "INBOX" {
                 return Err(StoreError::Invalid("INBOX can't be deleted"));
             }
@@ -274,9 +279,12 @@ impl Store {
                     StoreError::NoMailbox
                 });
             };
-            tx.fact(Op::MailboxDelete { mailbox: info.key })
-        })
-        .await
+            Ok((info.key, tx.delete_slice(info.key)?))
+        });
+        match first.await? {
+            (_, true) => Ok(()),
+            (mailbox, false) => self.delete_rest(mailbox).await,
+        }
     }
 
     /// A name need not exist.

@@ -1,4 +1,5 @@
-//! The store's face, continued: messages that come, change and go. They are read in `reading`.
+//! The store's face, continued: messages that come in. They change and go in `bulk`, and are read
+//! in `reading`.
 //!
 //! May import: types.
 
@@ -13,7 +14,7 @@ use super::prepared::{Prepared, Settled};
 use super::shared::now;
 use super::spool::{self, Spool};
 use super::state::Tx;
-use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet, UnixMillis};
+use crate::types::{AccountId, Flag, Flags, MailboxKey, ModSeq, Uid, UnixMillis};
 
 /// Longest header lines put in front for one recipient.
 const MAX_PREFIX: usize = 1024;
@@ -22,7 +23,7 @@ impl Tx {
     /// Bits for flags. A new keyword gets a free one, or where there is none that of a keyword
     /// which no message carries any more, unless `held` has it: bits that messages of this change
     /// will carry once it is applied.
-    fn bits(
+    pub(super) fn bits(
         &mut self,
         mailbox: MailboxKey,
         flags: &[Flag],
@@ -78,7 +79,7 @@ impl Tx {
         Ok(bits)
     }
 
-    fn next(&mut self, mailbox: MailboxKey) -> Result<(Uid, ModSeq), StoreError> {
+    pub(super) fn next(&mut self, mailbox: MailboxKey) -> Result<(Uid, ModSeq), StoreError> {
         let record = self.mailbox(mailbox)?.snapshot.record;
         if record.uid_next.0 == u32::MAX {
             return Err(StoreError::Limit("UIDs of a mailbox"));
@@ -86,7 +87,17 @@ impl Tx {
         Ok((record.uid_next, ModSeq(record.highest_modseq.0 + 1)))
     }
 
-    fn room(&self) -> Result<(), StoreError> {
+    /// Refused where `more` messages are more than a mailbox may have.
+    pub(super) fn room_in(&mut self, mailbox: MailboxKey, more: usize) -> Result<(), StoreError> {
+        let most = self.shared.options.config.max_messages_per_mailbox;
+        let there = self.mailbox(mailbox)?.snapshot.len() as usize;
+        if there.saturating_add(more) > most {
+            return Err(StoreError::MailboxFull);
+        }
+        Ok(())
+    }
+
+    pub(super) fn room(&self) -> Result<(), StoreError> {
         if self.room {
             Ok(())
         } else {
@@ -107,78 +118,6 @@ impl Tx {
             }
         }
     }
-
-    /// COPY, or MOVE where `take` is true.
-    pub(super) fn transfer(
-        &mut self,
-        from: MailboxKey,
-        uids: &UidSet,
-        to: MailboxKey,
-        take: bool,
-    ) -> Result<Copied, StoreError> {
-        let source = &self.mailbox(from)?.snapshot;
-        let names = source.keywords().clone();
-        let found: Vec<_> = uids
-            .ranges()
-            .flat_map(|r| source.range(r).map(|(_, m)| m))
-            .collect();
-        let uid_validity = self.mailbox(to)?.snapshot.uid_validity();
-        if found.is_empty() {
-            return Ok(Copied {
-                uid_validity,
-                source: vec![],
-                target: vec![],
-            });
-        }
-        let (first, modseq) = self.next(to)?;
-        let last = u32::try_from(found.len())
-            .ok()
-            .and_then(|n| first.0.checked_add(n));
-        last.filter(|last| *last < u32::MAX)
-            .ok_or(StoreError::Limit("UIDs of a mailbox"))?;
-        let mut entries = Vec::with_capacity(found.len());
-        let mut held = 0;
-        for (message, uid) in found.iter().zip(first.0..) {
-            let keywords: Vec<Flag> = names
-                .iter()
-                .enumerate()
-                .filter(|(bit, _)| message.flags.keywords & (1 << bit) != 0)
-                .map(|(_, name)| Flag::Keyword(name.clone()))
-                .collect();
-            let keywords = self.bits(to, &keywords, &mut held)?.keywords;
-            entries.push((
-                message.uid,
-                Uid(uid),
-                Flags {
-                    keywords,
-                    ..message.flags
-                },
-            ));
-        }
-        let source: Vec<Uid> = found.iter().map(|m| m.uid).collect();
-        let target = entries.iter().map(|(_, uid, _)| *uid).collect();
-        self.fact(Op::Copy {
-            from,
-            to,
-            modseq,
-            saved: self.now,
-            entries,
-        })?;
-        if take {
-            let (_, modseq) = self.next(from)?;
-            let uids = source.iter().map(|u| u.0).collect();
-            self.fact(Op::Expunge {
-                mailbox: from,
-                modseq,
-                uids,
-            })?;
-        }
-        Ok(Copied {
-            uid_validity,
-            source,
-            target,
-        })
-    }
 }
 
 impl Store {
@@ -194,6 +133,14 @@ impl Store {
         let options = &self.shared().options;
         let needed = options.config.reserve_bytes.saturating_add(size);
         free_bytes(&options.dir).is_none_or(|free| free >= needed)
+    }
+
+    /// False where the account's INBOX takes no more messages. Where that can't be told, true.
+    pub fn has_room_for(&self, account: AccountId) -> bool {
+        let inbox = |list: &MailboxList| list.find("INBOX").map(|info| info.key);
+        let list = self.mailboxes(account).ok();
+        let inbox = list.as_deref().and_then(inbox);
+        inbox.is_none_or(|inbox| self.has_room_in(inbox, 1) != Err(StoreError::MailboxFull))
     }
 
     /// False while the disk is nearly full, or nothing can be changed at all.
@@ -246,6 +193,8 @@ impl Store {
                     Some(found) => found?,
                 };
                 tx.next(mailbox)?;
+                let before = targets.iter().filter(|(to, _)| *to == mailbox).count();
+                tx.room_in(mailbox, before + 1)?;
                 targets.push((mailbox, recipient));
             }
             if targets.is_empty() {
@@ -308,6 +257,7 @@ impl Store {
         let body = self.settle(&message).await?;
         self.commit(body.weight() + 512, move |tx| {
             tx.room()?;
+            tx.room_in(to, 1)?;
             let (uid, modseq) = tx.next(to)?;
             let flags = tx.bits(to, &flags, &mut 0)?;
             let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
@@ -340,128 +290,6 @@ impl Store {
                 uid,
                 modseq,
             })
-        })
-        .await
-    }
-
-    /// All or nothing: refused where a keyword finds no room.
-    pub async fn store_flags(
-        &self,
-        mailbox: MailboxKey,
-        uids: UidSet,
-        action: FlagAction,
-        flags: Vec<Flag>,
-        unchanged_since: Option<ModSeq>,
-    ) -> Result<FlagsChanged, StoreError> {
-        self.commit(64, move |tx| {
-            let mut result = FlagsChanged::default();
-            let snapshot = &tx.mailbox(mailbox)?.snapshot;
-            let known = snapshot.keywords().clone();
-            let there = |f: &Flag| match f {
-                Flag::System(_) => true,
-                Flag::Keyword(name) => known.iter().any(|k| k.eq_ignore_ascii_case(name)),
-            };
-            let concerned = uids
-                .ranges()
-                .flat_map(|r| snapshot.range(r))
-                .any(|(_, m)| unchanged_since.is_none_or(|since| m.modseq <= since));
-            // Keywords that are not in the table are on no message, and get there only with one.
-            let flags: Vec<Flag> = match action {
-                FlagAction::Replace | FlagAction::Add if concerned => flags,
-                _ => flags.into_iter().filter(there).collect(),
-            };
-            let bits = tx.bits(mailbox, &flags, &mut 0)?;
-            let modseq = ModSeq(tx.mailbox(mailbox)?.snapshot.record.highest_modseq.0 + 1);
-            let mut changes = Vec::new();
-            let snapshot = &tx.mailbox(mailbox)?.snapshot;
-            for message in uids
-                .ranges()
-                .flat_map(|r| snapshot.range(r).map(|(_, m)| m))
-            {
-                if unchanged_since.is_some_and(|since| message.modseq > since) {
-                    result.modified.insert(message.uid.0);
-                    continue;
-                }
-                let old = message.flags;
-                let new = match action {
-                    FlagAction::Replace => bits,
-                    FlagAction::Add => Flags {
-                        system: old.system.with(bits.system),
-                        keywords: old.keywords | bits.keywords,
-                    },
-                    FlagAction::Remove => Flags {
-                        system: old.system.without(bits.system),
-                        keywords: old.keywords & !bits.keywords,
-                    },
-                };
-                if new != old {
-                    changes.push((message.uid, new));
-                    result.changed.push((message.uid, new, modseq));
-                }
-            }
-            if !changes.is_empty() {
-                tx.fact(Op::SetFlags {
-                    mailbox,
-                    modseq,
-                    changes,
-                })?;
-            }
-            Ok(result)
-        })
-        .await
-    }
-
-    /// Messages that are gone already are left out (RFC 9051, 6.4.7 leaves the choice).
-    pub async fn copy(
-        &self,
-        from: MailboxKey,
-        uids: UidSet,
-        to: MailboxKey,
-    ) -> Result<Copied, StoreError> {
-        self.commit(1024, move |tx| {
-            tx.room()?;
-            tx.transfer(from, &uids, to, false)
-        })
-        .await
-    }
-
-    /// Moving needs no room to speak of, so a full disk does not stop it. To the same mailbox
-    /// it gives the messages new UIDs (RFC 6851 allows it).
-    pub async fn move_messages(
-        &self,
-        from: MailboxKey,
-        uids: UidSet,
-        to: MailboxKey,
-    ) -> Result<Copied, StoreError> {
-        self.commit(1024, move |tx| tx.transfer(from, &uids, to, true))
-            .await
-    }
-
-    /// Removes those of `uids` (None: all) that carry \Deleted. Gives what went.
-    pub async fn expunge(
-        &self,
-        mailbox: MailboxKey,
-        uids: Option<UidSet>,
-    ) -> Result<Vec<Uid>, StoreError> {
-        self.commit(64, move |tx| {
-            let uids = uids.unwrap_or_else(|| UidSet::from_ranges([(1, u32::MAX)]));
-            let snapshot = &tx.mailbox(mailbox)?.snapshot;
-            let gone: Vec<Uid> = uids
-                .ranges()
-                .flat_map(|r| snapshot.range(r).map(|(_, m)| m))
-                .filter(|m| m.flags.system.contains(SystemFlags::DELETED))
-                .map(|m| m.uid)
-                .collect();
-            if !gone.is_empty() {
-                let modseq = ModSeq(snapshot.record.highest_modseq.0 + 1);
-                let uids = gone.iter().map(|u| u.0).collect();
-                tx.fact(Op::Expunge {
-                    mailbox,
-                    modseq,
-                    uids,
-                })?;
-            }
-            Ok(gone)
         })
         .await
     }

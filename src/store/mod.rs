@@ -17,6 +17,7 @@ pub mod log;
 
 mod apply;
 mod beside;
+mod bulk;
 mod check;
 mod chunk;
 mod committer;
@@ -40,6 +41,7 @@ mod queue;
 mod reading;
 mod rebuild;
 mod recovery;
+mod removal;
 mod ring;
 mod shared;
 mod snapshot;

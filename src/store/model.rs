@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
 use crate::types::{
     AccountId, Address, BlobId, DeviceId, Domain, Flag, Flags, MailboxId, MailboxKey, ModSeq, Uid,
     UidSet, UidValidity, UnixMillis, nfc,
@@ -172,6 +173,8 @@ pub struct Copied {
     pub uid_validity: UidValidity,
     pub source: Vec<Uid>,
     pub target: Vec<Uid>,
+    /// Why the rest was not moved, where some was.
+    pub failed: Option<StoreError>,
 }
 
 /// How much of a message a notification may show (push-protocols, "What may be in a payload").

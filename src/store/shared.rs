@@ -64,6 +64,8 @@ pub(super) struct Shared {
     wanted: AtomicBool,
     /// The committer takes changes.
     writable: AtomicBool,
+    /// A batch is applied that keeps readers waiting.
+    applying: AtomicBool,
     clock: AtomicU64,
 }
 
@@ -76,6 +78,10 @@ pub(super) struct Ground {
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
 }
+
+/// A batch of more writes than this takes so long that who reads meanwhile waits beside the
+/// runtime: the engine lets nobody read while it applies one.
+const LARGE_BATCH: usize = 64;
 
 /// 1 MiB of ids.
 const DROPPED_KEPT: usize = 64 * 1024;
@@ -103,6 +109,7 @@ impl Shared {
             dropped: Mutex::default(),
             wanted: AtomicBool::new(false),
             writable: AtomicBool::new(true),
+            applying: AtomicBool::new(false),
             clock: AtomicU64::new(0),
         }
     }
@@ -119,7 +126,15 @@ impl Shared {
 
     /// The value as it lies there: it may have been split.
     pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.index.load().get(key).map_err(|e| self.failed(e))
+        let read = self.read(|| self.index.load().get(key));
+        read.map_err(|e| self.failed(e))
+    }
+
+    fn read<R>(&self, read: impl FnOnce() -> R) -> R {
+        match self.applying.load(Ordering::Acquire) {
+            true => beside(read),
+            false => read(),
+        }
     }
 
     pub(super) fn get<T: serde::de::DeserializeOwned>(
@@ -148,7 +163,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let mut done = Ok(true);
         let index = self.index.load();
-        let scanned = index.scan(prefix, from, &mut |key, value| {
+        let mut each = |key: &[u8], value: &[u8]| {
             done = if keys::split_parts(value).is_some() {
                 keys::join(key, value.to_vec(), &|key| self.raw(key))
                     .and_then(|value| each(key, &value))
@@ -156,7 +171,8 @@ impl Shared {
                 each(key, value)
             };
             matches!(done, Ok(true))
-        });
+        };
+        let scanned = self.read(|| index.scan(prefix, from, &mut each));
         scanned.map_err(|e| self.failed(e))?;
         done.map(|_| ()).map_err(|error| self.doubt(error))
     }
@@ -167,7 +183,10 @@ impl Shared {
             at,
             seq,
         };
+        let large = batch.len() > LARGE_BATCH;
+        self.applying.store(large, Ordering::Release);
         let applied = self.index.load().apply(batch, applied);
+        self.applying.store(false, Ordering::Release);
         applied.map_err(|e| self.failed(e))
     }
 

@@ -18,7 +18,7 @@ use super::log::{self, BlobData, BlobPlace};
 use super::model::MailboxList;
 use super::ops::Op;
 use super::prepared::Placed;
-use super::shared::{Each, Shared};
+use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
 use super::wake::Wake;
 use crate::types::{AccountId, BlobId, MailboxKey, UnixMillis};
@@ -68,6 +68,8 @@ pub(super) struct Tx {
     pub(super) mailboxes: HashMap<MailboxKey, Work>,
     pub(super) deleted: HashSet<MailboxKey>,
     pub(super) lists: HashMap<AccountId, Arc<MailboxList>>,
+    /// Lists to sort before anybody sees them.
+    pub(super) unsorted: HashSet<AccountId>,
     pub(super) gone: HashSet<AccountId>,
     pub(super) touched: HashSet<AccountId>,
     pub(super) directory: Arc<Directory>,
@@ -93,6 +95,7 @@ impl Tx {
             mailboxes: HashMap::new(),
             deleted: HashSet::new(),
             lists: HashMap::new(),
+            unsorted: HashSet::new(),
             gone: HashSet::new(),
             touched: HashSet::new(),
             refs: HashMap::new(),
@@ -246,6 +249,16 @@ impl Tx {
     }
 
     pub(super) fn list(&mut self, account: AccountId) -> Result<Arc<MailboxList>, StoreError> {
+        if self.unsorted.remove(&account)
+            && let Some(list) = self.lists.get_mut(&account)
+        {
+            sort(Arc::make_mut(list));
+        }
+        self.list_as_it_is(account)
+    }
+
+    /// In any order.
+    pub(super) fn list_as_it_is(&self, account: AccountId) -> Result<Arc<MailboxList>, StoreError> {
         if let Some(list) = self.lists.get(&account) {
             return Ok(list.clone());
         }
@@ -291,6 +304,10 @@ impl Tx {
         for (blob, refs) in std::mem::take(&mut self.refs) {
             let key = keys::blob(blob);
             let known: Option<BlobRecord> = self.get(&key)?;
+            if refs.delta == 0 && known.is_some() {
+                // Moved: as many as before.
+                continue;
+            }
             let place = known
                 .map(|b| b.place)
                 .or(refs.place)
@@ -307,6 +324,11 @@ impl Tx {
                     self.dropped.push(blob);
                     self.remove(key)?;
                 }
+            }
+        }
+        for account in std::mem::take(&mut self.unsorted) {
+            if let Some(list) = self.lists.get_mut(&account) {
+                sort(Arc::make_mut(list));
             }
         }
         self.sum_up()?;

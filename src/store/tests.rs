@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 mod faults;
 mod keywords;
+mod large;
 mod repair;
 
 use super::*;

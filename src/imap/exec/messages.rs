@@ -125,7 +125,10 @@ impl Exec {
         if let Some(code) = copy_uid(&moved) {
             out.line(&format!("* OK [{code}] Moved"));
         }
-        Ok("Moved".into())
+        match moved.failed {
+            Some(error) => Err(error.into()),
+            None => Ok("Moved".into()),
+        }
     }
 
     pub(super) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Answer {

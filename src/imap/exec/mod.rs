@@ -164,6 +164,7 @@ pub(super) fn store_error(error: &StoreError) -> String {
         StoreError::Exists => "ALREADYEXISTS",
         StoreError::UseTaken => "USEATTR",
         StoreError::HasChildren => "HASCHILDREN",
+        StoreError::MailboxFull => "OVERQUOTA",
         StoreError::Limit(_) => "LIMIT",
         StoreError::Invalid(_) => "CANNOT",
         StoreError::NoAccount => "UNAVAILABLE",

@@ -49,6 +49,8 @@ pub enum Work {
 #[derive(Debug)]
 pub enum Answer {
     Resolved(Resolution),
+    /// The recipient's mailbox takes no more for now.
+    Full,
     LoggedIn(Result<AccountId, AuthError>),
     Admitted(Admission),
     /// Ok: the text after `250 2.0.0`. Only when it is on disk.

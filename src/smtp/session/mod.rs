@@ -18,7 +18,8 @@ use crate::auth::sasl::Exchange;
 use crate::mail::HeaderWatch;
 use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters};
-use crate::smtp::reply::{Reply, auth_error};
+use crate::smtp::reply::{Reply, auth_error, store_error};
+use crate::store::StoreError;
 use crate::telemetry::SmtpState;
 use crate::types::{AccountId, Address};
 
@@ -256,6 +257,7 @@ impl Session {
             (Waiting::Rcpt(given), Answer::Resolved(resolution)) => {
                 self.resolved(given, resolution)
             }
+            (Waiting::Rcpt(_), Answer::Full) => self.refuse(&store_error(&StoreError::MailboxFull)),
             (Waiting::Login, Answer::LoggedIn(Ok(account))) => {
                 self.account = Some(account);
                 self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
