@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::beside::beside;
 use super::chunk::Chunk;
+use super::damage::Damage;
 use super::directory::Directory;
 use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub mailboxes: Mutex<HashMap<MailboxKey, Arc<Mailbox>>>,
     pub publish: Mutex<()>,
     pub ring: Ring,
+    pub damage: Damage,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
     /// Bodies that nothing refers to any more, newest last: who is just reading one of them and
@@ -99,12 +101,20 @@ impl Shared {
             accounts: Mutex::default(),
             mailboxes: Mutex::default(),
             publish: Mutex::default(),
+            damage: Damage::default(),
             doomed: Mutex::default(),
             dropped: Mutex::default(),
             wanted: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             clock: AtomicU64::new(0),
         }
+    }
+
+    /// An index that is only read, to see what it still has: doubts of it have no effect.
+    pub(super) fn of_old(ground: Ground, index: Arc<dyn Index>) -> Self {
+        let old = Self::new(ground, index, Directory::default());
+        old.wanted.store(true, Ordering::Release);
+        old
     }
 
     pub(super) fn ground(&self) -> Ground {
@@ -245,6 +255,7 @@ impl Shared {
         });
         drop(mailboxes);
         self.wanted.store(false, Ordering::Release);
+        self.note_damage(Some(fresh.damage.mended_mailboxes()));
         drop(guard);
         // An engine that failed may take its time over its end, or panic.
         let ended = std::thread::Builder::new().name("index-end".into());
@@ -297,13 +308,18 @@ impl Shared {
 
     /// Reads a mailbox and checks it: sled was seen to lose records without an error.
     fn load(&self, key: MailboxKey) -> Result<Snapshot, StoreError> {
+        self.read(key)?.ok_or_else(|| self.check_failed(key))
+    }
+
+    /// None: what there is of it does not add up.
+    pub(super) fn read(&self, key: MailboxKey) -> Result<Option<Snapshot>, StoreError> {
         let Some(record) = self.get::<MailboxRecord>(&keys::mailbox(b'M', key))? else {
             let named = self.raw(&keys::mailbox(b'N', key))?.is_some();
-            return Err(if named {
-                self.check_failed(key)
+            return if named {
+                Ok(None)
             } else {
-                StoreError::NoMailbox
-            });
+                Err(StoreError::NoMailbox)
+            };
         };
         let mut keywords = Vec::new();
         let mut gap = false;
@@ -329,10 +345,9 @@ impl Shared {
                 .wrapping_add(keys::record_size(value).unwrap_or(u64::MAX));
             Ok(())
         })?;
-        (!gap)
+        Ok((!gap)
             .then(|| Snapshot::load(record, keywords, chunks, messages))
-            .flatten()
-            .ok_or_else(|| self.check_failed(key))
+            .flatten())
     }
 
     /// What the index has of a mailbox does not add up.
