@@ -319,6 +319,8 @@ impl Operations {
             log_end: store.log_end,
             replayed_frames: store.replayed_frames,
             rebuilt: store.rebuilt,
+            lost_groups: store.lost_groups,
+            mended_mailboxes: store.mended_mailboxes,
         }
     }
 

@@ -230,6 +230,10 @@ pub struct StatusView {
     pub log_end: String,
     pub replayed_frames: u64,
     pub rebuilt: bool,
+    /// Acknowledged groups that the log has lost, as far as that is known.
+    pub lost_groups: u64,
+    /// Mailboxes that the last rebuild of the index had to put in order.
+    pub mended_mailboxes: u64,
 }
 
 /// Whose fault it was; the command line makes an exit status of it.

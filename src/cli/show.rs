@@ -197,6 +197,15 @@ fn status_screen(status: &StatusView) -> String {
             status.log_end, status.replayed_frames
         ),
     ));
+    if status.lost_groups > 0 || status.mended_mailboxes > 0 {
+        rows.push((
+            "damage",
+            format!(
+                "the log has lost {} groups, {} mailboxes show what is left of them",
+                status.lost_groups, status.mended_mailboxes
+            ),
+        ));
+    }
     rows.iter()
         .map(|(name, value)| format!("{name:<12} {}\n", plain(value)))
         .collect()

@@ -40,6 +40,7 @@ fn answer(work: Work, log: &mut String) -> Answer {
             Answer::Resolved(match (address.local(), address.domain().as_str()) {
                 ("alice", "x.test") => Resolution::Accounts(vec![AccountId(1)]),
                 ("bob", "x.test") => Resolution::Accounts(vec![AccountId(2)]),
+                ("lost", "x.test") => Resolution::Unsure,
                 (_, "x.test") => Resolution::NoUser,
                 _ => Resolution::NotLocal,
             })
@@ -161,6 +162,7 @@ fn recipients_are_refused_by_their_reason() {
             HELLO,
             MAIL,
             ("RCPT TO:<nobody@x.test>\r\n", "550 5.1.1 No such user here"),
+            ("RCPT TO:<lost@x.test>\r\n", "451 4.3.0 Try again later"),
             ("RCPT TO:<a@z.test>\r\n", "550 5.7.1 Relaying denied"),
             RCPT,
             ("RCPT TO:<Postmaster>\r\n", "250 2.1.5 Recipient OK"),

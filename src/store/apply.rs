@@ -28,10 +28,15 @@ impl Tx {
                 if let Some(place) = large {
                     self.refs.entry(record.blob).or_default().place = Some(*place);
                 }
+                let mut missing = Ok(());
                 for entry in entries {
-                    self.arrive(record, entry)?;
+                    match self.arrive(record, entry) {
+                        // Its mailbox was lost: that is no loss of the others.
+                        Err(StoreError::NoMailbox) => missing = Err(StoreError::NoMailbox),
+                        done => done?,
+                    }
                 }
-                Ok(())
+                missing
             }
             Op::SetFlags {
                 mailbox,
@@ -52,9 +57,14 @@ impl Tx {
             } => self.copy(*from, *to, *modseq, *saved, entries),
             Op::Keyword { mailbox, bit, name } => {
                 let work = self.mailbox(*mailbox)?;
+                // Those before it were named by groups that are lost.
+                let lost = work.snapshot.name_lost(*bit);
                 let renamed = work.snapshot.add_keyword(*bit, name.clone());
                 work.dirty.extend(renamed);
                 work.changed = true;
+                for (bit, name) in lost {
+                    self.put(keys::in_mailbox(b'K', *mailbox, u32::from(bit)), &name)?;
+                }
                 self.put(keys::in_mailbox(b'K', *mailbox, u32::from(*bit)), name)
             }
             Op::MailboxCreate {
@@ -206,6 +216,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         self.effort += 1;
         let work = self.mailbox(mailbox)?;
+        let flags = work.snapshot.named(flags);
         let base = work.snapshot.add(uid, flags, modseq, record.size);
         work.dirty.insert(base);
         work.changed = true;
@@ -229,7 +240,8 @@ impl Tx {
         self.effort += changes.len();
         let work = self.mailbox(mailbox)?;
         for (uid, flags) in changes {
-            if let Some(base) = work.snapshot.set(*uid, *flags, modseq) {
+            let flags = work.snapshot.named(*flags);
+            if let Some(base) = work.snapshot.set(*uid, flags, modseq) {
                 work.dirty.insert(base);
             }
         }

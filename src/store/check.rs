@@ -118,10 +118,15 @@ pub(super) fn stored(index: &dyn Index) -> Result<Sums, StoreError> {
     found.map_or(Ok(Sums::default()), |raw| keys::decode(&raw))
 }
 
-/// Compares what is there with the sums. The error says what is wrong.
-pub(super) fn verify(index: &dyn Index) -> Result<(), StoreError> {
+/// What the records that are there add up to.
+pub(super) fn count(index: &dyn Index) -> Result<Sums, StoreError> {
+    add_up(index, b"b")
+}
+
+/// Without bodies, of which there are many, unless `more` names them.
+fn add_up(index: &dyn Index, more: &[u8]) -> Result<Sums, StoreError> {
     let mut found = Sums::default();
-    for kind in KINDS.iter().chain(b"M") {
+    for kind in KINDS.iter().chain(b"M").chain(more) {
         for prefix in [vec![*kind], vec![keys::PART, *kind]] {
             index
                 .scan(&prefix, None, &mut |key, value| {
@@ -131,6 +136,12 @@ pub(super) fn verify(index: &dyn Index) -> Result<(), StoreError> {
                 .map_err(text)?;
         }
     }
+    Ok(found)
+}
+
+/// Compares what is there with the sums. The error says what is wrong.
+pub(super) fn verify(index: &dyn Index) -> Result<(), StoreError> {
+    let found = add_up(index, &[])?;
     let told = stored(index)?;
     if found.small == told.small {
         return Ok(());

@@ -22,10 +22,10 @@ use tokio::sync::mpsc;
 
 use super::error::StoreError;
 use super::log::{CommitLog, LogError};
-use super::ops::Group;
+use super::ops::{Group, Op};
 use super::pulse::Pulse;
 use super::queue::{Job, Message, Reply};
-use super::rebuild;
+use super::rebuild::{self, Before};
 use super::ring::{Committed, changes};
 use super::shared::{Shared, now};
 use super::state::Tx;
@@ -49,19 +49,28 @@ pub(super) struct Trouble {
     index: bool,
     /// A group that is durable and not applied yet.
     held: Option<(Committed, Vec<Reply>)>,
+    /// Facts that must be in the log before anything else.
+    floors: Vec<Op>,
     tried: Option<Instant>,
     pause: Duration,
 }
 
 /// Pauses between attempts to mend: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A group ends early when it has touched so many records: one large change must not be
 /// followed by others that everybody waits for.
 const GROUP_EFFORT: usize = 2048;
 
 impl Trouble {
+    pub(super) fn with_floors(floors: Vec<Op>) -> Self {
+        Self {
+            floors,
+            ..Self::default()
+        }
+    }
+
     /// False where the last attempt was too short a time ago.
     fn may_try(&mut self) -> bool {
         let now = Instant::now();
@@ -82,8 +91,12 @@ impl Trouble {
             let text = "an earlier write failed, and the log could not be read again yet";
             return Some(StoreError::Write(text.into()));
         }
-        let text = "it failed, and is being built anew from the log";
-        self.index.then(|| StoreError::Index(text.into()))
+        if self.index {
+            let text = "it failed, and is being built anew from the log";
+            return Some(StoreError::Index(text.into()));
+        }
+        let text = "what the log has lost of numbers could not be written down yet";
+        (!self.floors.is_empty()).then(|| StoreError::Write(text.into()))
     }
 }
 
@@ -276,7 +289,8 @@ impl Committer {
     /// Mends what is broken, if it is time to try.
     fn tend(&mut self) {
         let wanted = self.trouble.index || self.shared.rebuild_is_wanted();
-        if !(self.trouble.log || wanted) || !self.trouble.may_try() {
+        let owed = !self.trouble.floors.is_empty();
+        if !(self.trouble.log || wanted || owed) || !self.trouble.may_try() {
             return;
         }
         if self.trouble.log {
@@ -284,30 +298,74 @@ impl Committer {
         }
         if wanted && !self.trouble.log {
             self.tell_state();
-            let rebuilt = catch_unwind(AssertUnwindSafe(|| {
-                rebuild::rebuild(&self.shared.ground(), "it failed, or a check of it")
-            }));
-            match rebuilt {
-                Ok(Ok((fresh, _))) => {
-                    let wake = self.shared.adopt(&fresh);
-                    self.trouble.index = false;
-                    self.tell_state();
-                    tracing::warn!("the index was built anew from the log");
-                    if let Some((committed, replies)) = self.trouble.held.take() {
-                        self.shared.ring.push(committed);
-                        replies.into_iter().for_each(|reply| reply(Ok(())));
-                    }
-                    self.shared.ring.tell();
-                    wake.tell();
-                }
-                Ok(Err(error)) => {
-                    let error = StoreError::from(error);
-                    tracing::error!(%error, "the index could not be built anew; it is tried again");
-                }
-                Err(_) => self.shared.telemetry.store.panicked(),
-            }
+            self.rebuild();
+        }
+        if !(self.trouble.log || self.trouble.index || self.trouble.floors.is_empty()) {
+            self.raise();
         }
         self.tell_state();
+    }
+
+    fn rebuild(&mut self) {
+        let before = Before {
+            index: (**self.shared.index.load()).clone(),
+            fits: true,
+        };
+        let rebuilt = catch_unwind(AssertUnwindSafe(|| {
+            let ground = self.shared.ground();
+            rebuild::rebuild(&ground, "it failed, or a check of it", Some(&before))
+        }));
+        // `adopt` ends it where it may take its time.
+        drop(before);
+        match rebuilt {
+            Ok(Ok((fresh, replayed))) => {
+                let wake = self.shared.adopt(&fresh);
+                self.trouble.index = false;
+                self.trouble.floors.extend(replayed.floors);
+                tracing::warn!("the index was built anew from the log");
+                if !self.trouble.floors.is_empty() {
+                    self.raise();
+                }
+                self.tell_state();
+                if let Some((committed, replies)) = self.trouble.held.take() {
+                    self.shared.ring.push(committed);
+                    replies.into_iter().for_each(|reply| reply(Ok(())));
+                }
+                self.shared.ring.tell();
+                wake.tell();
+            }
+            Ok(Err(error)) => {
+                let error = StoreError::from(error);
+                tracing::error!(%error, "the index could not be built anew; it is tried again");
+            }
+            Err(_) => self.shared.telemetry.store.panicked(),
+        }
+    }
+
+    /// Writes down what the log has lost of numbers.
+    fn raise(&mut self) {
+        let floors = &self.trouble.floors;
+        let (log, next) = (&mut *self.log, &mut self.next_seq);
+        let before = *next;
+        let raised = catch_unwind(AssertUnwindSafe(|| {
+            rebuild::raise(&self.shared, log, next, floors)
+        }));
+        // The log has them, whatever became of them then.
+        if matches!(raised, Ok(Ok(()))) || self.next_seq > before {
+            self.trouble.floors.clear();
+        }
+        match raised {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.trouble.index |= self.next_seq > before;
+                tracing::error!(%error, "numbers that were given could not be written down yet");
+            }
+            Err(_) => {
+                self.shared.telemetry.store.panicked();
+                self.trouble.index |= self.next_seq > before;
+                self.recover_log();
+            }
+        }
     }
 
     fn tell_state(&self) {

@@ -13,6 +13,8 @@ pub enum Resolution {
     Accounts(Vec<AccountId>),
     /// The domain is ours, the user is not.
     NoUser,
+    /// The domain is ours, and the user may have been lost with groups of the log.
+    Unsure,
     /// Not our domain.
     NotLocal,
 }

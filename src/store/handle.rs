@@ -49,6 +49,10 @@ pub struct StoreStatus {
     /// Frames replayed at start, and whether the index was rebuilt.
     pub replayed_frames: u64,
     pub rebuilt: bool,
+    /// Acknowledged groups that the log has lost, as far as that is known.
+    pub lost_groups: u64,
+    /// Mailboxes that the last rebuild of the index had to put in order.
+    pub mended_mailboxes: u64,
 }
 
 /// How long a change may wait for a place in the committer's queue.
@@ -111,7 +115,7 @@ impl Store {
             room: Room::default(),
             stopped: stopped.clone(),
             pulse: pulse.clone(),
-            trouble: Trouble::default(),
+            trouble: Trouble::with_floors(recovered.floors),
         };
         let failed = |source| OpenError::Io {
             path: dir.clone(),
@@ -253,6 +257,8 @@ impl Store {
             log_end: shared.ring.end().to_string(),
             replayed_frames: self.inner.replayed,
             rebuilt: self.inner.rebuilt,
+            lost_groups: shared.damage.lost_groups(),
+            mended_mailboxes: shared.damage.mended_mailboxes(),
         }
     }
 
@@ -266,10 +272,11 @@ impl Store {
     /// postmaster (alias, else the oldest account of the domain, else the oldest of all).
     pub fn resolve(&self, address: &Address) -> Resolution {
         let shared = self.shared();
-        shared
-            .directory
-            .load()
-            .resolve(address, shared.options.subaddress_separator)
+        let separator = shared.options.subaddress_separator;
+        match shared.directory.load().resolve(address, separator) {
+            Resolution::NoUser if shared.damage.is_doubtful() => Resolution::Unsure,
+            found => found,
+        }
     }
 
     pub async fn domain_add(&self, domain: Domain) -> Result<(), StoreError> {

@@ -6,23 +6,44 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::carry::carry;
 use super::check;
+use super::damage;
 use super::directory::Directory;
 use super::engine::{self, Index, IndexError};
 use super::error::{OpenError, StoreError};
 use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
 use super::log::{self, LogError};
+use super::mend::mend;
 use super::ops::{Group, Op, OpsError};
-use super::shared::{Ground, Shared};
+use super::shared::{self, Ground, Shared};
 use super::state::Tx;
-use crate::types::{AccountId, LogPos, MailboxId, MailboxKey, UnixMillis};
+use crate::types::{AccountId, LogPos, MailboxId, MailboxKey};
 
 /// What a replay did and met.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Replayed {
     pub frames: u64,
     /// Groups were missing or bytes damaged on the way.
     pub damaged: bool,
+    /// Facts that the log has lost and that must be in it before anything else: numbers that
+    /// were given, and that something is missing.
+    pub floors: Vec<Op>,
+}
+
+/// An index that served before the one that is built.
+pub(super) struct Before {
+    pub index: Arc<dyn Index>,
+    /// It is of this log: what it has that the log has lost is true.
+    pub fits: bool,
+}
+
+/// How far a part of a replay came.
+#[derive(Default)]
+struct Part {
+    frames: u64,
+    missing: u64,
+    damaged_bytes: u64,
 }
 
 pub(super) enum ReplayError {
@@ -63,16 +84,60 @@ impl From<ReplayError> for StoreError {
     }
 }
 
-/// Everything into a fresh index. The one before is moved aside.
+/// Everything into a fresh index, which then takes the place of the one before. What the log
+/// has lost comes from that one.
 pub(super) fn rebuild(
     ground: &Ground,
     reason: &str,
+    before: Option<&Before>,
 ) -> Result<(Arc<Shared>, Replayed), ReplayError> {
     ground.telemetry.store.rebuilt(reason);
     let options = &ground.options;
     let index = engine::open_fresh_sled(&options.dir, options.config.cache_bytes)
         .map_err(ReplayError::index)?;
-    replay(ground, index, LogPos::default(), Some(0))
+    let failed = |error: StoreError| ReplayError::Index(error.to_string());
+    let shared = Arc::new(Shared::new(ground.clone(), index, Directory::default()));
+    let place = before.and_then(|before| before.index.applied().ok().flatten());
+    let place = place.filter(|place| place.store == ground.store_id);
+    let (mut from, mut after) = (LogPos::default(), 0);
+    let mut all = Part::default();
+    let mut floors = Vec::new();
+    let mut complete = false;
+    if let (Some(before), Some(place)) = (before, place.filter(|_| before.is_some_and(|b| b.fits)))
+    {
+        all = part(&shared, from, after, Some(place.seq))?;
+        (from, after) = (place.at, place.seq);
+        if all.missing > 0 {
+            floors = needed(&shared, floors_of(&*before.index));
+            let old = Shared::of_old(ground.clone(), before.index.clone());
+            complete = carry(&old, &shared, place).map_err(failed)?;
+            let directory = directory(&***shared.index.load()).map_err(failed)?;
+            shared.directory.store(Arc::new(directory));
+            tracing::error!(
+                groups = all.missing,
+                complete,
+                "the log has lost groups: what the index of before has of them is kept"
+            );
+        }
+    }
+    let rest = part(&shared, from, after, None)?;
+    // What is missing after it, no index has.
+    complete &= rest.missing == 0;
+    all.frames += rest.frames;
+    all.missing += rest.missing;
+    all.damaged_bytes += rest.damaged_bytes;
+    if let Some(before) = before.filter(|before| !before.fits) {
+        floors = needed(&shared, floors_of(&*before.index));
+    }
+    let replayed = finish(&shared, all, floors, complete)?;
+    shared.note_damage(Some(mend(&shared).map_err(failed)?));
+    shared
+        .index
+        .load()
+        .checkpoint()
+        .map_err(ReplayError::index)?;
+    engine::retire_sleds(&options.dir).map_err(ReplayError::index)?;
+    Ok((shared, replayed))
 }
 
 /// What the log has after `from`, where the group `after` ends, and a check of what came out.
@@ -80,40 +145,94 @@ pub(super) fn replay(
     ground: &Ground,
     index: Arc<dyn Index>,
     from: LogPos,
-    after: Option<u64>,
+    after: u64,
 ) -> Result<(Arc<Shared>, Replayed), ReplayError> {
     let directory = directory(&*index).map_err(|error| ReplayError::Index(error.to_string()))?;
     let shared = Arc::new(Shared::new(ground.clone(), index, directory));
-    let (mut frames, mut failed) = (0u64, None);
-    let read = ground.reader.read_from(from, after, &mut |frame| {
-        frames += 1;
-        if frames.is_multiple_of(10_000) {
-            tracing::info!(frames, at = %frame.end, "replaying the log");
+    let all = part(&shared, from, after, None)?;
+    let missing = all.missing > 0;
+    let replayed = finish(&shared, all, Vec::new(), false)?;
+    let failed = |error: StoreError| ReplayError::Index(error.to_string());
+    let mended = missing.then(|| mend(&shared).map_err(failed)).transpose()?;
+    shared.note_damage(mended);
+    Ok((shared, replayed))
+}
+
+/// Replays up to the group `until` or the end.
+fn part(
+    shared: &Arc<Shared>,
+    from: LogPos,
+    after: u64,
+    until: Option<u64>,
+) -> Result<Part, ReplayError> {
+    let mut done = Part::default();
+    let (mut last, mut skipped, mut failed) = (after, 0, None);
+    let limit = until.unwrap_or(u64::MAX);
+    let read = shared.reader.read_from(from, Some(after), &mut |frame| {
+        let seq = frame.seq;
+        if seq > limit {
+            return false;
         }
-        failed = replay_frame(&shared, frame).err();
-        failed.is_none()
+        done.missing += seq.saturating_sub(last + 1);
+        last = seq;
+        done.frames += 1;
+        if done.frames.is_multiple_of(10_000) {
+            tracing::info!(frames = done.frames, at = %frame.end, "replaying the log");
+        }
+        failed = replay_frame(shared, frame, &mut skipped).err();
+        failed.is_none() && seq < limit
     });
     let report = read.map_err(|error| ReplayError::Log(error.to_string()))?;
     if let Some(error) = failed {
         return Err(error);
     }
-    let damaged = report.damaged_bytes > 0 || report.missing_groups > 0;
-    if damaged {
-        ground.telemetry.store.lost_groups(report.missing_groups);
+    done.missing += until.map_or(0, |until| until.saturating_sub(last));
+    done.damaged_bytes = report.damaged_bytes;
+    if skipped > 0 {
         tracing::error!(
-            bytes = report.damaged_bytes,
-            groups = report.missing_groups,
-            "the log is damaged: what these groups held is missing"
+            changes = skipped,
+            "changes that rest on what is missing could not be replayed"
         );
     }
-    check::verify(&***shared.index.load())
-        .map_err(|error| ReplayError::Index(error.to_string()))?;
-    // Nothing that was there before is \Recent for those who come now.
-    shared.forget();
-    Ok((shared, Replayed { frames, damaged }))
+    Ok(done)
 }
 
-fn replay_frame(shared: &Arc<Shared>, frame: log::Frame) -> Result<(), ReplayError> {
+/// Tells of what is missing, and checks what came out.
+fn finish(
+    shared: &Arc<Shared>,
+    all: Part,
+    mut floors: Vec<Op>,
+    complete: bool,
+) -> Result<Replayed, ReplayError> {
+    let failed = |error: StoreError| ReplayError::Index(error.to_string());
+    let damaged = all.damaged_bytes > 0 || all.missing > 0;
+    if damaged {
+        shared.telemetry.store.lost_groups(all.missing);
+        tracing::error!(
+            bytes = all.damaged_bytes,
+            groups = all.missing,
+            "the log is damaged: what these groups held is missing in it"
+        );
+    }
+    if !complete {
+        let fact = damage::fact(shared, all.missing, shared::now()).map_err(failed)?;
+        floors.extend(fact);
+    }
+    check::verify(&***shared.index.load()).map_err(failed)?;
+    // Nothing that was there before is \Recent for those who come now.
+    shared.forget();
+    Ok(Replayed {
+        frames: all.frames,
+        damaged,
+        floors,
+    })
+}
+
+fn replay_frame(
+    shared: &Arc<Shared>,
+    frame: log::Frame,
+    skipped: &mut u64,
+) -> Result<(), ReplayError> {
     let group = Group::decode(&frame.ops).map_err(|error| match error {
         OpsError::Newer(version) => ReplayError::Newer(version),
         OpsError::Malformed => ReplayError::Log(format!("group {}: {error}", frame.seq)),
@@ -125,7 +244,8 @@ fn replay_frame(shared: &Arc<Shared>, frame: log::Frame) -> Result<(), ReplayErr
             Err(StoreError::Index(reason)) => return Err(ReplayError::Index(reason)),
             // Only where an earlier group is missing: the rest is still worth having.
             Err(error) => {
-                tracing::error!(%error, group = frame.seq, "a change could not be replayed")
+                *skipped += 1;
+                tracing::debug!(%error, group = frame.seq, "a change could not be replayed");
             }
         }
     }
@@ -159,7 +279,7 @@ fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
 }
 
 /// The numbers up to which an index has given any, as facts. What can't be read is left out.
-pub(super) fn floors(index: &dyn Index) -> Vec<Op> {
+pub(super) fn floors_of(index: &dyn Index) -> Vec<Op> {
     let mut floors = Vec::new();
     if let Ok(Some(raw)) = index.get(b"g")
         && let Ok(marks) = keys::decode::<GlobalMarks>(&raw)
@@ -201,8 +321,16 @@ pub(super) fn floors(index: &dyn Index) -> Vec<Op> {
     floors
 }
 
+/// Those that raise anything of what came out of the log.
+fn needed(shared: &Arc<Shared>, mut floors: Vec<Op>) -> Vec<Op> {
+    let tx = Tx::new(shared.clone(), shared::now(), true);
+    // What can't be told is written down.
+    floors.retain(|floor| raises(&tx, floor).unwrap_or(true));
+    floors
+}
+
 /// True where the fact would raise anything of what is there.
-fn raises(tx: &mut Tx, floor: &Op) -> Result<bool, StoreError> {
+fn raises(tx: &Tx, floor: &Op) -> Result<bool, StoreError> {
     Ok(match floor {
         Op::GlobalFloor {
             next_account,
@@ -224,39 +352,34 @@ fn raises(tx: &mut Tx, floor: &Op) -> Result<bool, StoreError> {
             mailbox,
             uid_next,
             highest_modseq,
-        } => match tx.mailbox(*mailbox) {
-            Ok(work) => {
-                let record = work.snapshot.record;
+        } => {
+            let record: Option<MailboxRecord> = tx.get(&keys::mailbox(b'M', *mailbox))?;
+            record.is_some_and(|record| {
                 record.uid_next < *uid_next || record.highest_modseq < *highest_modseq
-            }
-            Err(StoreError::NoMailbox) => false,
-            Err(error) => return Err(error),
-        },
+            })
+        }
         _ => false,
     })
 }
 
-/// Writes the floors into the log as a group, and applies it: those that raise anything, or
-/// (where the index has them and the log has lost them) all. Gives the number of the last group.
+/// Writes facts into the log as a group, and applies it. `next_seq` moves when the log has it.
+/// What can't be applied is left out: the others are still worth having.
 pub(super) fn raise(
     shared: &Arc<Shared>,
     log: &mut dyn log::CommitLog,
-    last_seq: u64,
-    floors: Vec<Op>,
-    all: bool,
-    now: UnixMillis,
-) -> Result<u64, StoreError> {
+    next_seq: &mut u64,
+    floors: &[Op],
+) -> Result<(), StoreError> {
+    let now = shared::now();
     let mut tx = Tx::new(shared.clone(), now, true);
     for floor in floors {
-        if raises(&mut tx, &floor)? || all {
-            match tx.fact(floor) {
-                Ok(()) | Err(StoreError::NoMailbox) => {}
-                Err(error) => return Err(error),
-            }
+        match tx.fact(floor.clone()) {
+            Ok(()) | Err(StoreError::NoMailbox) => {}
+            Err(error) => tracing::error!(%error, ?floor, "a number may be given again"),
         }
     }
     if tx.ops.is_empty() {
-        return Ok(last_seq);
+        return Ok(());
     }
     let group = Group {
         at: now,
@@ -266,7 +389,7 @@ pub(super) fn raise(
     let ops = group
         .encode()
         .map_err(|error| StoreError::Write(error.to_string()))?;
-    let seq = last_seq + 1;
+    let seq = *next_seq;
     let appended = match log.append(seq, &[], &ops) {
         Ok(appended) => appended,
         Err(error) => {
@@ -274,14 +397,15 @@ pub(super) fn raise(
             return Err(write(error));
         }
     };
+    *next_seq += 1;
     let batch = tx.finish(&HashMap::new())?;
     tx.publish(batch, appended.end, seq)?;
-    shared.forget();
+    shared.note_damage(None);
     tracing::warn!(
         facts = group.ops.len(),
         "numbers that were given before the damage are not given again"
     );
-    Ok(seq)
+    Ok(())
 }
 
 /// Removes files of large bodies that no record names: their groups never came about, or all

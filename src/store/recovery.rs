@@ -15,7 +15,7 @@ use super::error::OpenError;
 use super::identity;
 use super::log::{self, CommitLog, Known, Opened};
 use super::options::Options;
-use super::rebuild::{self, ReplayError, Replayed};
+use super::rebuild::{self, Before, ReplayError, Replayed};
 use super::shared::{Ground, REBUILD_MARK, Shared};
 use crate::telemetry::Telemetry;
 use crate::types::LogPos;
@@ -24,6 +24,8 @@ pub(super) struct Recovered {
     pub shared: Arc<Shared>,
     pub log: Box<dyn CommitLog>,
     pub next_seq: u64,
+    /// Facts that could not be written into the log yet.
+    pub floors: Vec<super::ops::Op>,
     pub lock: File,
     pub replayed: u64,
     pub rebuilt: bool,
@@ -115,18 +117,26 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     let asked = mark.exists();
     let same_store = old.applied.is_some_and(|a| a.store == opened.store_id);
     let before = old.index.clone().filter(|_| same_store);
-    let (shared, replayed, rebuilt) = bring_up(&ground, old, &opened, asked)?;
-    let mut last_seq = opened.last_seq;
-    if rebuilt || opened.report.lost_groups > 0 {
-        let floors = before.map_or_else(Vec::new, |index| rebuild::floors(&*index));
-        let all = !rebuilt;
-        let now = super::shared::now();
-        let raised = rebuild::raise(&shared, &mut *opened.log, last_seq, floors, all, now);
-        match raised {
-            Ok(seq) => last_seq = seq,
-            Err(error) => tracing::error!(%error, "numbers that were given may be given again"),
+    let before = before.map(|index| Before {
+        index,
+        fits: !opened.report.misfit,
+    });
+    let (shared, replayed, rebuilt) = bring_up(&ground, old, &opened, asked, before.as_ref())?;
+    let mut floors = replayed.floors;
+    if !rebuilt && opened.report.lost_groups > 0 {
+        // The index has them, and the log has not: all are written.
+        floors.extend(before.iter().flat_map(|b| rebuild::floors_of(&*b.index)));
+    }
+    drop(before);
+    let mut next_seq = opened.last_seq + 1;
+    match rebuild::raise(&shared, &mut *opened.log, &mut next_seq, &floors) {
+        Ok(()) => floors.clear(),
+        // The committer tries again, and takes no changes until then.
+        Err(error) => {
+            tracing::error!(%error, "numbers that were given could not be written down yet")
         }
     }
+    shared.forget();
     if asked {
         std::fs::remove_file(&mark).map_err(io(&mark))?;
     }
@@ -147,7 +157,8 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     Ok(Recovered {
         shared,
         log: opened.log,
-        next_seq: last_seq + 1,
+        next_seq,
+        floors,
         lock,
         replayed: replayed.frames,
         rebuilt,
@@ -226,13 +237,14 @@ fn bring_up(
     old: Old,
     opened: &Opened,
     asked: bool,
+    before: Option<&Before>,
 ) -> Result<(Arc<Shared>, Replayed, bool), OpenError> {
     let reason = match (old.index, old.reason, old.applied) {
         _ if asked => "a check of it failed".into(),
         (_, Some(reason), _) => reason,
         _ if opened.report.misfit => "it does not belong to this log".into(),
         (Some(index), None, Some(applied)) => {
-            match rebuild::replay(ground, index, applied.at, Some(applied.seq)) {
+            match rebuild::replay(ground, index, applied.at, applied.seq) {
                 Err(ReplayError::Index(reason)) => reason,
                 done => {
                     let (shared, replayed) = done.map_err(ReplayError::open)?;
@@ -247,7 +259,7 @@ fn bring_up(
                 let reason = "it is empty beside a log that is not";
                 ground.telemetry.store.rebuilt(reason);
             }
-            match rebuild::replay(ground, index, LogPos::default(), Some(0)) {
+            match rebuild::replay(ground, index, LogPos::default(), 0) {
                 Err(ReplayError::Index(reason)) => reason,
                 done => {
                     let (shared, replayed) = done.map_err(ReplayError::open)?;
@@ -257,6 +269,7 @@ fn bring_up(
         }
         (None, None, _) => "it could not be opened".into(),
     };
-    let (shared, replayed) = rebuild::rebuild(ground, &reason).map_err(ReplayError::open)?;
+    let (shared, replayed) =
+        rebuild::rebuild(ground, &reason, before).map_err(ReplayError::open)?;
     Ok((shared, replayed, true))
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::beside::beside;
 use super::chunk::Chunk;
+use super::damage::Damage;
 use super::directory::Directory;
 use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub mailboxes: Mutex<HashMap<MailboxKey, Arc<Mailbox>>>,
     pub publish: Mutex<()>,
     pub ring: Ring,
+    pub damage: Damage,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
     /// Bodies that nothing refers to any more, newest last: who is just reading one of them and
@@ -105,6 +107,7 @@ impl Shared {
             accounts: Mutex::default(),
             mailboxes: Mutex::default(),
             publish: Mutex::default(),
+            damage: Damage::default(),
             doomed: Mutex::default(),
             dropped: Mutex::default(),
             wanted: AtomicBool::new(false),
@@ -112,6 +115,13 @@ impl Shared {
             applying: AtomicBool::new(false),
             clock: AtomicU64::new(0),
         }
+    }
+
+    /// An index that is only read, to see what it still has: doubts of it have no effect.
+    pub(super) fn of_old(ground: Ground, index: Arc<dyn Index>) -> Self {
+        let old = Self::new(ground, index, Directory::default());
+        old.wanted.store(true, Ordering::Release);
+        old
     }
 
     pub(super) fn ground(&self) -> Ground {
@@ -126,11 +136,12 @@ impl Shared {
 
     /// The value as it lies there: it may have been split.
     pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.read(|| self.index.load().get(key));
+        let read = self.with_care(|| self.index.load().get(key));
         read.map_err(|e| self.failed(e))
     }
 
-    fn read<R>(&self, read: impl FnOnce() -> R) -> R {
+    /// Beside the runtime while a large batch is applied.
+    fn with_care<R>(&self, read: impl FnOnce() -> R) -> R {
         match self.applying.load(Ordering::Acquire) {
             true => beside(read),
             false => read(),
@@ -172,7 +183,7 @@ impl Shared {
             };
             matches!(done, Ok(true))
         };
-        let scanned = self.read(|| index.scan(prefix, from, &mut each));
+        let scanned = self.with_care(|| index.scan(prefix, from, &mut each));
         scanned.map_err(|e| self.failed(e))?;
         done.map(|_| ()).map_err(|error| self.doubt(error))
     }
@@ -264,6 +275,7 @@ impl Shared {
         });
         drop(mailboxes);
         self.wanted.store(false, Ordering::Release);
+        self.note_damage(Some(fresh.damage.mended_mailboxes()));
         drop(guard);
         // An engine that failed may take its time over its end, or panic.
         let ended = std::thread::Builder::new().name("index-end".into());
@@ -316,13 +328,18 @@ impl Shared {
 
     /// Reads a mailbox and checks it: sled was seen to lose records without an error.
     fn load(&self, key: MailboxKey) -> Result<Snapshot, StoreError> {
+        self.read(key)?.ok_or_else(|| self.check_failed(key))
+    }
+
+    /// None: what there is of it does not add up.
+    pub(super) fn read(&self, key: MailboxKey) -> Result<Option<Snapshot>, StoreError> {
         let Some(record) = self.get::<MailboxRecord>(&keys::mailbox(b'M', key))? else {
             let named = self.raw(&keys::mailbox(b'N', key))?.is_some();
-            return Err(if named {
-                self.check_failed(key)
+            return if named {
+                Ok(None)
             } else {
-                StoreError::NoMailbox
-            });
+                Err(StoreError::NoMailbox)
+            };
         };
         let mut keywords = Vec::new();
         let mut gap = false;
@@ -348,10 +365,9 @@ impl Shared {
                 .wrapping_add(keys::record_size(value).unwrap_or(u64::MAX));
             Ok(())
         })?;
-        (!gap)
+        Ok((!gap)
             .then(|| Snapshot::load(record, keywords, chunks, messages))
-            .flatten()
-            .ok_or_else(|| self.check_failed(key))
+            .flatten())
     }
 
     /// What the index has of a mailbox does not add up.

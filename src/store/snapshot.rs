@@ -294,11 +294,35 @@ impl Snapshot {
             }
         }
         let mut names = self.keywords.to_vec();
-        names.resize(names.len().max(usize::from(bit) + 1), String::new());
-        names[usize::from(bit)] = name;
+        match names.get_mut(usize::from(bit)) {
+            Some(old) => *old = name,
+            // `name_lost` has named those before it.
+            None => names.push(name),
+        }
         self.record.keywords = u8::try_from(names.len()).unwrap_or(u8::MAX);
         self.keywords = names.into();
         touched
+    }
+
+    /// Gives names to the bits below `bit` that have none, and tells which.
+    pub(super) fn name_lost(&mut self, bit: u8) -> Vec<(u8, String)> {
+        let mut lost = Vec::new();
+        for free in self.keywords.len()..usize::from(bit).min(MAX_KEYWORDS) {
+            let mut name = format!("lost-{free}");
+            while self.keywords.iter().any(|k| k.eq_ignore_ascii_case(&name)) {
+                name.push('x');
+            }
+            self.add_keyword(free as u8, name.clone());
+            lost.push((free as u8, name));
+        }
+        lost
+    }
+
+    /// Without the keywords that have no name: only groups that are lost can have given it.
+    pub(super) fn named(&self, mut flags: Flags) -> Flags {
+        let unnamed = u64::MAX.checked_shl(self.keywords.len() as u32);
+        flags.keywords &= !unnamed.unwrap_or(0);
+        flags
     }
 
     /// A bit for a new keyword: one that never had a name, else one that is neither on a message

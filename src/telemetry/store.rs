@@ -20,6 +20,7 @@ pub struct StoreMetrics {
     damaged_bodies: IntCounter,
     rebuilds: IntCounter,
     lost_groups: IntCounter,
+    damage: [IntGauge; 2],
     panics: IntCounter,
     writable: IntGauge,
     disk_free: IntGauge,
@@ -67,6 +68,21 @@ impl StoreMetrics {
             "1 while mail is taken, 0 while the disk is nearly full or nothing can be changed.",
         )?;
         registry.register(Box::new(takes_mail.clone()))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, MetricError> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let damage = [
+            gauge(
+                "posthorn_store_missing_groups",
+                "Acknowledged commit groups that the log has lost, as far as that is known.",
+            )?,
+            gauge(
+                "posthorn_store_mended_mailboxes",
+                "Mailboxes that did not add up and were put in order by the last rebuild.",
+            )?,
+        ];
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -124,6 +140,7 @@ impl StoreMetrics {
                 "posthorn_store_lost_groups_total",
                 "Acknowledged commit groups that could not be read back from the log.",
             )?,
+            damage,
             panics: counter(
                 registry,
                 "posthorn_store_panics_total",
@@ -169,6 +186,18 @@ impl StoreMetrics {
 
     pub fn lost_groups(&self, groups: u64) {
         self.lost_groups.inc_by(groups);
+    }
+
+    /// What is known of damage now.
+    pub fn damage(&self, lost_groups: u64, mended_mailboxes: u64) {
+        for (gauge, value) in self.damage.iter().zip([lost_groups, mended_mailboxes]) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// An index that is being built anew has put a mailbox in order.
+    pub fn mended(&self, mailbox: MailboxKey) {
+        tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox did not add up after a rebuild: it shows what there is of it");
     }
 
     pub fn panicked(&self) {

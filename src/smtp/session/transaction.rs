@@ -101,6 +101,10 @@ impl Session {
             (Resolution::NoUser, _) => {
                 self.refuse(&Reply::new(550, "5.1.1", "No such user here"));
             }
+            // A lost account is no reason to bounce its mail.
+            (Resolution::Unsure, _) => {
+                self.refuse(&Reply::new(451, "4.3.0", "Try again later"));
+            }
             _ if self.account.is_some() => self.refuse(&Reply::new(
                 550,
                 "5.7.1",

@@ -18,7 +18,7 @@ use crate::types::LogPos;
 
 #[cfg(test)]
 pub(crate) use memory::MemoryIndex;
-pub(crate) use sled::{open_fresh_sled, open_sled};
+pub(crate) use sled::{open_fresh_sled, open_sled, retire_sleds};
 
 /// How far an index has the log, and of which store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

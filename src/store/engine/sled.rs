@@ -40,38 +40,51 @@ struct SledIndex {
     unsynced: AtomicBool,
 }
 
-/// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`. A crash in
-/// the middle of a rebuild leaves the newest one incomplete, which its place in the log tells,
-/// or none.
+/// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`. Where there
+/// are several, a crash has ended a rebuild: the oldest one is that which served.
 pub(crate) fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
     let generations = Generations::list(dir)?;
-    let current = generations.current.last().copied();
+    let current = generations.current.first().copied();
     let number = current.unwrap_or_else(|| generations.next());
     open_with_room(dir, number, cache_bytes)
 }
 
-/// Moves the index aside to `dir/index.bad-<n>` and makes an empty one under a new name. One
-/// that can't be moved stays where it is: the new one has a higher number.
+/// Makes an empty one under a new name. The one that serves stays where it is until
+/// [`retire_sleds`]; what an earlier attempt has left goes.
 pub(crate) fn open_fresh_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
+    let generations = Generations::list(dir)?;
+    let fresh = open_with_room(dir, generations.next(), cache_bytes)?;
+    for number in generations.current.iter().skip(1) {
+        remove(&path_of(dir, *number));
+    }
+    Ok(fresh)
+}
+
+/// The newest index takes the place of all others: the oldest one, which served until now, is
+/// moved aside to `dir/index.bad-<n>`.
+pub(crate) fn retire_sleds(dir: &Path) -> Result<(), IndexError> {
     let mut generations = Generations::list(dir)?;
-    let next = generations.next();
-    for number in std::mem::take(&mut generations.current) {
+    let newest = generations.current.pop();
+    // From the newest to the oldest: what is left after a crash begins with the one that served.
+    while let Some(number) = generations.current.pop() {
+        let path = path_of(dir, number);
+        if !generations.current.is_empty() {
+            remove(&path);
+            continue;
+        }
         let free = match generations.bad.contains(&number) {
-            true => generations.next().max(next.saturating_add(1)),
+            true => generations
+                .next()
+                .max(newest.map_or(0, |n| n.saturating_add(1))),
             false => number,
         };
-        let (from, to) = (path_of(dir, number), bad_path(dir, free));
-        match std::fs::rename(&from, &to) {
-            Ok(()) => generations.bad.push(free),
-            Err(error) => {
-                tracing::warn!(%error, path = %from.display(), "an index that is not used any more could not be moved aside");
-            }
-        }
+        std::fs::rename(&path, bad_path(dir, free)).map_err(|e| failed(&path, e))?;
+        generations.bad.push(free);
     }
     // What was just moved is the newest.
     let surplus = generations.bad.len().saturating_sub(BAD_KEPT);
     remove_bad(dir, &generations.bad[..surplus]);
-    open_with_room(dir, next, cache_bytes)
+    Ok(())
 }
 
 /// Opens one; where the disk is full, the damaged ones go first.
@@ -94,11 +107,12 @@ fn bad_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 fn remove_bad(dir: &Path, numbers: &[u64]) {
-    for number in numbers {
-        let bad = bad_path(dir, *number);
-        if let Err(error) = std::fs::remove_dir_all(&bad) {
-            tracing::warn!(%error, path = %bad.display(), "a damaged index could not be removed");
-        }
+    numbers.iter().for_each(|n| remove(&bad_path(dir, *n)));
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(%error, path = %path.display(), "an index that is not used could not be removed");
     }
 }
 

@@ -163,6 +163,8 @@ fn damage_is_no_panic_and_a_fresh_one_takes_its_place() {
         assert_eq!(index.applied().unwrap(), None);
         index.apply(vec![put("a", "fresh")], to(5, 5)).unwrap();
         index.checkpoint().unwrap();
+        assert!(dir.path().join("index").exists(), "until the other is done");
+        retire_sleds(dir.path()).unwrap();
         assert!(dir.path().join("index.bad-0/db").exists());
         assert!(!dir.path().join("index").exists());
         drop(index);
@@ -196,6 +198,7 @@ fn one_bad_one_is_kept_and_no_path_is_used_twice() {
         let index = open_fresh_sled(dir.path(), CACHE).unwrap();
         // The one before is still open in the first rounds, as after a failed check.
         index.apply(vec![put("a", "x")], to(round, round)).unwrap();
+        retire_sleds(dir.path()).unwrap();
         let want: &[&str] = match round {
             0 => &["index"],
             1 => &["index-1", "index.bad-0"],
@@ -204,6 +207,24 @@ fn one_bad_one_is_kept_and_no_path_is_used_twice() {
         };
         assert_eq!(names(dir.path()), want);
     }
+}
+
+#[test]
+fn attempts_that_fail_leave_the_one_that_serves_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    for round in 1..4 {
+        drop(open_fresh_sled(dir.path(), CACHE).unwrap());
+        assert_eq!(
+            names(dir.path()),
+            ["index".into(), format!("index-{round}")]
+        );
+    }
+    // A crash in the middle of the last one.
+    let index = open_sled(dir.path(), CACHE).unwrap();
+    assert_eq!(index.applied().unwrap(), Some(to(1999, 2000)));
+    retire_sleds(dir.path()).unwrap();
+    assert_eq!(names(dir.path()), ["index-3", "index.bad-0"]);
 }
 
 /// A crash may leave any of these; each opens, and each can be replaced, again and again.
@@ -231,6 +252,7 @@ fn whatever_a_crash_in_a_rebuild_leaves_opens_and_can_be_rebuilt() {
             let index = open_fresh_sled(dir.path(), CACHE).unwrap();
             assert_eq!(index.applied().unwrap(), None, "{state:?}");
             drop(index);
+            retire_sleds(dir.path()).unwrap();
             // The rebuilt one is gone, as when somebody removed it.
             for name in names(dir.path()) {
                 if name.starts_with("index") && !name.contains("bad") && name != "index-y" {

@@ -52,7 +52,7 @@ impl Index for FaultyIndex {
     }
 }
 
-fn break_index(store: &Store, fail: u32, panic: bool) {
+pub(super) fn break_index(store: &Store, fail: u32, panic: bool) {
     let inner = store.shared().index.load_full();
     let faulty: Arc<dyn Index> = Arc::new(FaultyIndex {
         inner: (*inner).clone(),

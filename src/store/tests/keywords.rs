@@ -8,7 +8,7 @@ fn named(range: std::ops::Range<usize>) -> Vec<Flag> {
     range.map(|n| Flag::Keyword(format!("k{n}"))).collect()
 }
 
-fn words(store: &Store, mailbox: MailboxKey, uid: u32) -> Vec<String> {
+pub(super) fn words(store: &Store, mailbox: MailboxKey, uid: u32) -> Vec<String> {
     let snapshot = store.mailbox(mailbox).unwrap().snapshot();
     let Flags { keywords, .. } = snapshot.by_uid(Uid(uid)).unwrap().flags;
     let names = snapshot.keywords().iter().enumerate();

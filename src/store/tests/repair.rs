@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-fn close(store: Store) {
+pub(super) fn close(store: Store) {
     run(store.close());
     drop(store);
 }
 
-fn indexes(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn indexes(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().flatten();
     let mut found: Vec<_> = entries
         .map(|e| e.path())
@@ -25,7 +25,7 @@ fn indexes(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn remove_index(dir: &Path) {
+pub(super) fn remove_index(dir: &Path) {
     for path in indexes(dir) {
         std::fs::remove_dir_all(path).unwrap();
     }
@@ -43,11 +43,11 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-fn segment(dir: &Path) -> PathBuf {
+pub(super) fn segment(dir: &Path) -> PathBuf {
     dir.join("log/seg-000000000001")
 }
 
-fn flip(path: &Path, offset: u64) {
+pub(super) fn flip(path: &Path, offset: u64) {
     let options = std::fs::File::options().read(true).write(true).open(path);
     let file = options.unwrap();
     let mut byte = [0];
@@ -62,10 +62,13 @@ fn blob_files(dir: &Path) -> usize {
         .count()
 }
 
+/// For a machine that has other things to do as well.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(start.elapsed() < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -78,7 +81,7 @@ pub(super) fn lose(store: &Store, record: Vec<u8>) {
     index.apply(vec![(record, None)], applied).unwrap();
 }
 
-async fn deliver(store: &Store, account: AccountId, n: u32) -> Uid {
+pub(super) async fn deliver(store: &Store, account: AccountId, n: u32) -> Uid {
     let text = format!("message {n}");
     let done = store.deliver(mail(&text), UnixMillis(1), vec![to(account)]);
     done.await.unwrap()[0].uid
@@ -171,7 +174,8 @@ fn records_that_sled_lost_are_noticed_and_built_anew() {
         }
         assert_eq!(dump(&store), before, "{what}");
         assert_eq!(store.setting("k").unwrap(), Some(vec![7]), "{what}");
-        assert!(!dir.join("rebuild-index").exists(), "{what}");
+        // It goes after the new index is there to be read.
+        until(what, || !dir.join("rebuild-index").exists());
         run(async { assert_eq!(deliver(&store, a, 71).await, Uid(71), "{what}") });
         close(store);
         std::fs::remove_dir_all(&dir).unwrap();
@@ -254,11 +258,10 @@ fn acknowledged_groups_that_are_damaged_are_not_cut_off_and_no_uid_comes_twice()
         assert_eq!(std::fs::metadata(segment(&dir)).unwrap().len(), len);
         let opened = store.mailbox(inbox).unwrap();
         assert_eq!(opened.snapshot().uid_next(), Uid(6));
-        assert_eq!(opened.snapshot().len(), if bad_index { 3 } else { 5 });
+        // A rebuild keeps what the index of before still has.
+        assert_eq!(opened.snapshot().len(), 5);
         assert!(store.body(blobs[2]).is_ok());
-        if !bad_index {
-            assert_eq!(store.body(blobs[4]), Err(StoreError::DamagedBody));
-        }
+        assert_eq!(store.body(blobs[4]), Err(StoreError::DamagedBody));
         run(async {
             assert_eq!(deliver(&store, a, 6).await, Uid(6));
         });
