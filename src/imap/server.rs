@@ -248,19 +248,17 @@ impl Connection {
 
     /// Does what the machine wants until it waits for input; Some: it is over.
     async fn drain(&mut self) -> Option<ImapEnd> {
-        let mut end = None;
-        while end.is_none()
-            && let Some(output) = self.session.poll()
-        {
-            end = match self.act(output).await {
-                Ok(end) => end,
-                Err(gone) => Some(end_of(&gone)),
-            };
+        while let Some(output) = self.session.poll() {
+            for (name, result) in self.session.take_answered() {
+                self.context.telemetry.imap.command(name, result);
+            }
+            match self.act(output).await {
+                Ok(None) => {}
+                Ok(Some(why)) => return Some(why),
+                Err(gone) => return Some(end_of(&gone)),
+            }
         }
-        for (name, result) in self.session.take_answered() {
-            self.context.telemetry.imap.command(name, result);
-        }
-        end
+        None
     }
 
     async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
@@ -326,8 +324,8 @@ impl Connection {
                 exec.tell(Telling::Everything, &mut out);
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
-                out.flush().await?;
                 exec.telemetry.imap.command("idle", ImapResult::Ok);
+                out.flush().await?;
                 self.done();
             }
             // The machine asks for these only after a login.

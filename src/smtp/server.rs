@@ -184,6 +184,10 @@ impl Connection {
     /// Does what the machine wants until it waits for input; false at the end.
     async fn drain(&mut self) -> bool {
         while let Some(output) = self.session.poll() {
+            for why in self.session.take_refusals() {
+                let metrics = &self.context.telemetry.smtp;
+                metrics.refused(self.role_name(), why);
+            }
             self.standing.set(self.session.state());
             match output {
                 Output::Write(bytes) => {

@@ -20,7 +20,7 @@ use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters, Target, parse};
 use crate::smtp::reply::{Reply, auth_error};
 use crate::store::Resolution;
-use crate::telemetry::SmtpState;
+use crate::telemetry::{SmtpRefusal, SmtpState};
 use crate::types::{AccountId, Address, Secret};
 
 /// Longest line of a SASL exchange (RFC 4954, 4).
@@ -168,6 +168,8 @@ pub struct Session {
     /// The line that comes in was too long and is swallowed.
     swallowing: bool,
     replies: Vec<u8>,
+    /// To be counted.
+    refusals: Vec<SmtpRefusal>,
     output: VecDeque<Output>,
     helo: Option<(String, bool)>,
     account: Option<AccountId>,
@@ -188,6 +190,7 @@ impl Session {
             input: Vec::new(),
             swallowing: false,
             replies: Vec::new(),
+            refusals: Vec::new(),
             output: VecDeque::new(),
             helo: None,
             account: None,
@@ -210,6 +213,11 @@ impl Session {
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Output> {
         self.output.pop_front()
+    }
+
+    /// Why commands were refused since the last call.
+    pub fn take_refusals(&mut self) -> Vec<SmtpRefusal> {
+        std::mem::take(&mut self.refusals)
     }
 
     /// True while nothing may be read: work or a handshake is under way.
@@ -299,6 +307,12 @@ impl Session {
 
     fn reply(&mut self, reply: &Reply) {
         reply.write(&mut self.replies);
+    }
+
+    /// A command before the message is refused, which is counted.
+    fn turn_away(&mut self, why: SmtpRefusal, reply: &Reply) {
+        self.refusals.push(why);
+        self.refuse(reply);
     }
 
     /// A reply that counts as an error of the peer.
@@ -465,7 +479,7 @@ impl Session {
                 if done {
                     self.phase = Phase::Command;
                     match refused {
-                        Some(reply) => self.refuse(&reply),
+                        Some(reply) => self.turn_away(SmtpRefusal::Sequence, &reply),
                         None => self.chunk_ends(last),
                     }
                 }
@@ -507,7 +521,7 @@ impl Session {
         } else {
             match parse(&line) {
                 Ok(command) => self.command(command),
-                Err(reply) => self.refuse(&reply),
+                Err(reply) => self.turn_away(SmtpRefusal::Syntax, &reply),
             }
         }
         true
