@@ -224,6 +224,44 @@ fn refused_messages_and_failed_handshakes_are_counted() {
     until(|| metrics(&server).contains(&format!("{failed} 1\n")));
 }
 
+#[test]
+fn refused_commands_are_counted_by_reason() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut smtp = server.smtp();
+    for (command, code) in [
+        ("RCPT TO:<alice@posthorn.test>", "503"),
+        ("MAIL FROM:<a@x.test> SIZE=99999999999", "552 5.3.4"),
+        ("MAIL FROM:<a@x.test> NONSENSE=1", "55"),
+        ("MAIL FROM:<a@x.test>", "250"),
+        ("RCPT TO:<nobody@posthorn.test>", "550 5.1.1"),
+        ("RCPT TO:<a@elsewhere.test>", "550 5.7.1"),
+        ("RCPT TO:<b@elsewhere.test>", "550 5.7.1"),
+    ] {
+        let reply = smtp.command(command).expect("reply");
+        assert!(reply.starts_with(code), "{command}: {reply}");
+    }
+    let mut smtp = Smtp::connect(server.port(common::SUBMISSION)).expect("submission");
+    smtp.command("EHLO x.test").expect("reply");
+    let reply = smtp.command("MAIL FROM:<a@x.test>").expect("reply");
+    assert!(reply.starts_with("530"), "{reply}");
+    let counted = metrics(&server);
+    for (reason, role, count) in [
+        ("sequence", "mx", 1),
+        ("too_large", "mx", 1),
+        ("syntax", "mx", 1),
+        ("unknown_user", "mx", 1),
+        ("relay", "mx", 2),
+        ("login_required", "mx", 0),
+        ("login_required", "submission", 1),
+    ] {
+        let line = format!(
+            "posthorn_smtp_refusals_total{{reason=\"{reason}\",role=\"{role}\"}} {count}\n"
+        );
+        assert!(counted.contains(&line), "{line}");
+    }
+}
+
 /// `protocol`, `state`, how many.
 fn count(server: &Server, protocol: &str, state: &str) -> u32 {
     let name = format!("posthorn_connections{{protocol=\"{protocol}\",state=\"{state}\"}} ");

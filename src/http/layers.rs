@@ -13,8 +13,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::connection::{Activity, Connection};
 use super::error::ApiError;
-use super::server::{Activity, Connection};
 use super::{Context, api, browser};
 use crate::admin::devices::TEST_PATIENCE;
 use crate::telemetry::HttpMetrics;

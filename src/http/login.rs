@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Context;
+use super::connection::Connection;
 use super::error::ApiError;
-use super::server::Connection;
 use crate::store::Account;
 use crate::types::Secret;
 

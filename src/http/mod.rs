@@ -7,6 +7,7 @@
 
 mod api;
 mod browser;
+mod connection;
 mod error;
 mod health;
 mod layers;

@@ -12,85 +12,20 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Activity, Connection};
 use super::stream::Watched;
 use super::{Context, api, health, layers};
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, listen,
 };
-use crate::telemetry::HttpStanding;
 
 /// Of a request's head, and a connection's read buffer.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 64;
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-
-/// Where a request came in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Connection {
-    pub(super) peer: Peer,
-    pub(super) tls: bool,
-}
-
-impl Connection {
-    pub(super) fn may_carry_passwords(&self) -> bool {
-        self.tls || self.peer.remote.ip().to_canonical().is_loopback()
-    }
-}
-
-/// What a connection does: requests that are being answered, and since when there are none.
-#[derive(Clone)]
-pub(super) struct Activity(Arc<Mutex<Doing>>);
-
-struct Doing {
-    answering: usize,
-    since: Instant,
-    standing: HttpStanding,
-}
-
-/// A request that is being answered.
-pub(super) struct Busy(Activity);
-
-impl Activity {
-    fn new(standing: HttpStanding) -> Self {
-        Self(Arc::new(Mutex::new(Doing {
-            answering: 0,
-            since: Instant::now(),
-            standing,
-        })))
-    }
-
-    pub(super) fn begin(&self) -> Busy {
-        let mut doing = self.0.lock();
-        doing.answering += 1;
-        doing.standing.set(true);
-        drop(doing);
-        Busy(self.clone())
-    }
-
-    /// When it will have been idle for so long, if nothing is asked; Err: look again then.
-    fn idle_at(&self, after: Duration) -> Result<Instant, Instant> {
-        let doing = self.0.lock();
-        if doing.answering == 0 {
-            Ok(doing.since + after)
-        } else {
-            Err(Instant::now() + after)
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut doing = self.0.0.lock();
-        doing.answering = doing.answering.saturating_sub(1);
-        doing.since = Instant::now();
-        let active = doing.answering > 0;
-        doing.standing.set(active);
-    }
-}
 
 /// Binds all listeners of `[http]` and serves until `stop`.
 pub fn start(context: &Context) -> io::Result<Vec<Listening>> {

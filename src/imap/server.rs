@@ -242,14 +242,14 @@ impl Connection {
         while end.is_none()
             && let Some(output) = self.session.poll()
         {
+            for (name, result) in self.session.take_answered() {
+                self.context.telemetry.imap.command(name, result);
+            }
             silent &= matches!(output, Output::AppendData(_));
             end = match self.act(output).await {
                 Ok(end) => end,
                 Err(gone) => Some(end_of(&gone)),
             };
-        }
-        for (name, result) in self.session.take_answered() {
-            self.context.telemetry.imap.command(name, result);
         }
         if silent && let Some(stream) = &self.stream {
             stream.acknowledge();
@@ -320,8 +320,8 @@ impl Connection {
                 exec.tell(Telling::Everything, &mut out);
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
-                out.flush().await?;
                 exec.telemetry.imap.command("idle", ImapResult::Ok);
+                out.flush().await?;
                 self.done();
             }
             // The machine asks for these only after a login.

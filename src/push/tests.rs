@@ -328,6 +328,25 @@ async fn more_than_an_entry_lists_may_be_read_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_test_found_is_in_the_store_when_it_is_told() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    let id = server.store.device_add(device, 32).await.expect("added");
+    for (failures, status) in [(1, 503), (2, 500), (0, 201), (1, 503)] {
+        phone.answers.lock().push((status, None));
+        let answer = push.test(server.account, id).await.expect("made");
+        assert_eq!(answer.status, Some(status));
+        let device = server.device(id).expect("there");
+        assert_eq!(device.failures, failures, "{status}");
+        phone.next().await;
+    }
+    phone.answers.lock().push((410, None));
+    push.test(server.account, id).await.expect("made");
+    assert_eq!(server.device(id), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_in_trouble_gets_it_after_a_restart() {
     let (server, mut phone) = (Server::new().await, Phone::new().await);
     let push = server.push().await;

@@ -5,6 +5,8 @@
 //! own, and commits go on beside them, one at a time, each with all that gathered meanwhile. An
 //! attempt may start before its entry is committed: until then the cursor is not either.
 
+mod attempts;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,15 +16,14 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::attempts::Finished;
 use super::LOST_SETTING;
 use super::batch::Batch;
-use super::outcome::{Answer, Outcome, Untested};
-use super::planner::{
-    Alarm, Edit, Limits, Planner, Step, Target, TestStart, decode_lost, is_news, is_woken,
-};
+use super::outcome::{Answer, Untested};
+use super::planner::{Alarm, Edit, Limits, Planner, Step, Target, decode_lost, is_news, is_woken};
 use super::service::{self, Transport};
-use super::tasks::{AbortOnDrop, Committing, commit, jitter, join, sleep_until};
-use super::wakeup::{Prepared, Standing, TopicKey, prepared, standing, wake_up};
+use super::tasks::{Committing, commit, join, sleep_until};
+use super::wakeup::TopicKey;
 use crate::config::{Config, PushConfig};
 use crate::store::{
     Change, Committed, Device, DeviceState, OutboxEntry, OutboxKey, Store, StoreError, WakeSlot,
@@ -46,15 +47,6 @@ pub(super) enum Command {
 /// Who asked for a test.
 pub(super) type Tested = oneshot::Sender<Result<Answer, Untested>>;
 
-/// An attempt that ended.
-struct Finished {
-    key: OutboxKey,
-    answer: Answer,
-    seconds: f64,
-    own_key: bool,
-    caused: UnixMillis,
-}
-
 pub(super) struct Worker {
     store: Store,
     config: Arc<ArcSwap<Config>>,
@@ -71,6 +63,10 @@ pub(super) struct Worker {
     tests: HashMap<OutboxKey, Tested>,
     /// Tests that wait for something else in flight, each until then.
     waiting_tests: VecDeque<(Target, Instant, Tested)>,
+    /// Tests that ended, and are told when what they found is in the store: with the next
+    /// commit, and with that under way.
+    ended_tests: Vec<(Tested, Answer)>,
+    committing_tests: Vec<(Tested, Answer)>,
     batch: Batch,
     committing: Option<Committing>,
     /// No commit before this.
@@ -83,6 +79,12 @@ fn now() -> UnixMillis {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn tell(tests: &mut Vec<(Tested, Answer)>) {
+    for (reply, answer) in tests.drain(..) {
+        let _ = reply.send(Ok(answer));
+    }
 }
 
 fn limits(config: &PushConfig) -> Limits {
@@ -122,6 +124,8 @@ impl Worker {
             attempts: JoinSet::new(),
             tests: HashMap::new(),
             waiting_tests: VecDeque::new(),
+            ended_tests: Vec::new(),
+            committing_tests: Vec::new(),
             batch: Batch::default(),
             committing: None,
             commit_after: Instant::now(),
@@ -233,6 +237,7 @@ impl Worker {
                 tracing::warn!(%error, "the notifier's last changes were not kept");
             }
         }
+        tell(&mut self.ended_tests);
     }
 
     /// Everything that can be done at this moment.
@@ -273,11 +278,15 @@ impl Worker {
         for edit in self.planner.take_edits() {
             self.batch.add(edit);
         }
+        if self.batch.is_only_cursor() {
+            tell(&mut self.ended_tests);
+        }
         let due = Instant::now() >= self.commit_time();
         if self.committing.is_none() && !self.batch.is_empty() && due {
             let batch = std::mem::take(&mut self.batch);
             let commit = commit(self.store.clone(), self.edits.clone(), batch);
             self.committing = Some(tokio::spawn(commit));
+            self.committing_tests = std::mem::take(&mut self.ended_tests);
             self.last_commit = Instant::now();
         }
     }
@@ -410,137 +419,20 @@ impl Worker {
         }
     }
 
-    fn test(&mut self, to: Target, until: Instant, reply: Tested) {
-        let Ok(Some(device)) = self.store.device(to.0, to.1) else {
-            return;
-        };
-        let at = now();
-        let origin = service::origin(&device.kind);
-        let key = match self.planner.begin_test(at, to, &origin) {
-            TestStart::Begun(key) => key,
-            TestStart::Busy => return self.waiting_tests.push_back((to, until, reply)),
-            TestStart::TooOften(wait) => {
-                let retry_secs = wait.div_ceil(1000).max(1);
-                let _ = reply.send(Err(Untested::TooOften { retry_secs }));
-                return;
-            }
-        };
-        self.tests.insert(key, reply);
-        let entry = OutboxEntry {
-            key,
-            uids: vec![],
-            count: 0,
-            caused: at,
-            due: at,
-            expires: at.plus(60_000),
-            attempts: 0,
-        };
-        let prepared = prepared(&self.store, device, Standing::default());
-        self.attempt(entry, prepared, at);
-    }
-
-    /// Makes an attempt, unless there is nothing left to say.
-    fn send(&mut self, entry: OutboxEntry, at: UnixMillis) {
-        let key = entry.key;
-        let device = match self.store.device(key.account, key.device) {
-            Ok(Some(device)) => device,
-            Ok(None) => {
-                self.planner.cancel(key);
-                return self.planner.forget((key.account, key.device));
-            }
-            Err(error) => {
-                tracing::error!(%error, "a device can't be read");
-                let answer = Answer::own_fault("store");
-                return self.planner.done(at, key, &answer, 0, true);
-            }
-        };
-        let wanted = match (key.slot, &device.state) {
-            (WakeSlot::Mail(_), DeviceState::Active) => true,
-            (WakeSlot::Verify, DeviceState::Unverified { expires, .. }) => *expires > at,
-            _ => false,
-        };
-        let standing = match key.slot {
-            WakeSlot::Mail(mailbox) if wanted => standing(&self.store, &entry, mailbox),
-            _ => Ok(Standing::default()),
-        };
-        match standing {
-            Ok(standing) if wanted => {
-                let prepared = prepared(&self.store, device, standing);
-                self.attempt(entry, prepared, at);
-            }
-            _ => {
-                self.planner.cancel(key);
-                self.telemetry.push.ended(self.transport.name(), "settled");
-            }
-        }
-    }
-
-    fn attempt(&mut self, entry: OutboxEntry, prepared: Prepared, at: UnixMillis) {
-        let (transport, store) = (self.transport.clone(), self.store.clone());
-        let topic = self.topics.topic(entry.key);
-        let (key, caused) = (entry.key, entry.caused);
-        self.attempts.spawn(async move {
-            let started = Instant::now();
-            let own_key = transport.credentials_match(&prepared.device);
-            // A task of its own, so that a panic ends as an outcome.
-            let sending = tokio::spawn(async move {
-                let wakeup = wake_up(&store, &entry, &prepared, topic, at).await;
-                transport.send(&prepared.device, &wakeup, at).await
-            });
-            let answer = AbortOnDrop(sending)
-                .await
-                .unwrap_or_else(|_| Answer::own_fault("internal"));
-            Finished {
-                key,
-                answer,
-                seconds: started.elapsed().as_secs_f64(),
-                own_key,
-                caused,
-            }
-        });
-    }
-
-    fn finished(&mut self, finished: Finished) {
-        let at = now();
-        let Finished { key, answer, .. } = &finished;
-        let outcome = answer.outcome;
-        let name = self.transport.name();
-        self.telemetry
-            .push
-            .attempted(name, outcome.label(), finished.seconds);
-        if outcome == Outcome::Delivered && matches!(key.slot, WakeSlot::Mail(_)) {
-            let waited = self.store.since_commit(finished.caused);
-            self.telemetry.push.woke(waited.as_secs_f64());
-        }
-        if answer.own_fault {
-            self.telemetry.push.own_fault(answer.class);
-        }
-        if outcome != Outcome::Delivered {
-            tracing::info!(
-                account = key.account.0,
-                device = key.device.0,
-                outcome = outcome.label(),
-                answer = %answer.describe(),
-                "a device was not woken"
-            );
-        }
-        self.planner
-            .done(at, *key, answer, jitter(), finished.own_key);
-        if let Some(reply) = self.tests.remove(key) {
-            let _ = reply.send(Ok(finished.answer));
-        }
-    }
-
     fn committed(&mut self, result: Result<(), (StoreError, Batch)>) {
         self.committing = None;
+        let mut ended = std::mem::take(&mut self.committing_tests);
         if let Err((error, batch)) = result {
             // A device went away in between: the next try leaves it out.
-            if error != StoreError::NoDevice {
+            if error == StoreError::NoDevice {
+                self.ended_tests.append(&mut ended);
+            } else {
                 tracing::error!(%error, "the outbox can't be written, trying again");
                 self.commit_after = Instant::now() + PAUSE;
             }
             let later = std::mem::take(&mut self.batch);
             self.batch = batch.followed_by(later);
         }
+        tell(&mut ended);
     }
 }

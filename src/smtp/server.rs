@@ -186,6 +186,10 @@ impl Connection {
         let mut silent = true;
         while let Some(output) = self.session.poll() {
             silent &= matches!(output, Output::Message(_));
+            for why in self.session.take_refusals() {
+                let metrics = &self.context.telemetry.smtp;
+                metrics.refused(self.role_name(), why);
+            }
             self.standing.set(self.session.state());
             match output {
                 Output::Write(bytes) => {

@@ -26,7 +26,7 @@ pub use http::HttpMetrics;
 pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
 pub use net::{Handshake, NetMetrics, Refused};
 pub use push::{DeviceCounts, PushMetrics};
-pub use smtp::SmtpMetrics;
+pub use smtp::{SmtpMetrics, SmtpRefusal};
 pub use store::StoreMetrics;
 
 /// A metric could not be registered: a name was used twice, a bug.

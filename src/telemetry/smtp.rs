@@ -11,9 +11,60 @@ use super::{MetricError, latency_buckets};
 const ROLES: [&str; 2] = ["mx", "submission"];
 const RESULTS: [&str; 3] = ["accepted", "deferred", "refused"];
 
+/// Why a command was refused, before a message could come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpRefusal {
+    UnknownUser,
+    /// The recipient is of another domain.
+    Relay,
+    TooLarge,
+    NoSpace,
+    LoginRequired,
+    /// The sender address belongs to somebody else.
+    NotYours,
+    TooManyRecipients,
+    TooManyMessages,
+    Utf8,
+    Sequence,
+    Syntax,
+}
+
+impl SmtpRefusal {
+    const ALL: [Self; 11] = [
+        Self::UnknownUser,
+        Self::Relay,
+        Self::TooLarge,
+        Self::NoSpace,
+        Self::LoginRequired,
+        Self::NotYours,
+        Self::TooManyRecipients,
+        Self::TooManyMessages,
+        Self::Utf8,
+        Self::Sequence,
+        Self::Syntax,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown_user",
+            Self::Relay => "relay",
+            Self::TooLarge => "too_large",
+            Self::NoSpace => "no_space",
+            Self::LoginRequired => "login_required",
+            Self::NotYours => "not_yours",
+            Self::TooManyRecipients => "too_many_recipients",
+            Self::TooManyMessages => "too_many_messages",
+            Self::Utf8 => "utf8",
+            Self::Sequence => "sequence",
+            Self::Syntax => "syntax",
+        }
+    }
+}
+
 pub struct SmtpMetrics {
     errors: Errors,
     messages: IntCounterVec,
+    refusals: IntCounterVec,
     bytes: IntCounter,
     answer_seconds: Histogram,
 }
@@ -32,6 +83,19 @@ impl SmtpMetrics {
                 messages.with_label_values(&[role, result]);
             }
         }
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "posthorn_smtp_refusals_total",
+                "Commands that were refused before a message could come, by role of the listener \
+                 and reason.",
+            ),
+            &["role", "reason"],
+        )?;
+        for role in ROLES {
+            for reason in SmtpRefusal::ALL {
+                refusals.with_label_values(&[role, reason.label()]);
+            }
+        }
         let bytes = IntCounter::new(
             "posthorn_smtp_received_bytes_total",
             "Bytes of accepted messages.",
@@ -44,14 +108,21 @@ impl SmtpMetrics {
             .buckets(latency_buckets()),
         )?;
         registry.register(Box::new(messages.clone()))?;
+        registry.register(Box::new(refusals.clone()))?;
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(answer_seconds.clone()))?;
         Ok(Self {
             errors: errors.clone(),
             messages,
+            refusals,
             bytes,
             answer_seconds,
         })
+    }
+
+    /// A command was refused.
+    pub fn refused(&self, role: &'static str, why: SmtpRefusal) {
+        self.refusals.with_label_values(&[role, why.label()]).inc();
     }
 
     pub fn accepted(

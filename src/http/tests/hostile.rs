@@ -30,6 +30,23 @@ async fn slow_and_strange_clients_are_let_go() {
         }
         assert!(read.is_ok(), "{sent:?} was left open");
     }
+    // Nobody has asked for anything yet: such answers have no body.
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
+        "X: y\r\n".repeat(200)
+    );
+    for (sent, answer) in [
+        ("GET nonsense\r\n\r\n", "HTTP/1.1 400 "),
+        (many.as_str(), "HTTP/1.1 431 "),
+    ] {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        let text = String::from_utf8(closed(sent, &mut stream).await).expect("text");
+        assert!(
+            text.starts_with(answer) && text.ends_with("\r\n\r\n"),
+            "{text:?}"
+        );
+    }
     let huge = format!(
         "GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
         "a".repeat(100_000)

@@ -461,7 +461,7 @@ async fn logins() {
     }
     assert_eq!(statuses[0], 401, "{statuses:?}");
     assert_eq!(statuses[4], 429, "{statuses:?}");
-    let denied = server::Connection {
+    let denied = connection::Connection {
         peer: crate::net::Peer {
             remote: "192.0.2.1:1000".parse().expect("valid"),
             local: "192.0.2.2:80".parse().expect("valid"),
@@ -470,7 +470,7 @@ async fn logins() {
     };
     assert!(!denied.may_carry_passwords());
     assert!(
-        server::Connection {
+        connection::Connection {
             tls: true,
             ..denied
         }
@@ -481,7 +481,7 @@ async fn logins() {
         ..denied.peer
     };
     assert!(
-        server::Connection {
+        connection::Connection {
             peer: loopback,
             ..denied
         }

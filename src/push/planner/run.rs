@@ -61,6 +61,8 @@ pub(super) struct DeviceRun {
     pub(super) sent: VecDeque<UnixMillis>,
     /// Until then `sent` does not know all of the last hour, because of a restart.
     pub(super) unsure_until: UnixMillis,
+    /// Not woken since the restart.
+    fresh: bool,
     /// The first and the last failure in a row.
     pub(super) failing: Option<(UnixMillis, UnixMillis)>,
     rejections: u32,
@@ -71,11 +73,11 @@ pub(super) struct DeviceRun {
 impl DeviceRun {
     /// The next wake-up for mail not before this: one per `coalesce`, `per_hour` in an hour.
     pub(super) fn next_mail(&self, coalesce: u64, per_hour: u32) -> UnixMillis {
-        // Evenly, where it is not known how many of the hour's are left: so restarts, however
-        // many, give nobody more than one hour's share twice.
+        // Evenly, where it is not known how many of the hour's are left. The first after a
+        // restart is not held up: most phones were woken once, and not sixty times.
         let even = HOUR / u64::from(per_hour.max(1));
         let after_last = self.sent.back().map_or(UnixMillis(0), |at| {
-            if *at < self.unsure_until {
+            if *at < self.unsure_until && !self.fresh {
                 at.plus(coalesce.max(even))
             } else {
                 at.plus(coalesce)
@@ -93,6 +95,7 @@ impl DeviceRun {
     pub(super) fn delivered(&mut self, started: UnixMillis, mail: bool, per_hour: u32) {
         self.forgive();
         if mail {
+            self.fresh = false;
             self.sent.push_back(started);
             while self.sent.len() > per_hour.max(1) as usize {
                 self.sent.pop_front();
@@ -117,6 +120,7 @@ impl DeviceRun {
     pub(super) fn woken_before(&mut self, at: UnixMillis) {
         self.sent.push_back(at);
         self.unsure_until = at.plus(HOUR);
+        self.fresh = true;
     }
 
     /// Err: not for so long.

@@ -5,6 +5,7 @@
 use super::{Output, Phase, Session, Work};
 use crate::smtp::parser::parse;
 use crate::smtp::reply::Reply;
+use crate::telemetry::SmtpRefusal;
 
 /// Longest line of a SASL exchange (RFC 4954, 4).
 const MAX_SASL_LINE: usize = 12_288;
@@ -105,7 +106,7 @@ impl Session {
                 if done {
                     self.phase = Phase::Command;
                     match refused {
-                        Some(reply) => self.refuse(&reply),
+                        Some(reply) => self.turn_away(SmtpRefusal::Sequence, &reply),
                         None => self.chunk_ends(last),
                     }
                 }
@@ -162,8 +163,10 @@ impl Session {
         } else if HTTP.into_iter().any(starts) {
             // A browser that was led here: the next lines would be commands that a page chose.
             self.end(&Reply::new(421, "4.7.0", "This is not HTTP"));
-        } else {
+        } else if sasl {
             self.refuse(&reply);
+        } else {
+            self.turn_away(SmtpRefusal::Syntax, &reply);
         }
         true
     }

@@ -20,7 +20,7 @@ use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters};
 use crate::smtp::reply::{Reply, auth_error, store_error};
 use crate::store::StoreError;
-use crate::telemetry::SmtpState;
+use crate::telemetry::{SmtpRefusal, SmtpState};
 use crate::types::{AccountId, Address};
 
 pub use exchange::{Accepted, Admission, Answer, Envelope, Output, Role, Settings, Work};
@@ -75,6 +75,8 @@ pub struct Session {
     /// The line that comes in was too long and is swallowed.
     swallowing: bool,
     replies: Vec<u8>,
+    /// To be counted.
+    refusals: Vec<SmtpRefusal>,
     output: VecDeque<Output>,
     helo: Option<(String, bool)>,
     account: Option<AccountId>,
@@ -95,6 +97,7 @@ impl Session {
             input: Vec::new(),
             swallowing: false,
             replies: Vec::new(),
+            refusals: Vec::new(),
             output: VecDeque::new(),
             helo: None,
             account: None,
@@ -117,6 +120,11 @@ impl Session {
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Output> {
         self.output.pop_front()
+    }
+
+    /// Why commands were refused since the last call.
+    pub fn take_refusals(&mut self) -> Vec<SmtpRefusal> {
+        std::mem::take(&mut self.refusals)
     }
 
     /// True while nothing may be read: work or a handshake is under way.
@@ -206,6 +214,12 @@ impl Session {
 
     fn reply(&mut self, reply: &Reply) {
         reply.write(&mut self.replies);
+    }
+
+    /// A command before the message is refused, which is counted.
+    fn turn_away(&mut self, why: SmtpRefusal, reply: &Reply) {
+        self.refusals.push(why);
+        self.refuse(reply);
     }
 
     /// A reply that counts as an error of the peer.

@@ -11,27 +11,36 @@ use crate::smtp::data::{ChunkReader, DataReader, Faults};
 use crate::smtp::parser::{MailParameters, Target, utf8_needed};
 use crate::smtp::reply::Reply;
 use crate::store::Resolution;
+use crate::telemetry::SmtpRefusal;
 use crate::types::Address;
+
+fn login_required() -> Reply {
+    Reply::new(530, "5.7.0", "Authentication required")
+}
 
 impl Session {
     pub(super) fn mail(&mut self, from: Option<Address>, parameters: MailParameters) {
         let limits = &self.settings.limits;
         if self.helo.is_none() {
-            return self.refuse(&Reply::new(503, "5.5.1", "EHLO first"));
+            let reply = Reply::new(503, "5.5.1", "EHLO first");
+            return self.turn_away(SmtpRefusal::Sequence, &reply);
         }
         if self.settings.role == Role::Submission && self.account.is_none() {
-            return self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
+            return self.turn_away(SmtpRefusal::LoginRequired, &login_required());
         }
         if self.transaction.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "Nested MAIL command"));
+            let reply = Reply::new(503, "5.5.1", "Nested MAIL command");
+            return self.turn_away(SmtpRefusal::Sequence, &reply);
         }
         if parameters
             .size
             .is_some_and(|size| size > limits.max_message_bytes)
         {
-            return self.refuse(&Reply::new(552, "5.3.4", "Message too large"));
+            let reply = Reply::new(552, "5.3.4", "Message too large");
+            return self.turn_away(SmtpRefusal::TooLarge, &reply);
         }
         if self.transactions >= limits.max_transactions {
+            self.refusals.push(SmtpRefusal::TooManyMessages);
             return self.end(&Reply::new(
                 421,
                 "4.7.0",
@@ -60,13 +69,15 @@ impl Session {
             }
             Admission::NoAccount => {
                 self.account = None;
-                self.refuse(&Reply::new(530, "5.7.0", "Authentication required"));
+                self.turn_away(SmtpRefusal::LoginRequired, &login_required());
             }
             Admission::NotYours => {
-                self.refuse(&Reply::new(553, "5.7.1", "Sender address is not yours"));
+                let reply = Reply::new(553, "5.7.1", "Sender address is not yours");
+                self.turn_away(SmtpRefusal::NotYours, &reply);
             }
             // RFC 1870, 6.1: rather now than after the message.
             Admission::NoRoom => {
+                self.refusals.push(SmtpRefusal::NoSpace);
                 self.reply(&Reply::new(452, "4.3.1", "Insufficient system storage"));
             }
         }
@@ -74,16 +85,19 @@ impl Session {
 
     pub(super) fn rcpt(&mut self, target: Target, utf8: bool) {
         let Some(transaction) = &self.transaction else {
-            return self.refuse(&Reply::new(503, "5.5.1", "MAIL first"));
+            let reply = Reply::new(503, "5.5.1", "MAIL first");
+            return self.turn_away(SmtpRefusal::Sequence, &reply);
         };
         if self.incoming.is_some() {
-            return self.refuse(&Reply::new(503, "5.5.1", "The message is coming already"));
+            let reply = Reply::new(503, "5.5.1", "The message is coming already");
+            return self.turn_away(SmtpRefusal::Sequence, &reply);
         }
         if transaction.recipients.len() >= self.settings.limits.max_recipients {
+            self.refusals.push(SmtpRefusal::TooManyRecipients);
             return self.reply(&Reply::new(452, "4.5.3", "Too many recipients"));
         }
         if utf8 && !transaction.parameters.smtp_utf8 {
-            return self.refuse(&utf8_needed(false));
+            return self.turn_away(SmtpRefusal::Utf8, &utf8_needed(false));
         }
         let given = match &target {
             Target::Address(address) => address.to_string(),
@@ -99,18 +113,20 @@ impl Session {
                 self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
             }
             (Resolution::NoUser, _) => {
-                self.refuse(&Reply::new(550, "5.1.1", "No such user here"));
+                let reply = Reply::new(550, "5.1.1", "No such user here");
+                self.turn_away(SmtpRefusal::UnknownUser, &reply);
             }
             // A lost account is no reason to bounce its mail.
             (Resolution::Unsure, _) => {
                 self.refuse(&Reply::new(451, "4.3.0", "Try again later"));
             }
-            _ if self.account.is_some() => self.refuse(&Reply::new(
-                550,
-                "5.7.1",
-                "Delivery to other domains is not available on this server",
-            )),
-            _ => self.refuse(&Reply::new(550, "5.7.1", "Relaying denied")),
+            _ => {
+                let text = match self.account {
+                    Some(_) => "Delivery to other domains is not available on this server",
+                    None => "Relaying denied",
+                };
+                self.turn_away(SmtpRefusal::Relay, &Reply::new(550, "5.7.1", text));
+            }
         }
     }
 
@@ -127,11 +143,8 @@ impl Session {
 
     pub(super) fn data(&mut self) {
         if !self.has_recipients() || self.incoming.is_some() {
-            return self.refuse(&Reply::new(
-                503,
-                "5.5.1",
-                "No valid recipients, or BDAT began",
-            ));
+            let reply = Reply::new(503, "5.5.1", "No valid recipients, or BDAT began");
+            return self.turn_away(SmtpRefusal::Sequence, &reply);
         }
         self.incoming = Some(Incoming::default());
         let reader = DataReader::new(self.settings.limits.max_data_line_bytes, self.repair());
