@@ -11,6 +11,7 @@ mod deleted;
 mod expunged;
 mod keywords;
 mod names;
+mod pipelined;
 mod recent;
 mod search;
 mod seen;
