@@ -8,6 +8,7 @@ mod common;
 mod append;
 mod binary;
 mod deleted;
+mod devices;
 mod expunged;
 mod keywords;
 mod names;
