@@ -173,7 +173,10 @@ impl Exec {
         if marking.iter().all(binary) {
             // Who gets none of the parts that were asked for has seen nothing.
             let mut seen = Vec::new();
-            for uid in unseen.iter() {
+            for (n, uid) in unseen.iter().enumerate() {
+                if n % WINDOW == 0 {
+                    tokio::task::yield_now().await;
+                }
                 if self.is_decodable(key, Uid(uid), &marking).await? {
                     seen.push(uid);
                 }
