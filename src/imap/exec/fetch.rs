@@ -205,6 +205,7 @@ impl Exec {
             let message = now.unwrap_or(*told);
             let view = View {
                 exec: self,
+                mailbox: key,
                 message,
                 record,
                 keywords: current.keywords(),
@@ -218,6 +219,7 @@ impl Exec {
 
 struct View<'a> {
     exec: &'a Exec,
+    mailbox: MailboxKey,
     message: Message,
     record: Option<&'a MessageRecord>,
     keywords: &'a [String],
@@ -230,6 +232,8 @@ impl View<'_> {
     async fn write(&self, seq: u32, items: &[FetchItem], out: &mut Out<'_>) -> Result<bool, Gone> {
         let message = self.record.map(|record| Text {
             store: &self.exec.store,
+            mailbox: self.mailbox,
+            uid: self.message.uid,
             record,
         });
         let texts = match message {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::bulk::SLICE;
 use crate::store::engine::{Applied, Batch, Index, IndexError};
+use crate::store::keys;
 use crate::store::ops::Op;
 use crate::types::LogPos;
 
@@ -407,4 +408,42 @@ fn a_rename_of_many_mailboxes_copies_their_list_once() {
         assert_eq!(list.mailboxes, store.mailboxes(a).unwrap().mailboxes);
     });
     reopen(&dir, store);
+}
+
+#[test]
+fn a_body_that_went_while_it_was_read_is_no_damage_and_one_without_a_place_is() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(&home.path().join("data"));
+    run(async {
+        let [a, _] = accounts(&store).await;
+        for _ in 0..3 {
+            let done = store.deliver(mail("x"), UnixMillis(1), vec![to(a)]);
+            done.await.unwrap();
+        }
+        let inbox = key(&store, a, "INBOX");
+        let [gone, moved, lost] = [1, 2, 3].map(|n| {
+            let record = store.message(inbox, Uid(n)).unwrap().unwrap();
+            (Uid(n), record.blob)
+        });
+        let read = |(uid, blob)| store.body_range(inbox, uid, blob, 0..9);
+        let archive = key(&store, a, "Archive");
+        let second = UidSet::single(2);
+        store.move_messages(inbox, second, archive).await.unwrap();
+        let deleted = vec![Flag::System(SystemFlags::DELETED)];
+        let flag = store.store_flags(inbox, UidSet::single(1), FlagAction::Add, deleted, None);
+        flag.await.unwrap();
+        store.expunge(inbox, None).await.unwrap();
+        assert_eq!(read(gone), Err(StoreError::DamagedBody));
+        assert!(read(moved).is_ok() && read(lost).is_ok());
+        store.mailbox_rename(a, "INBOX", "Old").await.unwrap();
+        store.mailbox_delete(a, "Archive").await.unwrap();
+        assert_eq!(read(moved), Err(StoreError::DamagedBody));
+        assert!(!store.shared().rebuild_is_wanted());
+
+        let old = key(&store, a, "Old");
+        repair::lose(&store, keys::blob(lost.1));
+        let read = || store.body_range(old, Uid(1), lost.1, 0..9);
+        assert!(matches!(read(), Err(StoreError::Index(_))));
+        repair::until("it is there again", || read().is_ok());
+    });
 }
