@@ -447,3 +447,28 @@ fn a_body_that_went_while_it_was_read_is_no_damage_and_one_without_a_place_is() 
         repair::until("it is there again", || read().is_ok());
     });
 }
+
+#[test]
+fn a_feed_that_lags_takes_few_changes_at_a_time_from_the_log() {
+    let home = tempfile::tempdir().unwrap();
+    let mut small = options(&home.path().join("data"));
+    small.config.feed_groups = 1;
+    let store = Store::open(small, Telemetry::new().unwrap()).unwrap();
+    run(async {
+        let [a, _] = accounts(&store).await;
+        fill(&store, a, 2000).await;
+        let inbox = key(&store, a, "INBOX");
+        let mut feed = store.feed(Some(store.shared().ring.end()));
+        for _ in 0..4 {
+            let ours = store.move_messages(inbox, all(), inbox).await.unwrap();
+            assert_eq!(ours.target.len(), 2000);
+        }
+        let mut all = 0;
+        while all < 4 * 2 * 2000 {
+            all += feed.next().await.unwrap().changes.len();
+            let waits: usize = feed.ready.iter().map(|g| g.changes.len()).sum();
+            assert!(waits <= Feed::CHANGES + 2 * SLICE, "{waits}");
+        }
+        assert_eq!(all, 4 * 2 * 2000);
+    });
+}
