@@ -472,3 +472,44 @@ fn a_feed_that_lags_takes_few_changes_at_a_time_from_the_log() {
         assert_eq!(all, 4 * 2 * 2000);
     });
 }
+
+#[test]
+fn no_list_of_expunged_messages_grows_and_old_ones_go_with_their_mailbox() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let lists = |store: &Store| {
+        let mut count = 0;
+        let each = &mut |_: &[u8], _: &[u8]| {
+            count += 1;
+            Ok(())
+        };
+        store.shared().scan(b"v", each).unwrap();
+        count
+    };
+    run(async {
+        let [a, _] = accounts(&store).await;
+        store.mailbox_create(a, "Old", None).await.unwrap();
+        let old = key(&store, a, "Old");
+        fill(&store, a, 3).await;
+        let inbox = key(&store, a, "INBOX");
+        store.move_messages(inbox, all(), old).await.unwrap();
+        assert_eq!(lists(&store), 0);
+        // As earlier versions wrote them.
+        let index = store.shared().index.load_full();
+        let applied = index.applied().unwrap().unwrap();
+        let list = [&keys::mailbox(b'v', old)[..], &[0; 10]].concat();
+        let value = keys::encode(&UidSet::single(1)).unwrap();
+        index.apply(vec![(list, Some(value))], applied).unwrap();
+    });
+    assert_eq!(lists(&store), 1);
+    let store = {
+        run(store.close());
+        drop(store);
+        open(&dir)
+    };
+    assert!(!store.status().rebuilt);
+    run(store.mailbox_delete(AccountId(1), "Old")).unwrap();
+    assert_eq!(lists(&store), 0);
+    reopen(&dir, store);
+}
