@@ -11,6 +11,7 @@ use proptest::prelude::*;
 mod faults;
 mod keywords;
 mod large;
+mod readers;
 mod repair;
 
 use super::*;
