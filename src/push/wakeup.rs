@@ -48,7 +48,7 @@ pub(super) struct Prepared {
 /// What an entry still stands for.
 #[derive(Default)]
 pub(super) struct Standing {
-    newest: Option<(Uid, MessageRecord)>,
+    newest: Option<(MailboxKey, Uid, MessageRecord)>,
     /// The most urgent of the older ones.
     urgency: Option<Urgency>,
     /// How many they are, where the entry can't tell.
@@ -79,7 +79,7 @@ pub(super) fn standing(
     for uid in uids.iter().rev() {
         match store.message(mailbox, *uid) {
             Ok(Some(record)) if standing.newest.is_none() => {
-                standing.newest = Some((*uid, record));
+                standing.newest = Some((mailbox, *uid, record));
             }
             Ok(Some(record)) => {
                 let traits = record.summary.map(|summary| summary.traits);
@@ -145,7 +145,7 @@ pub(super) async fn wake_up(
     let id = format!("w_{}", URL_SAFE_NO_PAD.encode(id));
     let show = prepared.device.show;
     let summary = match &prepared.standing.newest {
-        Some((_, record)) => summary(store, record).await,
+        Some((mailbox, uid, record)) => summary(store, *mailbox, *uid, record).await,
         None => None,
     };
     let notice = match (entry.key.slot, &prepared.device.state) {
@@ -153,7 +153,7 @@ pub(super) async fn wake_up(
             account: &prepared.account,
             mailbox: prepared.mailbox,
             count: prepared.standing.count.unwrap_or(entry.count),
-            uid: prepared.standing.newest.as_ref().map(|(uid, _)| *uid),
+            uid: prepared.standing.newest.as_ref().map(|(_, uid, _)| *uid),
             uid_validity: prepared.uid_validity,
             from: summary.as_ref().map_or("", |s| &s.from),
             subject: summary.as_ref().map_or("", |s| &s.subject),
@@ -208,14 +208,19 @@ fn urgency(traits: Traits) -> Urgency {
     }
 }
 
-async fn summary(store: &Store, record: &MessageRecord) -> Option<Summary> {
+async fn summary(
+    store: &Store,
+    mailbox: MailboxKey,
+    uid: Uid,
+    record: &MessageRecord,
+) -> Option<Summary> {
     if let Some(summary) = &record.summary {
         return Some((**summary).clone());
     }
     let (store, blob) = (store.clone(), record.blob);
     let read = tokio::task::spawn_blocking(move || {
         store
-            .body_range(blob, 0..HEAD)
+            .body_range(mailbox, uid, blob, 0..HEAD)
             .ok()
             .map(|head| summarize(&head))
     });

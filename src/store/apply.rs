@@ -13,9 +13,6 @@ use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
 
-/// UID ranges in one record of expunged messages, so that it stays small.
-const RANGES_PER_RECORD: usize = 300;
-
 impl Tx {
     pub(super) fn apply(&mut self, op: &Op) -> Result<(), StoreError> {
         match op {
@@ -279,12 +276,6 @@ impl Tx {
         let bases = work.snapshot.remove(&gone, modseq);
         work.dirty.extend(bases);
         work.changed = true;
-        let ranges: Vec<(u32, u32)> = uids.ranges().map(|r| (*r.start(), *r.end())).collect();
-        for (part, ranges) in (0u16..).zip(ranges.chunks(RANGES_PER_RECORD)) {
-            let mut key = keys::vanished(mailbox, modseq);
-            key.extend_from_slice(&part.to_be_bytes());
-            self.put(key, &UidSet::from_ranges(ranges.iter().copied()))?;
-        }
         Ok(())
     }
 

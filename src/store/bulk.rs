@@ -327,9 +327,13 @@ impl Store {
     async fn take_back(&self, mailbox: MailboxKey, copied: &[u32]) {
         for uids in slices(copied, SLICE) {
             let gone = self.commit(64, move |tx| tx.purge(mailbox, &uids, SLICE));
-            if let Err(error) = gone.await {
-                tracing::warn!(%error, "part of a COPY that failed remains");
-                return;
+            match gone.await {
+                Ok(()) => {}
+                Err(StoreError::NoMailbox) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "part of a COPY that failed remains");
+                    return;
+                }
             }
         }
     }

@@ -21,12 +21,15 @@ pub struct Feed {
     shared: Arc<Shared>,
     at: LogPos,
     told: watch::Receiver<LogPos>,
-    /// Read from the log and not given out yet; bounded by [`Feed::BATCH`].
-    ready: VecDeque<Committed>,
+    /// Read from the log and not given out yet; bounded by [`Feed::BATCH`] and,
+    /// but for the last group, [`Feed::CHANGES`].
+    pub(super) ready: VecDeque<Committed>,
 }
 
 impl Feed {
     const BATCH: usize = 256;
+    /// Of the changes in them, which are many where messages were moved.
+    pub(super) const CHANGES: usize = 4096;
 
     pub(super) fn new(shared: Arc<Shared>, from: Option<LogPos>) -> Self {
         Self {
@@ -75,6 +78,7 @@ impl Feed {
 
 fn catch_up(shared: &Shared, from: LogPos) -> Result<(VecDeque<Committed>, LogPos), StoreError> {
     let mut ready = VecDeque::new();
+    let mut count = 0;
     let mut looked = from;
     let mut failed = None;
     let read = shared.reader.read_from(from, None, &mut |frame| {
@@ -83,6 +87,7 @@ fn catch_up(shared: &Shared, from: LogPos) -> Result<(VecDeque<Committed>, LogPo
             Ok(group) => {
                 let changes = changes(&group.ops);
                 if !changes.is_empty() {
+                    count += changes.len();
                     ready.push_back(Committed {
                         end: frame.end,
                         at: group.at,
@@ -92,7 +97,7 @@ fn catch_up(shared: &Shared, from: LogPos) -> Result<(VecDeque<Committed>, LogPo
             }
             Err(error) => failed = Some(StoreError::Index(error.to_string())),
         }
-        failed.is_none() && ready.len() < Feed::BATCH
+        failed.is_none() && ready.len() < Feed::BATCH && count < Feed::CHANGES
     });
     read.map_err(|error| StoreError::Index(error.to_string()))?;
     failed.map_or(Ok((ready, looked)), Err)

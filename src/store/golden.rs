@@ -334,7 +334,6 @@ fn values() -> Vec<(&'static str, Vec<u8>)> {
         ("K", keys::encode(&"$k").unwrap()),
         ("f", keys::encode(&chunk).unwrap()),
         ("m", keys::encode(&record()).unwrap()),
-        ("v", keys::encode(&UidSet::from_ranges([(1, 3)])).unwrap()),
         ("b", keys::encode(&blob).unwrap()),
         (
             "g",
@@ -396,7 +395,6 @@ fn values() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("key m", keys::message(mailbox(1), Uid(130))),
-        ("key v", keys::vanished(mailbox(1), ModSeq(202))),
         ("key b", keys::blob(BlobId([0xb1; 16]))),
         (
             "key o",

@@ -15,7 +15,7 @@
 //! | `K` account mailbox bit | keyword |
 //! | `f` account mailbox uid/64 | chunk of flags and modseqs |
 //! | `m` account mailbox uid | message record |
-//! | `v` account mailbox modseq | expunged UIDs |
+//! | `v` account mailbox modseq | expunged UIDs: not written any more; they go with their mailbox |
 //! | `b` blob | place and number of references |
 //! | `p` account device | device |
 //! | `o` account device slot | outbox entry |
@@ -62,12 +62,6 @@ pub(super) fn in_mailbox(kind: u8, key: MailboxKey, number: u32) -> Vec<u8> {
 
 pub(super) fn message(key: MailboxKey, uid: Uid) -> Vec<u8> {
     in_mailbox(b'm', key, uid.0)
-}
-
-pub(super) fn vanished(key: MailboxKey, modseq: ModSeq) -> Vec<u8> {
-    let mut key = mailbox(b'v', key);
-    key.extend_from_slice(&modseq.0.to_be_bytes());
-    key
 }
 
 pub(super) fn blob(id: BlobId) -> Vec<u8> {

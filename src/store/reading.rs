@@ -84,14 +84,12 @@ impl Store {
         Ok(())
     }
 
-    /// The whole body, checked and decompressed, without the record's prefix. Reads the disk.
-    pub fn body(&self, blob: BlobId) -> Result<Bytes, StoreError> {
-        self.body_range(blob, 0..u64::MAX)
-    }
-
-    /// Part of a body; a large one is not read whole. Reads the disk.
+    /// Part of the body of a message, checked and decompressed, without the record's prefix; a
+    /// large one is not read whole. Reads the disk.
     pub fn body_range(
         &self,
+        mailbox: MailboxKey,
+        uid: Uid,
         blob: BlobId,
         range: std::ops::Range<u64>,
     ) -> Result<Bytes, StoreError> {
@@ -100,7 +98,7 @@ impl Store {
             shared.telemetry.store.damaged_body(blob, reason);
             StoreError::DamagedBody
         };
-        let Some(record) = shared.blob(blob)? else {
+        let Some(record) = shared.body(mailbox, uid, blob)? else {
             return Err(StoreError::DamagedBody);
         };
         shared
@@ -109,7 +107,7 @@ impl Store {
             .map_err(|error| match error {
                 LogError::Io { .. } => StoreError::Write(error.to_string()),
                 // Expunged meanwhile, and its file with it.
-                LogError::Missing(_) if matches!(shared.blob(blob), Ok(None)) => {
+                LogError::Missing(_) if matches!(shared.body(mailbox, uid, blob), Ok(None)) => {
                     StoreError::DamagedBody
                 }
                 other => damaged(&other.to_string()),

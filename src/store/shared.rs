@@ -6,7 +6,7 @@
 //! published, and by everybody who loads something from the index in order to keep it, so that
 //! nothing stale is kept. It is never held over a write to the log.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
-use super::model::{MailboxInfo, MailboxList};
+use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::options::Options;
 use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
@@ -59,9 +59,6 @@ pub(super) struct Shared {
     pub damage: Damage,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
-    /// Bodies that nothing refers to any more, newest last: who is just reading one of them and
-    /// does not find it has met no damage.
-    dropped: Mutex<VecDeque<BlobId>>,
     /// The index is to be built anew as soon as that is possible.
     wanted: AtomicBool,
     /// The committer takes changes.
@@ -85,9 +82,6 @@ pub(super) struct Ground {
 /// runtime: the engine lets nobody read while it applies one.
 const LARGE_BATCH: usize = 64;
 
-/// 1 MiB of ids.
-const DROPPED_KEPT: usize = 64 * 1024;
-
 /// The file that asks the next start to build the index anew, where this process does not come
 /// to it.
 pub(super) const REBUILD_MARK: &str = "rebuild-index";
@@ -109,7 +103,6 @@ impl Shared {
             publish: Mutex::default(),
             damage: Damage::default(),
             doomed: Mutex::default(),
-            dropped: Mutex::default(),
             wanted: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             applying: AtomicBool::new(false),
@@ -136,12 +129,11 @@ impl Shared {
 
     /// The value as it lies there: it may have been split.
     pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.with_care(|| self.index.load().get(key));
+        let read = self.unless_held_up(|| self.index.load().get(key));
         read.map_err(|e| self.failed(e))
     }
 
-    /// Beside the runtime while a large batch is applied.
-    fn with_care<R>(&self, read: impl FnOnce() -> R) -> R {
+    fn unless_held_up<R>(&self, read: impl FnOnce() -> R) -> R {
         match self.applying.load(Ordering::Acquire) {
             true => beside(read),
             false => read(),
@@ -183,7 +175,7 @@ impl Shared {
             };
             matches!(done, Ok(true))
         };
-        let scanned = self.with_care(|| index.scan(prefix, from, &mut each));
+        let scanned = self.unless_held_up(|| index.scan(prefix, from, &mut each));
         scanned.map_err(|e| self.failed(e))?;
         done.map(|_| ()).map_err(|error| self.doubt(error))
     }
@@ -388,7 +380,7 @@ impl Shared {
         if mailbox.snapshot().by_uid(uid).is_none() {
             return Ok(());
         }
-        let _guard = self.publish.lock();
+        let _guard = beside(|| self.publish.lock());
         let there = self.raw(&keys::message(key, uid))?.is_some();
         if there || mailbox.is_deleted() || mailbox.snapshot().by_uid(uid).is_none() {
             return Ok(());
@@ -446,21 +438,47 @@ impl Shared {
         Ok(list)
     }
 
-    pub(super) fn note_dropped(&self, blobs: Vec<BlobId>) {
-        let mut dropped = self.dropped.lock();
-        dropped.extend(blobs);
-        let surplus = dropped.len().saturating_sub(DROPPED_KEPT);
-        dropped.drain(..surplus);
+    /// Where a body lies. None: nothing refers to it any more, or it is lost.
+    pub(super) fn blob(&self, blob: BlobId) -> Result<Option<BlobRecord>, StoreError> {
+        self.get(&keys::blob(blob))
     }
 
-    /// Where a body lies. None: it was expunged a moment ago.
-    pub(super) fn blob(&self, blob: BlobId) -> Result<Option<BlobRecord>, StoreError> {
-        let record = self.get(&keys::blob(blob))?;
-        if record.is_none() && !self.dropped.lock().contains(&blob) {
-            let reason = format!("it has no place of body {blob}");
-            return Err(self.doubt(StoreError::Index(reason)));
+    /// Where the body of a message lies. None: the message is gone.
+    pub(super) fn body(
+        &self,
+        key: MailboxKey,
+        uid: Uid,
+        blob: BlobId,
+    ) -> Result<Option<BlobRecord>, StoreError> {
+        match self.blob(blob)? {
+            None => beside(|| self.body_missing(key, uid, blob)),
+            found => Ok(found),
         }
-        Ok(record)
+    }
+
+    /// A body that has no place: only a commit that removed the message may explain it.
+    fn body_missing(
+        &self,
+        key: MailboxKey,
+        uid: Uid,
+        blob: BlobId,
+    ) -> Result<Option<BlobRecord>, StoreError> {
+        let guard = self.publish.lock();
+        let place = self.blob(blob)?;
+        if place.is_some() {
+            return Ok(place);
+        }
+        match self.get::<MessageRecord>(&keys::message(key, uid))? {
+            Some(record) if record.blob == blob => {
+                let reason = format!("it has no place of body {blob}");
+                Err(self.doubt(StoreError::Index(reason)))
+            }
+            Some(_) => Ok(None),
+            None => {
+                drop(guard);
+                self.missing(key, uid).map(|()| None)
+            }
+        }
     }
 
     /// Forgets what was loaded, so that it is as if nobody had asked yet.

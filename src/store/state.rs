@@ -61,7 +61,6 @@ pub(super) struct Tx {
     pub failed: Option<StoreError>,
     /// Files of large bodies that nothing refers to any more.
     pub freed: Vec<BlobPlace>,
-    dropped: Vec<BlobId>,
     /// Facts begun, finished or not.
     facts: usize,
     pub(super) overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
@@ -89,7 +88,6 @@ impl Tx {
             effort: 0,
             failed: None,
             freed: Vec::new(),
-            dropped: Vec::new(),
             facts: 0,
             overlay: BTreeMap::new(),
             mailboxes: HashMap::new(),
@@ -321,7 +319,6 @@ impl Tx {
                 // are shown as damaged.
                 (place, _) => {
                     self.freed.extend(place.filter(log::has_own_file));
-                    self.dropped.push(blob);
                     self.remove(key)?;
                 }
             }
@@ -366,7 +363,6 @@ impl Tx {
             ..Wake::default()
         };
         let _guard = shared.publish.lock();
-        shared.note_dropped(std::mem::take(&mut self.dropped));
         shared.apply(batch, end, seq)?;
         if !Arc::ptr_eq(&self.directory, &shared.directory.load()) {
             shared.directory.store(self.directory.clone());

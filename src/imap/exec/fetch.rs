@@ -257,6 +257,7 @@ impl Exec {
             };
             let view = View {
                 exec: self,
+                mailbox: key,
                 message,
                 record,
                 keywords,
@@ -270,6 +271,7 @@ impl Exec {
 
 struct View<'a> {
     exec: &'a Exec,
+    mailbox: MailboxKey,
     message: Message,
     record: Option<&'a MessageRecord>,
     keywords: &'a [String],
@@ -282,6 +284,8 @@ impl View<'_> {
     async fn write(&self, seq: u32, items: &[FetchItem], out: &mut Out<'_>) -> Result<bool, Gone> {
         let message = self.record.map(|record| Text {
             store: &self.exec.store,
+            mailbox: self.mailbox,
+            uid: self.message.uid,
             record,
         });
         let texts = match message {

@@ -162,8 +162,12 @@ impl Found<'_> {
     }
 
     fn text(&self) -> Option<Text<'_>> {
-        let store = self.store;
-        self.record().map(|record| Text { store, record })
+        self.record().map(|record| Text {
+            store: self.store,
+            mailbox: self.selected.key,
+            uid: self.message.uid,
+            record,
+        })
     }
 
     fn raw(&self) -> &[u8] {

@@ -17,6 +17,7 @@ use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::mail::{self, Decoder, SectionRef, Structure};
 use crate::store::{MessageRecord, Store, StoreError};
+use crate::types::{MailboxKey, Uid};
 
 /// Messages above this are read and cut up beside the runtime's work, and not kept.
 const LARGE: u64 = 256 * 1024;
@@ -29,6 +30,8 @@ static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
     pub store: &'a Store,
+    pub mailbox: MailboxKey,
+    pub uid: Uid,
     pub record: &'a MessageRecord,
 }
 
@@ -66,7 +69,8 @@ impl Message<'_> {
         let own = prefix.len() as u64;
         let body = if range.end > own {
             let range = range.start.saturating_sub(own)..range.end - own;
-            self.store.body_range(self.record.blob, range)?
+            self.store
+                .body_range(self.mailbox, self.uid, self.record.blob, range)?
         } else {
             Bytes::new()
         };

@@ -2,17 +2,16 @@
 
 use super::*;
 use crate::store::bulk::SLICE;
-use crate::store::engine::{Applied, Batch, Index, IndexError};
 use crate::store::ops::Op;
 use crate::types::LogPos;
 
 const MANY: u32 = 2 * SLICE as u32 + 500;
 
-fn all() -> UidSet {
+pub(super) fn all() -> UidSet {
     UidSet::from_ranges([(1, u32::MAX)])
 }
 
-async fn fill(store: &Store, account: AccountId, count: u32) {
+pub(super) async fn fill(store: &Store, account: AccountId, count: u32) {
     let mut left = count as usize;
     while left > 0 {
         let part = left.min(500);
@@ -275,97 +274,6 @@ fn a_full_mailbox_takes_no_more_and_gives_away() {
     });
 }
 
-/// As sled: whoever reads waits while a batch is applied. A large batch takes until it is told.
-struct SlowIndex {
-    inner: Arc<dyn Index>,
-    lock: parking_lot::RwLock<()>,
-    begun: std::sync::mpsc::SyncSender<()>,
-    /// False where nobody told it.
-    told: std::sync::mpsc::SyncSender<bool>,
-    gate: parking_lot::Mutex<std::sync::mpsc::Receiver<()>>,
-}
-
-impl Index for SlowIndex {
-    fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError> {
-        let _lock = self.lock.write();
-        if batch.len() > 1000 {
-            self.begun.send(()).unwrap();
-            let wait = std::time::Duration::from_secs(10);
-            let told = self.gate.lock().recv_timeout(wait).is_ok();
-            self.told.send(told).unwrap();
-        }
-        self.inner.apply(batch, applied)
-    }
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let _lock = self.lock.read();
-        self.inner.get(key)
-    }
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), IndexError> {
-        let _lock = self.lock.read();
-        self.inner.scan(prefix, from, each)
-    }
-    fn applied(&self) -> Result<Option<Applied>, IndexError> {
-        self.inner.applied()
-    }
-    fn checkpoint(&self) -> Result<(), IndexError> {
-        Ok(())
-    }
-    fn size_on_disk(&self) -> u64 {
-        0
-    }
-}
-
-#[test]
-fn who_reads_while_a_large_batch_is_applied_holds_up_nobody_else() {
-    let home = tempfile::tempdir().unwrap();
-    let store = open(&home.path().join("data"));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let [a, _] = accounts(&store).await;
-        fill(&store, a, SLICE as u32).await;
-        let [inbox, archive] = ["INBOX", "Archive"].map(|name| key(&store, a, name));
-        for scan in [false, true] {
-            let (begun, begins) = std::sync::mpsc::sync_channel(1);
-            let (told, was_told) = std::sync::mpsc::sync_channel(1);
-            let (go, gate) = std::sync::mpsc::channel();
-            let slow: Arc<dyn Index> = Arc::new(SlowIndex {
-                inner: (*store.shared().index.load_full()).clone(),
-                lock: parking_lot::RwLock::default(),
-                begun,
-                told,
-                gate: parking_lot::Mutex::new(gate),
-            });
-            store.shared().index.store(Arc::new(slow));
-            let copier = store.clone();
-            let copy = tokio::spawn(async move { copier.copy(inbox, all(), archive).await });
-            begins.recv().unwrap();
-            let store = store.clone();
-            let read = tokio::spawn(async move {
-                // Whoever is on this thread beside it.
-                tokio::spawn(async move { go.send(()).unwrap() });
-                if scan {
-                    let each = &mut |_, _| true;
-                    store.scan_messages(inbox, 1..=2, each).unwrap();
-                } else {
-                    assert!(store.message(inbox, Uid(1)).unwrap().is_some());
-                }
-            });
-            read.await.unwrap();
-            assert!(was_told.recv().unwrap(), "the thread was held up");
-            copy.await.unwrap().unwrap();
-        }
-    });
-}
-
 #[test]
 fn a_rename_of_many_mailboxes_copies_their_list_once() {
     let home = tempfile::tempdir().unwrap();
@@ -407,4 +315,29 @@ fn a_rename_of_many_mailboxes_copies_their_list_once() {
         assert_eq!(list.mailboxes, store.mailboxes(a).unwrap().mailboxes);
     });
     reopen(&dir, store);
+}
+
+#[test]
+fn a_feed_that_lags_takes_few_changes_at_a_time_from_the_log() {
+    let home = tempfile::tempdir().unwrap();
+    let mut small = options(&home.path().join("data"));
+    small.config.feed_groups = 1;
+    let store = Store::open(small, Telemetry::new().unwrap()).unwrap();
+    run(async {
+        let [a, _] = accounts(&store).await;
+        fill(&store, a, 2000).await;
+        let inbox = key(&store, a, "INBOX");
+        let mut feed = store.feed(Some(store.shared().ring.end()));
+        for _ in 0..4 {
+            let ours = store.move_messages(inbox, all(), inbox).await.unwrap();
+            assert_eq!(ours.target.len(), 2000);
+        }
+        let mut all = 0;
+        while all < 4 * 2 * 2000 {
+            all += feed.next().await.unwrap().changes.len();
+            let waits: usize = feed.ready.iter().map(|g| g.changes.len()).sum();
+            assert!(waits <= Feed::CHANGES + 2 * SLICE, "{waits}");
+        }
+        assert_eq!(all, 4 * 2 * 2000);
+    });
 }
