@@ -138,6 +138,11 @@ pub(super) fn failed(path: &Path, source: io::Error) -> LogError {
     }
 }
 
+/// EIO: a bad sector, or a disk that is gone.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 pub(super) fn name(kind: FileKind, number: u64) -> String {
     match kind {
         FileKind::Segment => format!("seg-{number:012}"),
