@@ -92,6 +92,9 @@ fn a_rebuild_keeps_what_the_log_has_lost() {
         if doubted {
             assert_eq!(dump(&store), before);
         }
+        until("told", || store.status().lost_groups == 4);
+        let unknown = Address::parse("nobody@x.test").unwrap();
+        assert_eq!(store.resolve(&unknown), Resolution::NoUser);
         assert_eq!(next(&store, b), (5, 6));
         assert_eq!(words(&store, inbox, 2), ["$word"]);
         run(async { assert_eq!(deliver(&store, b, 6).await, Uid(6)) });
@@ -106,6 +109,8 @@ fn a_rebuild_keeps_what_the_log_has_lost() {
         remove_index(&dir);
         let store = open(&dir);
         assert_eq!(next(&store, b), (5, 7));
+        assert_eq!(store.resolve(&unknown), Resolution::Unsure);
+        assert_eq!(store.status().lost_groups, 4);
         assert_eq!(add(&store, "d@x.test").0, c.0 + 1);
         run(async { store.mailbox_create(a, "New", None).await.unwrap() });
         let made = key(&store, a, "New");
