@@ -47,7 +47,7 @@ struct Carry<'a> {
 }
 
 /// Takes over what `old` knows, which stands at `at`, as `fresh` does afterwards. True where
-/// nothing is missing: all accounts and all mailboxes are as the old index had them.
+/// the small records of the old one add up: nobody's account is missing.
 pub(super) fn carry(old: &Shared, fresh: &Shared, at: Applied) -> Result<bool, StoreError> {
     let mut carry = Carry {
         old,
@@ -57,7 +57,6 @@ pub(super) fn carry(old: &Shared, fresh: &Shared, at: Applied) -> Result<bool, S
         references: HashMap::new(),
     };
     let whole = check::verify(&***old.index.load()).is_ok();
-    let mut complete = whole;
     let mailboxes = mailboxes(old);
     if whole {
         // Deleted by a group that is lost.
@@ -70,7 +69,6 @@ pub(super) fn carry(old: &Shared, fresh: &Shared, at: Applied) -> Result<bool, S
         carry.mailbox(*key, sound)?;
         if !sound {
             carry.chunks(*key)?;
-            complete = false;
         }
     }
     for kind in SMALL {
@@ -81,7 +79,7 @@ pub(super) fn carry(old: &Shared, fresh: &Shared, at: Applied) -> Result<bool, S
     carry.at = at;
     sum_up(fresh, carry.batch, at)?;
     fresh.forget();
-    Ok(complete)
+    Ok(whole)
 }
 
 /// Applies a last batch and what everything then adds up to.

@@ -57,7 +57,9 @@ pub(super) struct Trouble {
 
 /// Pauses between attempts to mend: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest while changes are refused: mail waits for it.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
 
 /// A group ends early when it has touched so many records: one large change must not be
 /// followed by others that everybody waits for.
@@ -73,12 +75,19 @@ impl Trouble {
 
     /// False where the last attempt was too short a time ago.
     fn may_try(&mut self) -> bool {
-        let now = Instant::now();
+        self.may_try_at(Instant::now())
+    }
+
+    fn may_try_at(&mut self, now: Instant) -> bool {
+        let longest = match self.refusal() {
+            Some(_) => LONGEST_REFUSAL,
+            None => LONGEST_PAUSE,
+        };
         match self.tried {
-            Some(tried) if now - tried < self.pause => return false,
+            Some(tried) if now - tried < self.pause.min(longest) => return false,
             // It went well for long: what comes now is new.
             Some(tried) if now - tried > 2 * LONGEST_PAUSE => self.pause = FIRST_PAUSE,
-            Some(_) => self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+            Some(_) => self.pause = (self.pause * 2).clamp(FIRST_PAUSE, longest),
             None => self.pause = FIRST_PAUSE,
         }
         self.tried = Some(now);
@@ -114,7 +123,7 @@ impl Committer {
         let mut stopping = false;
         while !stopping {
             match self.queue.blocking_recv() {
-                Some(Message::Job(job)) => stopping = self.group(job),
+                Some(Message::Job(job)) => stopping = self.guarded_group(job),
                 Some(Message::Tend) => self.tend(),
                 Some(Message::Stop) | None => stopping = true,
             }
@@ -123,10 +132,23 @@ impl Committer {
         self.queue.close();
         while let Ok(message) = self.queue.try_recv() {
             if let Message::Job(job) = message {
-                self.group(job);
+                self.guarded_group(job);
             }
         }
         // A held group is in the log: the next start shows it. Those who asked can't be told so.
+    }
+
+    /// What panics outside of one change and of the commit is a bug too. Those who wait are not
+    /// told what became of their changes; nothing is taken until log and index were read again.
+    fn guarded_group(&mut self, first: Job) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| self.group(first)));
+        done.unwrap_or_else(|_| {
+            self.shared.telemetry.store.panicked();
+            self.recover_log();
+            self.trouble.index = true;
+            self.tell_state();
+            false
+        })
     }
 
     /// One group that begins with `first`; true where a stop was met.
@@ -219,6 +241,7 @@ impl Committer {
             .encode()
             .map_err(|error| StoreError::Write(error.to_string()))?;
         let blobs: Vec<_> = tx.blobs.iter().map(|b| &**b).collect();
+        let changes = changes(&group.ops);
         let seq = self.next_seq;
         let started = Instant::now();
         let written = match self.log.append(seq, &blobs, &ops) {
@@ -232,6 +255,11 @@ impl Committer {
                 return Err(error);
             }
         };
+        *appended = Some(Committed {
+            end: written.end,
+            at,
+            changes,
+        });
         let synced = Instant::now();
         self.shared.ring.synced(at, synced);
         self.next_seq += 1;
@@ -240,11 +268,6 @@ impl Committer {
         let bytes = weight + ops.len();
         self.room.written += bytes as u64 + large;
         self.pulse.wrote(bytes as u64);
-        *appended = Some(Committed {
-            end: written.end,
-            at,
-            changes: changes(&group.ops),
-        });
         let places: HashMap<_, _> = tx.blobs.iter().map(|b| b.id).zip(written.places).collect();
         let shared = self.shared.clone();
         let batch = tx.finish(&places)?;
@@ -405,4 +428,29 @@ impl Room {
 pub(super) fn free_bytes(dir: &std::path::Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(dir).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_long_for_a_store_that_refuses() {
+        let mut trouble = Trouble::default();
+        let mut now = Instant::now();
+        let mut pause = |trouble: &mut Trouble| {
+            let start = now;
+            while !trouble.may_try_at(now) {
+                now += Duration::from_millis(500);
+            }
+            now - start
+        };
+        let pauses: Vec<_> = (0..14).map(|_| pause(&mut trouble)).collect();
+        assert_eq!(pauses[1], FIRST_PAUSE);
+        assert_eq!(pauses[13], LONGEST_PAUSE);
+        trouble.log = true;
+        for _ in 0..3 {
+            assert!(pause(&mut trouble) <= LONGEST_REFUSAL);
+        }
+    }
 }

@@ -51,13 +51,24 @@ fn stored(shared: &Shared) -> Result<(u64, u64), StoreError> {
     Ok(value.map_or((0, 0), |v| (number(&v, 0), number(&v, 8))))
 }
 
-/// The fact that remembers `lost` groups, unless it is known already.
-pub(super) fn fact(shared: &Shared, lost: u64, at: UnixMillis) -> Result<Option<Op>, StoreError> {
-    if lost <= stored(shared)?.0 {
+/// The fact that remembers `lost` groups, unless it is known already. Where the index is
+/// `complete` all the same, nobody's address is in doubt.
+pub(super) fn fact(
+    shared: &Shared,
+    lost: u64,
+    complete: bool,
+    at: UnixMillis,
+) -> Result<Option<Op>, StoreError> {
+    let (known, doubt) = stored(shared)?;
+    let doubtful = lost > 0 && !complete && (lost > known || doubt == 0);
+    if lost <= known && !doubtful {
         return Ok(None);
     }
-    let until = at.0.saturating_add(DOUBT_MILLIS);
-    let value = [lost.to_be_bytes(), until.to_be_bytes()].concat();
+    let until = match doubtful {
+        true => at.0.saturating_add(DOUBT_MILLIS),
+        false => doubt,
+    };
+    let value = [lost.max(known).to_be_bytes(), until.to_be_bytes()].concat();
     Ok(Some(Op::SettingPut(SETTING.into(), value)))
 }
 

@@ -107,6 +107,10 @@ impl Store {
         let (queue, receiver) = mpsc::channel(queue_len);
         let stopped = Arc::new(AtomicBool::new(false));
         let pulse = Arc::new(Pulse::default());
+        if !recovered.floors.is_empty() {
+            // The committer begins with them; the other thread reminds it.
+            recovered.shared.set_writable(false);
+        }
         let committer = Committer {
             shared: recovered.shared.clone(),
             log: recovered.log,
@@ -169,6 +173,11 @@ impl Store {
     #[cfg(test)]
     pub(super) fn inner_waiting(&self) -> usize {
         self.inner.queue.max_capacity() - self.inner.queue.capacity()
+    }
+
+    #[cfg(test)]
+    pub(super) fn inner_queue(&self) -> &mpsc::Sender<Message> {
+        &self.inner.queue
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

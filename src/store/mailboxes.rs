@@ -64,13 +64,29 @@ fn creatable(list: &MailboxList, name: &str, most: usize) -> Result<(), StoreErr
     Ok(())
 }
 
+/// So far above the highest one may the clock be, in seconds: twenty years. A clock that is
+/// further ahead is wrong, and once the numbers have come to their end there is no way back.
+const PLAUSIBLE: u32 = 20 * 366 * 24 * 3600;
+/// The same where there is none yet: what is above it leaves less than twenty years.
+const PLAUSIBLE_FIRST: u32 = u32::MAX - PLAUSIBLE;
+
+fn next_validity(mark: u32, clock: u32) -> Result<UidValidity, StoreError> {
+    let plausible = match mark {
+        0 => clock <= PLAUSIBLE_FIRST,
+        mark => clock - clock.min(mark) <= PLAUSIBLE,
+    };
+    let next = mark
+        .checked_add(1)
+        .ok_or(StoreError::Limit("values of UIDVALIDITY"))?;
+    Ok(UidValidity(if plausible { next.max(clock) } else { next }))
+}
+
 impl Tx {
     /// Above all that any mailbox ever had, whatever the clock says: a name that is used again,
     /// in an account that is made again too, must not look as it did (RFC 9051, 2.3.1.1).
     pub(super) fn new_validity(&self) -> Result<UidValidity, StoreError> {
         let seconds = u32::try_from(self.now.secs()).unwrap_or(u32::MAX);
-        let mark = self.global_marks()?.uid_validity;
-        Ok(UidValidity(seconds.max(mark.saturating_add(1))))
+        next_validity(self.global_marks()?.uid_validity, seconds)
     }
 
     /// A mailbox that does not exist yet.
@@ -310,7 +326,29 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{clean, next_validity};
+    use crate::store::StoreError;
+    use crate::types::UidValidity;
+
+    #[test]
+    fn a_clock_that_is_wrong_does_not_use_up_uid_validity() {
+        let now = 1_800_000_000;
+        for (mark, clock, want) in [
+            (0, now, now),
+            (0, u32::MAX, 1),
+            (0, 0, 1),
+            (now, now, now + 1),
+            (now, now - 9, now + 1),
+            (now, now + 9, now + 9),
+            (now, now + 300_000_000, now + 300_000_000),
+            (now, u32::MAX, now + 1),
+            (u32::MAX - 1, 0, u32::MAX),
+        ] {
+            assert_eq!(next_validity(mark, clock), Ok(UidValidity(want)), "{mark}");
+        }
+        let end = next_validity(u32::MAX, now);
+        assert!(matches!(end, Err(StoreError::Limit(_))));
+    }
 
     #[test]
     fn names() {

@@ -141,8 +141,12 @@ impl Prepared {
         }))
     }
 
+    /// It goes to a file of its own, which takes time.
     pub(super) fn is_large(&self) -> bool {
-        self.raw_len > LARGE_BLOB
+        match &*self.body {
+            Body::Small(data) => data.stored_len() > LARGE_BLOB,
+            Body::Large(_) => true,
+        }
     }
 }
 
@@ -183,5 +187,28 @@ impl Settled {
             Self::Inline(data) => data.stored_len() as usize,
             Self::Placed(_) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_is_what_goes_to_a_file_of_its_own() {
+        let noise = |len: u64| {
+            let mut state = 1u64;
+            let bytes = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005) | 1;
+                state = state.wrapping_add(state >> 29);
+                (state >> 40) as u8
+            });
+            Prepared::from_bytes(bytes.take(len as usize).collect::<Vec<_>>().into())
+        };
+        // With its header it is over the limit, without it is not.
+        assert!(noise(LARGE_BLOB - 10).is_large());
+        assert!(!noise(LARGE_BLOB - 100_000).is_large());
+        let shrinks = Prepared::from_bytes(vec![b'x'; LARGE_BLOB as usize + 10].into());
+        assert!(!shrinks.is_large());
     }
 }

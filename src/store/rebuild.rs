@@ -214,10 +214,8 @@ fn finish(
             "the log is damaged: what these groups held is missing in it"
         );
     }
-    if !complete {
-        let fact = damage::fact(shared, all.missing, shared::now()).map_err(failed)?;
-        floors.extend(fact);
-    }
+    let fact = damage::fact(shared, all.missing, complete, shared::now()).map_err(failed)?;
+    floors.extend(fact);
     check::verify(&***shared.index.load()).map_err(failed)?;
     // Nothing that was there before is \Recent for those who come now.
     shared.forget();

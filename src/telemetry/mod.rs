@@ -10,6 +10,7 @@ mod http;
 mod imap;
 mod net;
 mod push;
+mod seldom;
 mod smtp;
 mod store;
 

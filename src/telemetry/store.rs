@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 
 use super::errors::{ErrorKind, Errors};
+use super::seldom::Seldom;
 use super::{MetricError, latency_buckets};
 use crate::types::MailboxKey;
 
@@ -27,6 +28,9 @@ pub struct StoreMetrics {
     takes_mail: IntGauge,
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
+    /// Lines about mailboxes, and about bodies.
+    mailbox_lines: Seldom,
+    body_lines: Seldom,
 }
 
 fn histogram(
@@ -156,6 +160,8 @@ impl StoreMetrics {
                 latency_buckets(),
             )?,
             replayed_frames,
+            mailbox_lines: Seldom::default(),
+            body_lines: Seldom::default(),
         })
     }
 
@@ -175,7 +181,9 @@ impl StoreMetrics {
     pub fn check_failed(&self, mailbox: MailboxKey) {
         self.errors.count(ErrorKind::Index);
         self.check_failures.inc();
-        tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox's index does not add up");
+        if let Some(left_out) = self.mailbox_lines.line() {
+            tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, left_out, "a mailbox's index does not add up");
+        }
     }
 
     /// The index gave something that can't be right.
@@ -197,7 +205,9 @@ impl StoreMetrics {
 
     /// An index that is being built anew has put a mailbox in order.
     pub fn mended(&self, mailbox: MailboxKey) {
-        tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, "a mailbox did not add up after a rebuild: it shows what there is of it");
+        if let Some(left_out) = self.mailbox_lines.line() {
+            tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, left_out, "a mailbox did not add up after a rebuild: it shows what there is of it");
+        }
     }
 
     pub fn panicked(&self) {
@@ -222,7 +232,9 @@ impl StoreMetrics {
     pub fn damaged_body(&self, blob: crate::types::BlobId, reason: &str) {
         self.errors.count(ErrorKind::Body);
         self.damaged_bodies.inc();
-        tracing::error!(%blob, reason, "a message body is damaged or missing");
+        if let Some(left_out) = self.body_lines.line() {
+            tracing::error!(%blob, reason, left_out, "a message body is damaged or missing");
+        }
     }
 
     pub fn rebuilt(&self, reason: &str) {

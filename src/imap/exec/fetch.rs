@@ -203,6 +203,8 @@ impl Exec {
         };
         let message = Text {
             store: &self.store,
+            mailbox: key,
+            uid,
             record: &record,
         };
         let texts = message.texts(items).await;

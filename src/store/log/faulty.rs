@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -75,4 +76,26 @@ pub(crate) fn open_files(
     let mut parts = open::open(dir, segment_bytes, known)?;
     parts.log.faults = Some(faults);
     Ok(parts.finish())
+}
+
+/// Bytes of files that can't be read.
+static UNREADABLE: Mutex<Vec<(PathBuf, Range<u64>)>> = Mutex::new(Vec::new());
+
+/// From now on reads that touch these bytes fail, as those of a bad sector do.
+pub(crate) fn make_unreadable(path: &Path, bytes: Range<u64>) {
+    UNREADABLE.lock().push((path.to_owned(), bytes));
+}
+
+pub(crate) fn make_readable(path: &Path) {
+    UNREADABLE.lock().retain(|(other, _)| other != path);
+}
+
+pub(super) fn on_read(path: &Path, bytes: Range<u64>) -> io::Result<()> {
+    let struck = |(other, bad): &(PathBuf, Range<u64>)| {
+        other == path && bad.start < bytes.end && bytes.start < bad.end
+    };
+    if UNREADABLE.lock().iter().any(struck) {
+        return Err(rustix::io::Errno::IO.into());
+    }
+    Ok(())
 }

@@ -20,6 +20,9 @@ use super::LogError;
 use super::frame::{FILE_HEADER, FileHeader, FileKind};
 use crate::types::LogPos;
 
+/// No store comes so far: a file with a higher number is none of ours, and leaves no next one.
+const MAX_NUMBER: u64 = 1 << 50;
+
 /// Descriptors kept open for readers.
 const KEPT_OPEN: usize = 64;
 
@@ -138,6 +141,11 @@ pub(super) fn failed(path: &Path, source: io::Error) -> LogError {
     }
 }
 
+/// EIO: a bad sector, or a disk that is gone.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 pub(super) fn name(kind: FileKind, number: u64) -> String {
     match kind {
         FileKind::Segment => format!("seg-{number:012}"),
@@ -152,10 +160,8 @@ fn number_of(name: &str) -> Option<(FileKind, u64)> {
         (FileKind::Blob, name.strip_prefix("blob-")?)
     };
     let plain = digits.len() >= 12 && digits.bytes().all(|b| b.is_ascii_digit());
-    plain
-        .then(|| digits.parse().ok())
-        .flatten()
-        .map(|n| (kind, n))
+    let number = plain.then(|| digits.parse().ok()).flatten();
+    number.filter(|n| *n <= MAX_NUMBER).map(|n| (kind, n))
 }
 
 /// The files of a log, numbers ascending.
@@ -177,8 +183,14 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
         };
         match number_of(text) {
             Some((kind, number)) => {
-                // It may be unlinked meanwhile.
-                listing.bytes += entry.metadata().map_or(0, |m| m.len());
+                // It may be unlinked meanwhile. What is no file would be waited for for ever.
+                let Ok(metadata) = std::fs::metadata(entry.path()) else {
+                    continue;
+                };
+                if !metadata.is_file() {
+                    continue;
+                }
+                listing.bytes += metadata.len();
                 match kind {
                     FileKind::Segment => listing.segments.push(number),
                     FileKind::Blob => listing.blobs.push(number),
@@ -238,6 +250,7 @@ mod tests {
             ("seg-00000000000x", None),
             ("seg-+00000000007", None),
             ("seg-99999999999999999999999", None),
+            ("blob-18446744073709551615", None),
             ("lock", None),
         ];
         for (text, want) in cases {

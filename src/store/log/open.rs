@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::blob::FileBlobs;
 use super::files::{self, Shared};
-use super::frame::{BadHeader, FILE_HEADER, FileHeader, FileKind, Seed, VERSION};
+use super::frame::{BadHeader, FILE_HEADER, FRAME_HEADER, FileHeader, FileKind, Seed, VERSION};
 use super::reader::FileReader;
 use super::scan::Scan;
 use super::writer::{Active, FileLog};
@@ -30,6 +30,10 @@ use crate::types::LogPos;
 
 /// More than this after the last good frame is no torn group, it is damage.
 const TORN_MAX: u64 = 8 * LARGE_BLOB;
+
+/// Groups that may be where the end of the log can't be read, which the index has not either: it
+/// lags by less than a second.
+const UNREAD_MAX: u64 = 4096;
 
 /// An open log before its parts are put behind their traits.
 pub(super) struct Parts {
@@ -134,8 +138,13 @@ fn read_headers(
         let len = file.metadata().map_err(io)?.len();
         let mut bytes = [0; FILE_HEADER];
         let there = len.min(FILE_HEADER as u64) as usize;
-        file.read_exact_at(&mut bytes[..there], 0).map_err(io)?;
-        match FileHeader::decode(&bytes[..there]) {
+        let header = match read_start(&file, &path, &mut bytes[..there]) {
+            Err(error) if files::is_unreadable(&error) => Err(BadHeader::Damaged),
+            done => done
+                .map_err(io)
+                .map(|()| FileHeader::decode(&bytes[..there]))?,
+        };
+        match header {
             Ok(header) => {
                 if header.kind != FileKind::Segment || header.number != number {
                     return Err(foreign(&path, "the file has been renamed"));
@@ -164,6 +173,14 @@ fn read_headers(
     }
     *segments = useful;
     Ok(store_id)
+}
+
+fn read_start(file: &File, path: &Path, into: &mut [u8]) -> io::Result<()> {
+    #[cfg(test)]
+    super::faulty::on_read(path, 0..into.len() as u64)?;
+    #[cfg(not(test))]
+    let _ = path;
+    file.read_exact_at(into, 0)
 }
 
 /// The store's id from a file of a large body.
@@ -249,7 +266,8 @@ fn find_tail(
         let cut = ends.file_len - ends.good_end;
         let newest = stopped_at == Some(*number);
         let one_group = cut <= TORN_MAX && ends.tail_frames == 0;
-        let torn = newest && cut > 0 && one_group && report.lost_groups == 0;
+        // What the disk does not give may be whole.
+        let torn = newest && cut > 0 && one_group && report.lost_groups == 0 && !ends.unreadable;
         report.damaged_bytes += ends.damaged_bytes;
         if torn {
             truncate(path, ends.good_end).map_err(|e| failed(path, e))?;
@@ -258,7 +276,10 @@ fn find_tail(
             report.damaged_bytes += ends.tail_bytes;
         }
         if newest {
-            if torn || (cut == 0 && report.lost_groups == 0) {
+            if ends.unreadable {
+                // No number that a group may have there is used again.
+                tail.last_seq += (cut / FRAME_HEADER as u64).min(UNREAD_MAX);
+            } else if torn || (cut == 0 && report.lost_groups == 0) {
                 tail.active = Some((*number, ends.good_end));
                 tail.last_start = ends.last.map(|(_, start)| start);
             }
@@ -286,6 +307,8 @@ struct Ends {
     damaged_bytes: u64,
     tail_bytes: u64,
     tail_frames: u64,
+    /// The disk could not give some of the bytes.
+    unreadable: bool,
     /// The last good frame's number and start.
     last: Option<(u64, u64)>,
 }
@@ -341,6 +364,7 @@ fn look_through(
             damaged_bytes: scan.damaged_bytes,
             tail_bytes,
             tail_frames: scan.tail_frames,
+            unreadable: scan.met_unreadable(),
             last: last.map(|found| (found.header.seq, found.offset)),
         })
     };

@@ -7,18 +7,21 @@
 //!
 //! Memory is bounded by the frame at hand, and that by what the file can hold.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::files::failed;
+use super::files::{self, failed};
 use super::frame::{self, BadFrame, FILE_HEADER, FRAME_HEADER, FrameHeader, Seed};
 use super::record::{self, RecordHeader};
 use super::{BlobPlace, Frame, LogError};
 use crate::types::BlobId;
 
 const WINDOW: usize = 64 * 1024;
+/// What a disk can't give is so large, or a multiple of it.
+const BLOCK: u64 = 4096;
 
 /// One segment while it is read.
 pub(super) struct Scan<'a> {
@@ -39,6 +42,7 @@ pub(super) struct Scan<'a> {
     pub(super) tail_frames: u64,
     /// End of the last good frame.
     pub(super) good_end: u64,
+    unreadable: Cell<bool>,
 }
 
 /// A frame that was found.
@@ -77,7 +81,13 @@ impl<'a> Scan<'a> {
             tail_bytes: 0,
             tail_frames: 0,
             good_end: from,
+            unreadable: Cell::new(false),
         })
+    }
+
+    /// True where the disk could not give some of the bytes: another time it may.
+    pub(super) fn met_unreadable(&self) -> bool {
+        self.unreadable.get()
     }
 
     /// The next frame whose header and length are right; its content is not read, except where
@@ -138,7 +148,8 @@ impl<'a> Scan<'a> {
         }
         let mut bytes = vec![0; head as usize];
         if !self.read(&mut bytes, place.offset)? {
-            return Ok(false);
+            // A write that was cut short leaves bytes that can be read.
+            return Ok(self.met_unreadable());
         }
         let right = |header: &RecordHeader| {
             header.id == id
@@ -151,7 +162,10 @@ impl<'a> Scan<'a> {
         let mut at = place.offset + head;
         for chunk in &header.chunks {
             bytes.resize(chunk.stored_len as usize, 0);
-            if !self.read(&mut bytes, at)? || crc32fast::hash(&bytes) != chunk.crc {
+            if !self.read(&mut bytes, at)? {
+                return Ok(self.met_unreadable());
+            }
+            if crc32fast::hash(&bytes) != chunk.crc {
                 return Ok(false);
             }
             at += u64::from(chunk.stored_len);
@@ -212,7 +226,11 @@ impl<'a> Scan<'a> {
         while at < self.limit {
             let len = (self.limit - at).min(WINDOW as u64) as usize;
             if !self.read(&mut window[..len], at)? {
-                break;
+                if !self.met_unreadable() {
+                    break;
+                }
+                all_zero = false;
+                self.read_blocks(&mut window[..len], at)?;
             }
             all_zero &= window[..len].iter().all(|byte| *byte == 0);
             let mut from = 0;
@@ -243,15 +261,46 @@ impl<'a> Scan<'a> {
 
     fn byte_is_zero(&self, offset: u64) -> Result<bool, LogError> {
         let mut byte = [0];
-        Ok(offset >= self.limit || !self.read(&mut byte, offset)? || byte == [0])
+        if offset >= self.limit {
+            return Ok(true);
+        }
+        let there = self.read(&mut byte, offset)?;
+        Ok(byte == [0] && (there || !self.met_unreadable()))
     }
 
-    /// False where the file is shorter than it was.
+    /// As much as can be read; the rest is zero.
+    fn read_blocks(&self, into: &mut [u8], offset: u64) -> Result<(), LogError> {
+        let (mut at, mut rest) = (offset, into);
+        while !rest.is_empty() {
+            let len = (BLOCK - at % BLOCK).min(rest.len() as u64);
+            let (block, after) = rest.split_at_mut(len as usize);
+            if !self.read(block, at)? {
+                block.fill(0);
+            }
+            (at, rest) = (at + len, after);
+        }
+        Ok(())
+    }
+
+    /// False where the file is shorter than it was, or the disk does not give these bytes: that
+    /// is damage like any other, and what is behind it is still wanted.
     fn read(&self, into: &mut [u8], offset: u64) -> Result<bool, LogError> {
-        match self.file.read_exact_at(into, offset) {
+        match self.read_at(into, offset) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) if files::is_unreadable(&error) => {
+                if !self.unreadable.replace(true) {
+                    tracing::error!(%error, path = %self.path.display(), offset, "the disk can't read a part of the log");
+                }
+                Ok(false)
+            }
             Err(error) => Err(failed(&self.path, error)),
         }
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        super::faulty::on_read(&self.path, offset..offset + into.len() as u64)?;
+        self.file.read_exact_at(into, offset)
     }
 }

@@ -245,8 +245,11 @@ impl CommitLog for FileLog {
         file.sync_all().map_err(io)?;
         if let Some(start) = self.last_start {
             let (id, number) = (&self.shared.store_id, self.active.number);
-            let last = Scan::new(&file, path.clone(), id, number, start, keep)?.next_frame()?;
-            if last.is_none_or(|f| f.seq != self.last_seq || f.end.offset != keep) {
+            let mut scan = Scan::new(&file, path.clone(), id, number, start, keep)?;
+            let last = scan.next_frame()?;
+            let other = last.is_none_or(|f| f.seq != self.last_seq || f.end.offset != keep);
+            // What the disk does not give now was synced, and is not written to again.
+            if other && !scan.met_unreadable() {
                 return Err(LogError::Damaged(
                     "the last group that was synced is not there",
                 ));

@@ -4,6 +4,7 @@
 use super::faults::break_index;
 use super::repair::{close, deliver, flip, indexes, lose, remove_index, segment, until};
 use super::*;
+use crate::store::log::faulty;
 use crate::types::LogPos;
 
 fn end(store: &Store) -> LogPos {
@@ -91,6 +92,9 @@ fn a_rebuild_keeps_what_the_log_has_lost() {
         if doubted {
             assert_eq!(dump(&store), before);
         }
+        until("told", || store.status().lost_groups == 4);
+        let unknown = Address::parse("nobody@x.test").unwrap();
+        assert_eq!(store.resolve(&unknown), Resolution::NoUser);
         assert_eq!(next(&store, b), (5, 6));
         assert_eq!(words(&store, inbox, 2), ["$word"]);
         run(async { assert_eq!(deliver(&store, b, 6).await, Uid(6)) });
@@ -105,6 +109,8 @@ fn a_rebuild_keeps_what_the_log_has_lost() {
         remove_index(&dir);
         let store = open(&dir);
         assert_eq!(next(&store, b), (5, 7));
+        assert_eq!(store.resolve(&unknown), Resolution::Unsure);
+        assert_eq!(store.status().lost_groups, 4);
         assert_eq!(add(&store, "d@x.test").0, c.0 + 1);
         run(async { store.mailbox_create(a, "New", None).await.unwrap() });
         let made = key(&store, a, "New");
@@ -261,4 +267,47 @@ fn a_lost_account_takes_no_mail_of_others_with_it() {
     assert_eq!(store.resolve(&address), Resolution::Unsure);
     let elsewhere = Address::parse("zoe@y.test").unwrap();
     assert_eq!(store.resolve(&elsewhere), Resolution::NotLocal);
+}
+
+/// One bad sector in the middle of the log stops neither a start nor a rebuild nor a feed.
+#[test]
+fn a_sector_that_can_not_be_read_costs_what_it_holds() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let [a, _] = run(accounts(&store));
+    let start = end(&store);
+    run(async {
+        for n in 0..60 {
+            deliver(&store, a, n).await;
+        }
+    });
+    close(store);
+    let middle = std::fs::metadata(segment(&dir)).unwrap().len() / 2;
+    faulty::make_unreadable(&segment(&dir), middle..middle + 512);
+    for rebuilt in [false, true] {
+        let store = open(&dir);
+        assert_eq!(store.status().rebuilt, rebuilt);
+        assert_eq!(next(&store, a), (60, 61));
+        let mut feed = store.feed(Some(start));
+        let told = run(async {
+            let mut told = 0;
+            loop {
+                told += 1;
+                let changes = feed.next().await.unwrap().changes;
+                if matches!(changes[0], Change::Arrived { uid: Uid(60), .. }) {
+                    return told;
+                }
+            }
+        });
+        assert!((50..60).contains(&told), "{told}");
+        close(store);
+        std::fs::write(dir.join("rebuild-index"), b"").unwrap();
+    }
+    remove_index(&dir);
+    let store = open(&dir);
+    let (messages, uid_next) = next(&store, a);
+    assert!((50..60).contains(&messages));
+    assert_eq!(uid_next, 61);
+    run(async { assert_eq!(deliver(&store, a, 61).await, Uid(61)) });
 }

@@ -174,6 +174,63 @@ fn a_log_that_fails_is_tried_again_without_a_restart() {
 }
 
 #[test]
+fn numbers_that_could_not_be_written_down_are_tried_again_before_anything_else() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let [a, _] = run(accounts(&store));
+    let inbox = key(&store, a, "INBOX");
+    run(store.close());
+    drop(store);
+    let mut recovered = recovery::open(options(&dir), Telemetry::new().unwrap()).unwrap();
+    let fail = Arc::new(AtomicU32::new(3));
+    recovered.log = Box::new(FaultyLog {
+        inner: recovered.log,
+        fail: fail.clone(),
+    });
+    recovered.floors = vec![Op::MailboxFloor {
+        mailbox: inbox,
+        uid_next: Uid(9),
+        highest_modseq: crate::types::ModSeq(50),
+    }];
+    let store = Store::start(recovered).unwrap();
+    assert!(!store.is_writable());
+    run(async {
+        let send = || store.deliver(mail("x"), UnixMillis(1), vec![to(a)]);
+        assert!(matches!(send().await, Err(StoreError::Write(_))));
+        until("it writes again", || store.is_writable());
+        assert_eq!(send().await.unwrap()[0].uid, Uid(9));
+    });
+    reopen(&dir, store);
+}
+
+#[test]
+fn a_panic_of_the_committer_itself_is_mended_too() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let [a, _] = run(accounts(&store));
+    let refused = store.shared().index.load_full();
+    let job = crate::store::queue::Job {
+        weight: 1,
+        run: Box::new(|_| panic!("as planned")),
+    };
+    run(async {
+        let queue = store.inner_queue();
+        let sent = queue.send(crate::store::queue::Message::Job(job)).await;
+        assert!(sent.is_ok());
+        until("it is built anew", || {
+            let same = Arc::ptr_eq(&refused, &store.shared().index.load_full());
+            !same && store.is_writable()
+        });
+        drop(refused);
+        let send = store.deliver(mail("x"), UnixMillis(1), vec![to(a)]);
+        assert_eq!(send.await.unwrap()[0].uid, Uid(1));
+    });
+    reopen(&dir, store);
+}
+
+#[test]
 fn a_change_that_is_refused_leaves_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("data");

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod damage;
+mod unreadable;
 mod writing;
 
 use std::fs::OpenOptions;
