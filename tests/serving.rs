@@ -105,7 +105,7 @@ fn the_service_manager_hears_what_goes_on() {
     serving.signal("TERM");
     let stopped = told(&socket, "EXTEND_TIMEOUT_USEC=");
     assert!(stopped[0].contains("STOPPING=1"), "{stopped:?}");
-    assert!(serving.stop().success());
+    assert!(serving.ended().success());
 }
 
 /// Connected, and whether there was a place.

@@ -264,12 +264,11 @@ const MORE_TIME_MICROS: u32 = 60_000_000;
 /// Recovery of a large store takes longer than a service manager waits, and so may stopping.
 async fn patiently<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    let mut every = tokio::time::interval(STILL_HERE);
     loop {
-        tokio::select! {
-            biased;
-            _ = every.tick() => notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]),
-            done = &mut work => return done,
+        // Before the work, which may be done sooner than a timer fires.
+        notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]);
+        if let Ok(done) = tokio::time::timeout(STILL_HERE, &mut work).await {
+            return done;
         }
     }
 }

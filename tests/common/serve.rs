@@ -114,8 +114,13 @@ impl Serving {
         signal(&self.child, name);
     }
 
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// It was told to stop: a second signal would end it at once.
+    pub fn ended(mut self) -> ExitStatus {
         self.child.wait().expect("wait")
     }
 }
