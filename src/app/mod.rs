@@ -279,6 +279,7 @@ const MORE_TIME_MICROS: u32 = 60_000_000;
 async fn patiently<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
+        // Before the work, which may be done sooner than a timer fires.
         notify(&[NotifyState::ExtendTimeoutUsec(MORE_TIME_MICROS)]);
         if let Ok(done) = tokio::time::timeout(STILL_HERE, &mut work).await {
             return done;

@@ -119,7 +119,7 @@ impl Serving {
         self.ended()
     }
 
-    /// It was told to stop.
+    /// It was told to stop: a second signal would end it at once.
     pub fn ended(mut self) -> ExitStatus {
         self.child.wait().expect("wait")
     }
