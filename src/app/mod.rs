@@ -14,6 +14,7 @@ mod log;
 mod reload;
 mod services;
 mod signals;
+mod spare;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -205,6 +206,7 @@ async fn live(
             .map_err(AppError::io(
                 socket::path(&config.data_dir).display().to_string(),
             ))?;
+        tokio::spawn(spare::give_back(services.stop_token()));
         let begun = extra.started(&core).await;
         if begun.is_ok() {
             services.set_ready();
