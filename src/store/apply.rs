@@ -29,7 +29,10 @@ impl Tx {
                 for entry in entries {
                     match self.arrive(record, entry) {
                         // Its mailbox was lost: that is no loss of the others.
-                        Err(StoreError::NoMailbox) => missing = Err(StoreError::NoMailbox),
+                        Err(StoreError::NoMailbox) => {
+                            missing = Err(StoreError::NoMailbox);
+                            self.know(entry.mailbox.account)?;
+                        }
                         done => done?,
                     }
                 }
@@ -121,6 +124,7 @@ impl Tx {
                 self.remove(keys::named(b'D', domain.as_str().as_bytes()))
             }
             Op::DevicePut(device) => {
+                self.known(device.account)?;
                 let mut marks = self.account_marks(device.account)?;
                 marks.next_device = marks.next_device.max(device.id.0.saturating_add(1));
                 self.put(keys::account(b'U', device.account), &marks)?;
@@ -183,6 +187,24 @@ impl Tx {
                 Ok(())
             }
         }
+    }
+
+    /// What belongs to nobody must not come to whoever gets the number next.
+    fn known(&mut self, account: AccountId) -> Result<(), StoreError> {
+        match self.directory.account(account) {
+            Some(_) => Ok(()),
+            None => self.know(account).and(Err(StoreError::NoAccount)),
+        }
+    }
+
+    /// The number was given, though the group that gave it may be lost.
+    fn know(&mut self, account: AccountId) -> Result<(), StoreError> {
+        let mut marks = self.global_marks()?;
+        if marks.next_account <= account.0 {
+            marks.next_account = account.0.saturating_add(1);
+            self.put(b"g".to_vec(), &marks)?;
+        }
+        Ok(())
     }
 
     pub(super) fn account_marks(&self, account: AccountId) -> Result<AccountMarks, StoreError> {
@@ -322,6 +344,7 @@ impl Tx {
 
     fn create(&mut self, mut info: MailboxInfo) -> Result<(), StoreError> {
         let (key, account) = (info.key, info.key.account);
+        self.known(account)?;
         let mut marks = self.account_marks(account)?;
         marks.next_mailbox = marks.next_mailbox.max(key.mailbox.0.saturating_add(1));
         self.put(keys::account(b'U', account), &marks)?;
@@ -420,6 +443,7 @@ impl Tx {
     }
 
     fn subscribe(&mut self, account: AccountId, name: &str, on: bool) -> Result<(), StoreError> {
+        self.known(account)?;
         let key = keys::subscription(account, name);
         if on {
             self.put(key, &())?;

@@ -10,6 +10,8 @@
 //! | a change, by an error or a panic | goes on without it | nothing |
 //! | the write or the sync | is answered with an error | the log is read again, with pauses, until that works; changes are refused meanwhile |
 //! | the index, or a panic after the write | is durable: its answers wait | the index is built anew from the log, with pauses, until that works; changes are refused meanwhile |
+//! | a panic outside of one change and the commit | is not answered | as for the index |
+//! | facts that the log has lost can't be written | | they are tried again, with pauses; changes are refused meanwhile |
 //! | a check of the index, by a reader | | the index is built anew, and serves as it is until then |
 
 use std::collections::HashMap;
@@ -260,11 +262,11 @@ impl Committer {
             at,
             changes,
         });
-        let synced = Instant::now();
-        self.shared.ring.synced(at, synced);
         self.next_seq += 1;
         let large: u64 = tx.placed.iter().map(|p| p.place.stored_len).sum();
         tx.placed.drain(..).for_each(super::prepared::Placed::keep);
+        let synced = Instant::now();
+        self.shared.ring.synced(at, synced);
         let bytes = weight + ops.len();
         self.room.written += bytes as u64 + large;
         self.pulse.wrote(bytes as u64);

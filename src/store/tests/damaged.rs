@@ -269,6 +269,37 @@ fn a_lost_account_takes_no_mail_of_others_with_it() {
     assert_eq!(store.resolve(&elsewhere), Resolution::NotLocal);
 }
 
+/// What a lost account had comes to nobody else.
+#[test]
+fn the_number_of_a_lost_account_is_not_given_again() {
+    // Mail alone tells of the account, or what it made.
+    for mail_only in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        let store = open(&dir);
+        run(accounts(&store));
+        let zoe = add(&store, "zoe@x.test");
+        let made = end(&store);
+        run(async {
+            if mail_only {
+                deliver(&store, zoe, 1).await;
+            } else {
+                store.mailbox_create(zoe, "Private", None).await.unwrap();
+                store.subscribe(zoe, "Secret", true).await.unwrap();
+            }
+        });
+        close(store);
+        damage(&dir, made);
+        remove_index(&dir);
+        let store = open(&dir);
+        let other = add(&store, "other@x.test");
+        assert_eq!(other.0, zoe.0 + 1);
+        let before = dump(&store);
+        assert!(!before.contains("Private") && !before.contains("Secret"));
+        reopen(&dir, store);
+    }
+}
+
 /// One bad sector in the middle of the log stops neither a start nor a rebuild nor a feed.
 #[test]
 fn a_sector_that_can_not_be_read_costs_what_it_holds() {
