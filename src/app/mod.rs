@@ -130,6 +130,7 @@ fn run<E: Extra>(
     begin: impl FnOnce() -> Result<(Config, E), AppError>,
 ) -> Result<(), AppError> {
     raise_file_limit();
+    spare::keep_little();
     // Also what the index makes is nobody else's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let signals = Signals::new().map_err(AppError::io("signals"))?;

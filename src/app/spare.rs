@@ -1,8 +1,10 @@
 //! Gives memory back that a burst has left behind.
 //!
 //! glibc keeps what was freed for the next burst, and after one of large messages that may be
-//! hundreds of MiB for good. Asked to trim, it gives all of it back, but looks through its heaps
-//! for that; so it is asked when things have calmed down, and less often where it gave little.
+//! hundreds of MiB for good: each large block that is freed lets it keep twice as much. So from
+//! the start large blocks are told to come from the system and to go back to it at once. What
+//! many small ones leave is given back when glibc is asked to; that looks through its heaps, so
+//! it is asked when things have calmed down, and less often where it gave little.
 //!
 //! May import: nothing.
 
@@ -81,6 +83,20 @@ fn in_memory() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let resident: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
     Some(resident * rustix::param::page_size() as u64)
+}
+
+/// From this size on a block comes from the system, and goes back to it.
+const LARGE: libc::c_int = 1024 * 1024;
+
+/// To be called before there are threads.
+pub(super) fn keep_little() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code)]
+    // SAFETY: it takes no pointer. A setting that is refused changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+    }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
