@@ -1,7 +1,9 @@
 //! Conversations with the session machine, as tables: `C:` what the client sends, `S:` what it
 //! must get, `!` what happens besides.
 
-use std::time::{Duration, Instant};
+mod limits;
+
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -457,61 +459,6 @@ fn submission() {
 }
 
 #[test]
-fn a_loop_is_refused_however_long_the_header_is() {
-    let mut roomy = settings(Role::Mx);
-    roomy.limits.max_message_bytes = 1 << 20;
-    let refused = "554 5.4.6 Too many hops, this message is in a loop";
-    let pad = "X-Pad: x\r\n".repeat(40_000);
-    let looped = format!("{pad}{}\r\n.\r\n", "Received: a\r\n".repeat(51));
-    let hello = HELLO.1.replace("SIZE 100", "SIZE 1048576");
-    let chunk = format!(
-        "BDAT {}\r\n{}",
-        looped.len() - 3,
-        &looped[..looped.len() - 3]
-    );
-    talk(
-        roomy,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            MAIL,
-            RCPT,
-            DATA,
-            (&looped, refused),
-            MAIL,
-            RCPT,
-            (&chunk, "250 2.0.0 Chunk received"),
-            ("BDAT 0 LAST\r\n", refused),
-        ],
-    );
-}
-
-#[test]
-fn a_line_of_a_login_has_its_own_limit() {
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    let line = |length| format!("{}\r\n", "A".repeat(length));
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_288), "501 5.5.2 Malformed credentials"),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_289), "500 5.5.6 Line too long"),
-            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
-            (&"A".repeat(20_000), ""),
-            ("A\r\n", "500 5.5.6 Line too long"),
-            ("AUTH PLAIN\r\n", "334"),
-            (
-                "*\r\nNOOP\r\n",
-                "501 5.7.0 Authentication cancelled\n250 2.0.0 OK",
-            ),
-        ],
-    );
-}
-
-#[test]
 fn addresses_beyond_ascii_need_smtputf8() {
     let needed = "Non-ASCII addresses need SMTPUTF8";
     let (sender, recipient) = (format!("550 5.6.7 {needed}"), format!("553 5.6.7 {needed}"));
@@ -551,75 +498,6 @@ fn parameters_are_taken_after_helo_too() {
                 "555 5.5.4 Parameter not recognized",
             ),
         ],
-    );
-}
-
-#[test]
-fn limits_of_a_session() {
-    let long = format!("NOOP {}\r\n", "x".repeat(200));
-    talk(
-        settings(Role::Mx),
-        &[
-            HELLO,
-            (&long, "500 5.5.2 Line too long"),
-            ("NOOP\n", "500 5.5.2 Lines end in CR LF"),
-            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
-            ("NO\x01OP\r\n", "500 5.5.2 Control character in a command"),
-            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
-            (
-                "XYZZY\r\n",
-                "500 5.5.1 Command not recognized\n421 4.7.0 Too many errors\n!close",
-            ),
-        ],
-    );
-    let again = ("RSET\r\n", "250 2.0.0 Reset");
-    talk(
-        settings(Role::Mx),
-        &[
-            HELLO,
-            MAIL,
-            again,
-            MAIL,
-            again,
-            MAIL,
-            again,
-            (
-                "MAIL FROM:<c@y.test>\r\n",
-                "421 4.7.0 Too many messages in one session\n!close",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn the_clock_ends_it_and_a_stop_lets_a_message_end() {
-    let now = Instant::now();
-    let mut message = Vec::new();
-    let mut session = Session::new(settings(Role::Mx), now);
-    drain(&mut session, now, &mut message);
-    assert_eq!(session.deadline(), now + Duration::from_secs(300));
-    session.input(now + Duration::from_secs(200), b"NOOP\r\n");
-    assert_eq!(session.deadline(), now + Duration::from_secs(500));
-    session.timeout();
-    let log = drain(&mut session, now, &mut message);
-    assert!(
-        log.contains("421 4.4.2") && log.ends_with("!close\n"),
-        "{log}"
-    );
-
-    let mut session = Session::new(settings(Role::Mx), now);
-    session.input(
-        now,
-        b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bob@x.test>\r\nDATA\r\nhalf",
-    );
-    drain(&mut session, now, &mut message);
-    session.shutdown();
-    assert_eq!(drain(&mut session, now, &mut message), "");
-    session.input(now, b"\r\n.\r\nMAIL FROM:<>\r\n");
-    let log = drain(&mut session, now, &mut message).replace("~\n", "");
-    assert!(
-        log.ends_with("250 2.0.0 kept\n421 4.3.2 Service shutting down\n!close\n"),
-        "{log}"
     );
 }
 
