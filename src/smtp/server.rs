@@ -38,6 +38,9 @@ pub struct Context {
 const READ: usize = 16 * 1024;
 /// A peer that does not take a reply in this time is dropped.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long, and how much, a peer that has been told the end may still send.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Binds all SMTP listeners of the configuration and starts accepting. The error names the
 /// address.
@@ -49,7 +52,9 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
         (&smtp.listen_submission, Role::Submission, false),
         (&smtp.listen_submission_tls, Role::Submission, true),
     ];
-    let (live, places) = (context.config.clone(), Places::default());
+    let live = context.config.clone();
+    // Other servers, who are anybody, take no places of users.
+    let (of_servers, of_users) = (Places::default(), Places::default());
     let limits: LimitSource = Arc::new(move || {
         let config = live.load();
         ConnectionLimits {
@@ -66,7 +71,10 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
                 service: service(role),
                 implicit_tls,
                 limits: limits.clone(),
-                places: places.clone(),
+                places: match role {
+                    Role::Mx => of_servers.clone(),
+                    Role::Submission => of_users.clone(),
+                },
                 busy_line: b"421 4.7.0 Too many connections, try again later\r\n",
             };
             let own = context.clone();
@@ -233,8 +241,11 @@ impl Connection {
                     self.session.tls_started(Instant::now());
                 }
                 Output::Close => {
-                    if let Some(stream) = &mut self.stream {
-                        let _ = tokio::time::timeout(WRITE_PATIENCE, stream.shutdown()).await;
+                    if let Some(mut stream) = self.stream.take() {
+                        let shut = tokio::time::timeout(WRITE_PATIENCE, stream.shutdown()).await;
+                        if matches!(shut, Ok(Ok(()))) {
+                            linger(&mut stream, &self.stop).await;
+                        }
                     }
                     return false;
                 }
@@ -256,5 +267,26 @@ impl Connection {
 
     fn ip(&self) -> IpAddr {
         self.peer.remote.ip().to_canonical()
+    }
+}
+
+/// Reads away what is still under way: a socket that is closed over unread bytes is reset, and
+/// the last reply may be lost by it.
+async fn linger(stream: &mut Stream, stop: &CancellationToken) {
+    let read = async {
+        let mut buffer = vec![0; READ];
+        let mut left = LINGER_BYTES;
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        () = tokio::time::sleep(LINGER) => {}
+        () = stop.cancelled() => {}
     }
 }

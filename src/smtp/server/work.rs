@@ -202,7 +202,7 @@ impl Connection {
         };
         let mut line = Vec::new();
         trace::Received {
-            helo: &safe_name(&envelope.helo),
+            helo: safe_name(&envelope.helo).as_deref(),
             client: self.ip(),
             by: &self.config.hostname,
             with: &with,
