@@ -2,6 +2,7 @@
 //! must get, `!` what happens besides.
 
 mod limits;
+mod submission;
 
 use std::time::Instant;
 
@@ -375,85 +376,6 @@ fn nothing_in_the_clear_outlives_starttls() {
                     .leak(),
             ),
             ("STARTTLS\r\n", "503 5.5.1 TLS is not available now"),
-        ],
-    );
-}
-
-#[test]
-fn submission() {
-    talk(
-        settings(Role::Submission),
-        &[
-            HELLO,
-            (
-                "MAIL FROM:<alice@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
-                "538 5.7.11 Encryption required: use STARTTLS",
-            ),
-        ],
-    );
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    talk(
-        tls.clone(),
-        &[
-            ("EHLO c.test\r\n", &hello),
-            (
-                "AUTH CRAM-MD5\r\n",
-                "504 5.5.4 Unknown authentication mechanism",
-            ),
-            (
-                "AUTH PLAIN AGEAd3Jvbmc=\r\n",
-                "535 5.7.8 Authentication credentials invalid",
-            ),
-            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
-            ("*\r\n", "501 5.7.0 Authentication cancelled"),
-            ("AUTH LOGIN YQ==\r\n", "334 UGFzc3dvcmQ6"),
-            (
-                "bXVjaA==\r\n",
-                "454 4.7.0 Too many failed logins, try again later",
-            ),
-        ],
-    );
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            ("AUTH PLAIN\r\n", "334"),
-            ("AGEAcmlnaHQ=\r\n", "235 2.7.0 Authentication successful"),
-            ("AUTH PLAIN\r\n", "503 5.5.1 Already authenticated"),
-            (
-                "MAIL FROM:<bob@x.test>\r\n",
-                "553 5.7.1 Sender address is not yours",
-            ),
-            ("MAIL FROM:<alice@x.test>\r\n", "250 2.1.0 Sender OK"),
-            (
-                "RCPT TO:<a@z.test>\r\n",
-                "550 5.7.1 Delivery to other domains is not available on this server",
-            ),
-            ("RCPT TO:<bob@x.test>\r\n", "250 2.1.5 Recipient OK"),
-            DATA,
-            (
-                "a\nb\r\n.\r\n",
-                "!message \"a\\r\\nb\\r\\n\"\n!deliver bob@x.test 6\n250 2.0.0 kept",
-            ),
-            // Its account is removed meanwhile: the login is worth nothing any more.
-            (
-                "MAIL FROM:<removed@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "MAIL FROM:<alice@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
-                "235 2.7.0 Authentication successful",
-            ),
         ],
     );
 }

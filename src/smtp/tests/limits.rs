@@ -6,32 +6,6 @@ use std::time::{Duration, Instant};
 use super::*;
 
 #[test]
-fn a_line_of_a_login_has_its_own_limit() {
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    let line = |length| format!("{}\r\n", "A".repeat(length));
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_288), "501 5.5.2 Malformed credentials"),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_289), "500 5.5.6 Line too long"),
-            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
-            (&"A".repeat(20_000), ""),
-            ("A\r\n", "500 5.5.6 Line too long"),
-            ("AUTH PLAIN\r\n", "334"),
-            (
-                "*\r\nNOOP\r\n",
-                "501 5.7.0 Authentication cancelled\n250 2.0.0 OK",
-            ),
-        ],
-    );
-}
-
-#[test]
 fn limits_of_a_session() {
     let long = format!("NOOP {}\r\n", "x".repeat(200));
     talk(
@@ -283,38 +257,4 @@ fn a_message_must_come_on() {
         send(&mut session, after(200), end);
         assert_eq!(session.deadline(), after(500), "{begin}");
     }
-}
-
-#[test]
-fn a_login_in_one_line_has_the_same_limit() {
-    use base64::Engine;
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    let text = base64::engine::general_purpose::STANDARD.encode([b'x'; 9000]);
-    let long = "A".repeat(12_288 - "auth plain ".len());
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            (
-                &format!("AUTH PLAIN {text}\r\n"),
-                "501 5.5.2 Malformed credentials",
-            ),
-            (&format!("auth plain {long}\r\n"), "501 5.5.2 Not base64"),
-            (
-                &format!("auth plain {long}A\r\n"),
-                "500 5.5.6 Line too long",
-            ),
-            (&format!("AUTHOR {text}\r\n"), "500 5.5.2 Line too long"),
-        ],
-    );
-    // Where nobody logs in, it is a line like any other.
-    talk(
-        settings(Role::Mx),
-        &[
-            HELLO,
-            (&format!("AUTH PLAIN {text}\r\n"), "500 5.5.2 Line too long"),
-        ],
-    );
 }
