@@ -128,26 +128,42 @@ fn admitted(port: u16) -> (bool, Option<Smtp>) {
 #[test]
 fn limits_are_of_a_section_and_a_reload_changes_them() {
     let home = tempfile::tempdir().expect("tempdir");
-    let limited = |most: usize| format!("max_connections = {most}\n{AUTH}");
-    let mut serving = Serving::start(home.path(), &limited(2));
+    let limited = |base: u16, most: usize| {
+        // A second listener of submission, in the clear: only its places matter.
+        let (one, two) = (base + common::SUBMISSION, base + common::SUBMISSIONS);
+        let text = configuration(base, "data", &format!("max_connections = {most}\n{AUTH}"));
+        text.replace(
+            &format!("listen_submission = [\"127.0.0.1:{one}\"]"),
+            &format!("listen_submission = [\"127.0.0.1:{one}\", \"127.0.0.1:{two}\"]"),
+        )
+    };
+    let mut serving = Serving::start_with(home.path(), |base| limited(base, 2));
     let (mx, submission) = (serving.base + SMTP, serving.base + common::SUBMISSION);
-    // One on each of the section's listeners: no more are taken on either.
+    let implicit = serving.base + common::SUBMISSIONS;
     let (_, mut one) = admitted(mx);
-    let (second, _two) = admitted(submission);
+    let (second, _two) = admitted(mx);
     assert!(second);
-    for port in [mx, submission] {
+    assert!(!admitted(mx).0, "one past the limit");
+    // Other servers take no places of users, who share theirs between all their listeners.
+    let (_, mut user) = admitted(submission);
+    let (second, _other_user) = admitted(implicit);
+    assert!(second);
+    for port in [submission, implicit] {
         assert!(!admitted(port).0, "one past the limit");
     }
     // Another section has places of its own.
     let mut imap = Imap::connect(serving.base + IMAP).expect("IMAP");
     imap.ok(&format!("LOGIN alice@posthorn.test {PASSWORD}"));
 
-    let text = configuration(serving.base, "data", &limited(3));
+    let text = limited(serving.base, 3);
     let log = serving.reload(&text);
     assert!(log.contains("configuration read again"), "{log}");
     let (third, _three) = admitted(mx);
     assert!(third, "the new limit holds");
     assert!(!admitted(mx).0, "one past the new limit");
+    let (third, _third_user) = admitted(implicit);
+    assert!(third, "the new limit holds");
+    assert!(!admitted(submission).0, "one past the new limit");
 
     // What needs a restart is named, and a broken file changes nothing.
     let moved = text.replace("[store]\n", "[store]\nopen_mailboxes = 7\n");
@@ -157,8 +173,10 @@ fn limits_are_of_a_section_and_a_reload_changes_them() {
     assert!(log.contains("can't be 0"), "{log}");
     assert!(!admitted(mx).0, "the limit is what it was");
     // And all that were there are there.
-    let one = one.as_mut().expect("the first");
-    assert!(one.command("NOOP").expect("reply").starts_with("250"));
+    for one in [&mut one, &mut user] {
+        let one = one.as_mut().expect("the first");
+        assert!(one.command("NOOP").expect("reply").starts_with("250"));
+    }
     imap.ok("NOOP");
     assert!(serving.stop().success());
 }

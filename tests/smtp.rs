@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -325,5 +326,56 @@ fn connections_are_counted_by_protocol_and_state() {
     for (protocol, state, _) in states {
         let left = u32::from((protocol, state) == ("http", "active"));
         until(|| count(&server, protocol, state) == left);
+    }
+}
+
+#[test]
+fn the_reply_to_a_chunk_that_is_too_large_arrives() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut smtp = server.smtp();
+    // Its first part is under way before the answer can be.
+    let mut chunk = b"BDAT 4000000000 LAST\r\n".to_vec();
+    chunk.resize(2 << 20, b'x');
+    smtp.send(&chunk).expect("somebody reads it");
+    let reply = smtp.reply().expect("reply");
+    assert!(reply.starts_with("552 5.3.4"), "{reply}");
+    // An end, not a reset that takes away what was not read yet.
+    let mut rest = Vec::new();
+    smtp.stream.read_to_end(&mut rest).expect("end of stream");
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn names_that_are_none_do_not_stand_in_received() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Server::start(&home.path().join("data"), &[]);
+    let names = [
+        (":", "[127.0.0.1]"),
+        ("[", "[127.0.0.1]"),
+        ("[]", "[127.0.0.1]"),
+        ("[x]y]", "[127.0.0.1]"),
+        ("a..b", "[127.0.0.1]"),
+        ("x:y", "[127.0.0.1]"),
+        ("my_host", "my_host"),
+        ("Client.test.", "Client.test"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+    ];
+    for (n, (name, shown)) in names.into_iter().enumerate() {
+        let mut smtp = Smtp::connect(server.port(common::SMTP)).expect("SMTP");
+        let reply = smtp.command(&format!("EHLO {name}")).expect("reply");
+        assert!(reply.starts_with("250"), "{name}: {reply}");
+        let reply = smtp.deliver("a@x.test", &["alice@posthorn.test"], b"Subject: x\r\n\r\n");
+        assert!(reply.expect("reply").starts_with("250"), "{name}");
+        let mut imap = server.imap("alice@posthorn.test");
+        imap.ok("SELECT INBOX");
+        let lines = imap.ok(&format!("FETCH {} BODY.PEEK[]", n + 1));
+        let message = String::from_utf8_lossy(&lines[0].literals[0]).into_owned();
+        let from = format!("\r\nReceived: from {shown} ([127.0.0.1])\r\n");
+        assert!(
+            message.to_lowercase().contains(&from.to_lowercase()),
+            "{name}: {message}"
+        );
     }
 }

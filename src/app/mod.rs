@@ -311,6 +311,8 @@ fn raise_file_limit() {
 
 fn check_file_limit(config: &Config) {
     let connections = [
+        // Other servers and users have each as many.
+        config.smtp.max_connections,
         config.smtp.max_connections,
         config.imap.max_connections,
         config.http.max_connections,

@@ -79,6 +79,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     );
     bound("smtp.max_errors", u64::from(c.max_errors), 1, 1_000_000);
     bound(
+        "smtp.max_junk_commands",
+        u64::from(c.max_junk_commands),
+        1,
+        1_000_000,
+    );
+    bound(
         "smtp.max_transactions",
         u64::from(c.max_transactions),
         1,

@@ -13,7 +13,9 @@ pub struct SmtpConfig {
     pub listen_submission: Vec<SocketAddr>,
     /// Submission over TLS (port 465).
     pub listen_submission_tls: Vec<SocketAddr>,
+    /// Of other servers; as many again of submission.
     pub max_connections: usize,
+    /// Likewise for each of the two.
     pub max_connections_per_ip: usize,
     pub max_message_bytes: u64,
     pub max_recipients: usize,
@@ -25,9 +27,14 @@ pub struct SmtpConfig {
     pub max_data_line_bytes: usize,
     /// Errors in one session before 421.
     pub max_errors: u32,
+    /// Commands that do nothing (NOOP, RSET, VRFY, ...) since the last message that was taken;
+    /// each beyond counts as an error.
+    pub max_junk_commands: u32,
     /// Transactions in one session before 421.
     pub max_transactions: u32,
+    /// From one whole line to the next.
     pub command_timeout_secs: u64,
+    /// While a message comes in: for each KiB of it.
     pub data_timeout_secs: u64,
     /// Whole session, so that a slow peer does not hold a place for ever.
     pub session_timeout_secs: u64,
@@ -60,6 +67,7 @@ impl Default for SmtpConfig {
             max_line_bytes: 4096,
             max_data_line_bytes: 1024 * 1024,
             max_errors: 20,
+            max_junk_commands: 100,
             max_transactions: 1000,
             command_timeout_secs: 300,
             data_timeout_secs: 300,

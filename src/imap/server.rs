@@ -137,6 +137,8 @@ impl Connection {
                 break why;
             }
             self.standing.set(self.session.state());
+            // A peer that always has more to say would else have many turns before others.
+            tokio::task::yield_now().await;
             match self.wait(&stop).await {
                 Woken::Readable => match self.read() {
                     Ok(true) => {}
@@ -239,6 +241,7 @@ impl Connection {
     async fn drain(&mut self) -> Option<ImapEnd> {
         let mut end = None;
         let mut silent = true;
+        let mut executed = false;
         while end.is_none()
             && let Some(output) = self.session.poll()
         {
@@ -246,6 +249,10 @@ impl Connection {
                 self.context.telemetry.imap.command(name, result);
             }
             silent &= matches!(output, Output::AppendData(_));
+            // Nor are all commands of a pipeline carried out in one turn.
+            if matches!(output, Output::Execute(_)) && std::mem::replace(&mut executed, true) {
+                tokio::task::yield_now().await;
+            }
             end = match self.act(output).await {
                 Ok(end) => end,
                 Err(gone) => Some(end_of(&gone)),

@@ -7,8 +7,8 @@ use super::HeaderSeen;
 /// One `Received:` line.
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
-    /// As the client named itself; already made safe.
-    pub helo: &'a str,
+    /// As the client named itself; already made safe. None: it gave no name that can stand here.
+    pub helo: Option<&'a str>,
     pub client: std::net::IpAddr,
     pub by: &'a str,
     /// RFC 3848 and RFC 6531: ESMTP, ESMTPS, UTF8SMTPSA ...
@@ -29,7 +29,9 @@ impl Received<'_> {
         };
         let mut text = format!(
             "Received: from {} ({client})\r\n\tby {} with {}",
-            self.helo, self.by, self.with
+            self.helo.unwrap_or(&client),
+            self.by,
+            self.with
         );
         if let Some(tls) = self.tls {
             text.push_str(&format!(" ({tls})"));
@@ -75,7 +77,7 @@ mod tests {
     fn a_received_line() {
         let mut out = Vec::new();
         let line = Received {
-            helo: "client.test",
+            helo: Some("client.test"),
             client: [192, 0, 2, 1].into(),
             by: "mx.test",
             with: "ESMTPS",

@@ -27,6 +27,9 @@ enum State {
     Cr,
 }
 
+/// Most CRs in a row of which repair may still make one end of line.
+const RUN: usize = 64;
+
 /// Takes the bytes after 354; removes stuffed dots.
 #[derive(Debug)]
 pub struct DataReader {
@@ -35,6 +38,8 @@ pub struct DataReader {
     max_line: usize,
     /// Writes CR LF for a bare CR or LF. Otherwise they are kept, and only reported.
     repair: bool,
+    /// CRs that wait for what comes behind them, in `State::Cr`.
+    crs: usize,
     faults: Faults,
 }
 
@@ -45,6 +50,7 @@ impl DataReader {
             line: 0,
             max_line,
             repair,
+            crs: 0,
             faults: Faults::default(),
         }
     }
@@ -61,6 +67,19 @@ impl DataReader {
                 (State::Start, b'.') => self.state = State::Dot,
                 (State::Dot, b'\r') => self.state = State::DotCr,
                 (State::DotCr, b'\n') => return Some(at + 1),
+                // In repair a run of CRs before LF is one end of line: two would end the header.
+                (State::DotCr | State::Cr, b'\r') if self.repair => {
+                    self.crs = match self.state {
+                        State::DotCr => 2,
+                        _ => self.crs + 1,
+                    };
+                    self.state = State::Cr;
+                    self.faults.bare = true;
+                    if self.crs > RUN {
+                        self.bare(b'\r', out);
+                        self.crs = RUN;
+                    }
+                }
                 (State::DotCr, _) => {
                     // `.CR` and something else: the dot was stuffed, the CR was bare.
                     self.bare(b'\r', out);
@@ -72,7 +91,7 @@ impl DataReader {
                     self.state = State::Start;
                 }
                 (State::Cr, _) => {
-                    self.bare(b'\r', out);
+                    self.bare_run(out);
                     self.text(byte, out);
                 }
                 (State::Start | State::Dot | State::Text, _) => self.text(byte, out),
@@ -91,10 +110,17 @@ impl DataReader {
         }
     }
 
+    /// The CRs that wait had no LF.
+    fn bare_run(&mut self, out: &mut Vec<u8>) {
+        for _ in 0..self.crs {
+            self.bare(b'\r', out);
+        }
+    }
+
     fn text(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.state = State::Text;
         match byte {
-            b'\r' => self.state = State::Cr,
+            b'\r' => (self.state, self.crs) = (State::Cr, 1),
             b'\n' => self.bare(b'\n', out),
             _ => {
                 self.faults.nul |= byte == 0;
@@ -132,7 +158,7 @@ impl ChunkReader {
     /// The last chunk has come: a CR at the very end is bare.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Faults {
         if self.reader.state == State::Cr {
-            self.reader.bare(b'\r', out);
+            self.reader.bare_run(out);
         }
         self.reader.faults
     }
@@ -187,8 +213,43 @@ mod tests {
         let (out, end, faults) = read(b"a\nb\rc\r\r\n.\r\n", true);
         assert_eq!(
             (out.as_slice(), end.is_some(), faults.bare),
-            (&b"a\r\nb\r\nc\r\n\r\n"[..], true, true)
+            (&b"a\r\nb\r\nc\r\n"[..], true, true)
         );
+    }
+
+    #[test]
+    fn carriage_returns_before_an_end_of_line_are_part_of_it() {
+        for (input, message) in [
+            // The header must not end early.
+            (
+                &b"A: b\r\r\nC: d\r\r\r\n\r\nx\r\n"[..],
+                &b"A: b\r\nC: d\r\n\r\nx\r\n"[..],
+            ),
+            (b".\r\r\nx\r\n", b"\r\nx\r\n"),
+            // Without LF each is an end, as in text of old Macs.
+            (b"A: b\r\rx\r\n", b"A: b\r\n\r\nx\r\n"),
+            (b"\r\r\ra\n", b"\r\n\r\n\r\na\r\n"),
+        ] {
+            let text = String::from_utf8_lossy(input);
+            let (out, _, faults) = read(&[input, b"\r\n.\r\n"].concat(), true);
+            assert_eq!(out, [message, b"\r\n"].concat(), "{text:?}");
+            assert!(faults.bare, "{text:?}");
+            let mut chunks = ChunkReader::new(1000, true);
+            let mut out = Vec::new();
+            chunks.feed(&[b"-", input].concat(), &mut out);
+            chunks.finish(&mut out);
+            if !input.starts_with(b".") {
+                assert_eq!(out, [b"-", message].concat(), "{text:?}");
+            }
+        }
+        // Nothing is held back without bound, nor lost.
+        let (out, _, _) = read(&[b'\r'; 10_000], true);
+        assert!(out.len() > 19_000, "{}", out.len());
+        let mut chunks = ChunkReader::new(1000, true);
+        let mut out = Vec::new();
+        chunks.feed(&[b'\r'; 10_000], &mut out);
+        chunks.finish(&mut out);
+        assert_eq!(out.len(), 20_000);
     }
 
     proptest! {

@@ -296,17 +296,16 @@ fn rcpt(rest: &str) -> Result<Command, Reply> {
     Ok(Command::Rcpt { to, utf8 })
 }
 
-/// A name as it may stand in a Received line: what is no domain is put into no line.
-pub(super) fn safe_name(name: &str) -> String {
-    let literal = |n: &str| n.starts_with('[') && n.ends_with(']');
-    let fine = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    match Domain::parse(name) {
-        Ok(domain) => domain.as_str().to_owned(),
-        Err(_) if literal(name) || name.chars().all(fine) => {
-            name.chars().filter(|c| fine(*c)).collect()
-        }
-        Err(_) => "unknown".into(),
+/// A name as it may stand in a Received line (RFC 5321, 4.4): a domain, also one with an
+/// underscore, or an address literal.
+pub(super) fn safe_name(name: &str) -> Option<String> {
+    if let Ok(domain) = Domain::parse(name) {
+        return Some(domain.as_str().to_owned());
     }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let label = |label: &str| !label.is_empty() && label.chars().all(fine);
+    name.split('.').all(label).then(|| name.to_owned())
 }
 
 #[cfg(test)]

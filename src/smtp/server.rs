@@ -1,29 +1,26 @@
 //! The shell around the session: sockets, time, and the work that the machine asks for.
 //!
-//! May import: store, auth, net, config, mail, telemetry, types.
+//! May import: store, auth, net, config, telemetry, types.
+
+mod work;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::parser::{Target, safe_name};
-use super::reply::{Reply, store_error};
-use super::session::{Admission, Answer, Envelope, Output, Role, Session, Settings, Work};
-use crate::auth::{Auth, AuthError};
+use super::session::{Output, Role, Session, Settings};
+use crate::auth::Auth;
 use crate::config::Config;
-use crate::mail::trace;
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Login, Recipient, Resolution, Spool, Store};
+use crate::store::{Login, Spool, Store};
 use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
-use crate::types::{AccountId, Address, Domain};
 
 /// What SMTP needs from the rest of the server.
 #[derive(Clone)]
@@ -41,8 +38,9 @@ pub struct Context {
 const READ: usize = 16 * 1024;
 /// A peer that does not take a reply in this time is dropped.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+/// How long, and how much, a peer that has been told the end may still send.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Binds all SMTP listeners of the configuration and starts accepting. The error names the
 /// address.
@@ -54,7 +52,9 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
         (&smtp.listen_submission, Role::Submission, false),
         (&smtp.listen_submission_tls, Role::Submission, true),
     ];
-    let (live, places) = (context.config.clone(), Places::default());
+    let live = context.config.clone();
+    // Other servers, who are anybody, take no places of users.
+    let (of_servers, of_users) = (Places::default(), Places::default());
     let limits: LimitSource = Arc::new(move || {
         let config = live.load();
         ConnectionLimits {
@@ -71,7 +71,10 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
                 service: service(role),
                 implicit_tls,
                 limits: limits.clone(),
-                places: places.clone(),
+                places: match role {
+                    Role::Mx => of_servers.clone(),
+                    Role::Submission => of_users.clone(),
+                },
                 busy_line: b"421 4.7.0 Too many connections, try again later\r\n",
             };
             let own = context.clone();
@@ -151,6 +154,8 @@ impl Connection {
             if !self.drain().await {
                 return;
             }
+            // A peer that always has more to say would else have many turns before others.
+            tokio::task::yield_now().await;
             let Some(stream) = &mut self.stream else {
                 return;
             };
@@ -236,8 +241,11 @@ impl Connection {
                     self.session.tls_started(Instant::now());
                 }
                 Output::Close => {
-                    if let Some(stream) = &mut self.stream {
-                        let _ = tokio::time::timeout(WRITE_PATIENCE, stream.shutdown()).await;
+                    if let Some(mut stream) = self.stream.take() {
+                        let shut = tokio::time::timeout(WRITE_PATIENCE, stream.shutdown()).await;
+                        if matches!(shut, Ok(Ok(()))) {
+                            linger(&mut stream, &self.stop).await;
+                        }
                     }
                     return false;
                 }
@@ -260,252 +268,25 @@ impl Connection {
     fn ip(&self) -> IpAddr {
         self.peer.remote.ip().to_canonical()
     }
-
-    async fn work(&mut self, work: Work) -> Answer {
-        match work {
-            Work::Resolve(Target::Address(address)) => {
-                let store = &self.context.store;
-                let resolution = store.resolve(&address);
-                // Before the message, so that others get it.
-                match &resolution {
-                    Resolution::Accounts(all) if !all.iter().all(|a| store.has_room_for(*a)) => {
-                        Answer::Full
-                    }
-                    _ => Answer::Resolved(resolution),
-                }
-            }
-            Work::Resolve(Target::Postmaster) => Answer::Resolved(self.postmaster()),
-            Work::Login {
-                authzid,
-                login,
-                password,
-            } => {
-                let checked = self
-                    .context
-                    .auth
-                    .login(&login, &password, self.ip(), "submission")
-                    .await;
-                Answer::LoggedIn(checked.and_then(|account| {
-                    let same = Address::parse(&authzid)
-                        .is_ok_and(|a| a.lookup_key() == account.address.lookup_key());
-                    if authzid.is_empty() || same || authzid == login {
-                        let id = account.id;
-                        self.login = Some(Login::new(self.context.store.clone(), account));
-                        Ok(id)
-                    } else {
-                        Err(AuthError::Invalid)
-                    }
-                }))
-            }
-            Work::Admit {
-                account,
-                from,
-                size,
-            } => Answer::Admitted(self.admit(account, from, size)),
-            Work::Deliver(envelope) => {
-                let started = Instant::now();
-                let (size, recipients) = (envelope.size, envelope.recipients.len());
-                let result = self.deliver(envelope).await;
-                self.spool.clear();
-                let role = self.role_name();
-                let metrics = &self.context.telemetry.smtp;
-                Answer::Delivered(match result {
-                    Ok(id) => {
-                        metrics.accepted(role, self.ip(), size, recipients, &id, started.elapsed());
-                        Ok(format!("Stored as {id}"))
-                    }
-                    Err(reply) => {
-                        metrics.not_accepted(role, self.ip(), reply.class(), reply.code);
-                        Err(reply)
-                    }
-                })
-            }
-        }
-    }
-
-    fn admit(&self, account: Option<AccountId>, from: Option<Address>, size: u64) -> Admission {
-        let store = &self.context.store;
-        if let Some(account) = account {
-            if !self.may_send() {
-                return Admission::NoAccount;
-            }
-            let yours = from.is_none_or(|from| match store.resolve(&from) {
-                Resolution::Accounts(accounts) => accounts.contains(&account),
-                _ => false,
-            });
-            if !yours {
-                return Admission::NotYours;
-            }
-        }
-        if store.has_room(size) {
-            Admission::Yes
-        } else {
-            Admission::NoRoom
-        }
-    }
-
-    /// Does the login still hold? The account may have changed under the session.
-    fn may_send(&self) -> bool {
-        self.login.as_ref().is_some_and(Login::holds)
-    }
-
-    /// `<Postmaster>` without a domain: of the domain that this server is named in, else of any.
-    fn postmaster(&self) -> Resolution {
-        let store = &self.context.store;
-        let directory = store.directory();
-        let domains = directory.domains().map(|d| d.domain.clone()).collect();
-        for domain in nearest_first(&self.config.hostname, domains) {
-            if let Ok(address) = Address::from_parts("postmaster".into(), domain)
-                && let found @ Resolution::Accounts(_) = store.resolve(&address)
-            {
-                return found;
-            }
-        }
-        Resolution::NoUser
-    }
-
-    async fn deliver(&mut self, envelope: Envelope) -> Result<String, Reply> {
-        let store = self.context.store.clone();
-        let now = store.now();
-        if envelope.account.is_some() && !self.may_send() {
-            return Err(Reply::new(
-                550,
-                "5.7.1",
-                "Your account changed, log in again",
-            ));
-        }
-        let id = format!(
-            "{:x}{:04x}",
-            now.0,
-            NEXT_ID.fetch_add(1, Ordering::Relaxed) & 0xffff
-        );
-        let mut lines = self.received_line(&envelope, &id, now.0);
-        if self.role == Role::Submission {
-            let hostname = &self.config.hostname;
-            let missing = trace::missing_lines(&envelope.header, now.0, &id, hostname);
-            lines.extend_from_slice(&missing);
-        }
-        if envelope.header.missing {
-            lines.extend_from_slice(b"\r\n");
-        }
-        let message = self
-            .spool
-            .finish(lines)
-            .await
-            .map_err(|error| store_error(&error))?;
-        let return_path = envelope
-            .from
-            .as_ref()
-            .map(Address::to_string)
-            .unwrap_or_default();
-        let mut recipients: Vec<Recipient> = Vec::new();
-        let mut seen: Vec<AccountId> = Vec::new();
-        for accepted in &envelope.recipients {
-            for account in &accepted.accounts {
-                if !seen.contains(account) {
-                    seen.push(*account);
-                    recipients.push(Recipient {
-                        account: *account,
-                        mailbox: None,
-                        flags: vec![],
-                        prefix: trace::recipient_prefix(&return_path, &accepted.given),
-                    });
-                }
-            }
-        }
-        store
-            .deliver(message, now, recipients)
-            .await
-            .map_err(|error| store_error(&error))?;
-        Ok(id)
-    }
-
-    fn received_line(&self, envelope: &Envelope, id: &str, at: u64) -> Vec<u8> {
-        // RFC 3848; RFC 6531, 4.3
-        let base = match (envelope.esmtp, envelope.smtp_utf8) {
-            (true, true) => "UTF8SMTP",
-            (true, false) => "ESMTP",
-            (false, _) => "SMTP",
-        };
-        let s = if envelope.tls { "S" } else { "" };
-        let a = if envelope.account.is_some() { "A" } else { "" };
-        let with = if base == "SMTP" {
-            base.to_owned()
-        } else {
-            format!("{base}{s}{a}")
-        };
-        let tls = self.stream.as_ref().and_then(|stream| {
-            let cipher = stream.cipher().unwrap_or_default();
-            stream
-                .protocol()
-                .map(|version| format!("{version} {cipher}"))
-        });
-        let one = match &envelope.recipients[..] {
-            [one] => Some(one.given.as_str()),
-            _ => None,
-        };
-        let mut line = Vec::new();
-        trace::Received {
-            helo: &safe_name(&envelope.helo),
-            client: self.ip(),
-            by: &self.config.hostname,
-            with: &with,
-            tls: tls.as_deref(),
-            id,
-            recipient: one,
-            at,
-        }
-        .write(&mut line);
-        line
-    }
 }
 
-/// The domain that `hostname` is, or lies in, before the others.
-fn nearest_first(hostname: &str, mut domains: Vec<Domain>) -> Vec<Domain> {
-    let hostname = hostname.to_ascii_lowercase();
-    let own = |domain: &str| {
-        let before = hostname.strip_suffix(domain);
-        before.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
+/// Reads away what is still under way: a socket that is closed over unread bytes is reset, and
+/// the last reply may be lost by it.
+async fn linger(stream: &mut Stream, stop: &CancellationToken) {
+    let read = async {
+        let mut buffer = vec![0; READ];
+        let mut left = LINGER_BYTES;
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     };
-    domains.sort_by_key(|domain| {
-        let nearness = own(domain.as_str()).then(|| domain.as_str().len());
-        (std::cmp::Reverse(nearness), domain.clone())
-    });
-    domains
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hosts_own_domain_is_asked_first() {
-        let order = |hostname: &str, domains: &[&str]| {
-            let domains = domains.iter().map(|d| Domain::parse(d).expect("valid"));
-            let sorted = nearest_first(hostname, domains.collect());
-            sorted
-                .iter()
-                .map(|d| d.as_str().to_owned())
-                .collect::<Vec<_>>()
-        };
-        for (hostname, domains, sorted) in [
-            ("mail.x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
-            ("MAIL.X.test", ["a.test", "x.test"], ["x.test", "a.test"]),
-            ("x.test", ["a.test", "x.test"], ["x.test", "a.test"]),
-            (
-                "mail.notx.test",
-                ["x.test", "notx.test"],
-                ["notx.test", "x.test"],
-            ),
-            ("mail.notx.test", ["x.test", "b.test"], ["b.test", "x.test"]),
-            (
-                "mx.sub.x.test",
-                ["x.test", "sub.x.test"],
-                ["sub.x.test", "x.test"],
-            ),
-            ("else.where", ["b.test", "a.test"], ["a.test", "b.test"]),
-        ] {
-            assert_eq!(order(hostname, &domains), sorted, "{hostname}");
-        }
+    tokio::select! {
+        () = read => {}
+        () = tokio::time::sleep(LINGER) => {}
+        () = stop.cancelled() => {}
     }
 }

@@ -1,7 +1,10 @@
 //! Conversations with the session machine, as tables: `C:` what the client sends, `S:` what it
 //! must get, `!` what happens besides.
 
-use std::time::{Duration, Instant};
+mod limits;
+mod submission;
+
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -378,140 +381,6 @@ fn nothing_in_the_clear_outlives_starttls() {
 }
 
 #[test]
-fn submission() {
-    talk(
-        settings(Role::Submission),
-        &[
-            HELLO,
-            (
-                "MAIL FROM:<alice@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
-                "538 5.7.11 Encryption required: use STARTTLS",
-            ),
-        ],
-    );
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    talk(
-        tls.clone(),
-        &[
-            ("EHLO c.test\r\n", &hello),
-            (
-                "AUTH CRAM-MD5\r\n",
-                "504 5.5.4 Unknown authentication mechanism",
-            ),
-            (
-                "AUTH PLAIN AGEAd3Jvbmc=\r\n",
-                "535 5.7.8 Authentication credentials invalid",
-            ),
-            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
-            ("*\r\n", "501 5.7.0 Authentication cancelled"),
-            ("AUTH LOGIN YQ==\r\n", "334 UGFzc3dvcmQ6"),
-            (
-                "bXVjaA==\r\n",
-                "454 4.7.0 Too many failed logins, try again later",
-            ),
-        ],
-    );
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            ("AUTH PLAIN\r\n", "334"),
-            ("AGEAcmlnaHQ=\r\n", "235 2.7.0 Authentication successful"),
-            ("AUTH PLAIN\r\n", "503 5.5.1 Already authenticated"),
-            (
-                "MAIL FROM:<bob@x.test>\r\n",
-                "553 5.7.1 Sender address is not yours",
-            ),
-            ("MAIL FROM:<alice@x.test>\r\n", "250 2.1.0 Sender OK"),
-            (
-                "RCPT TO:<a@z.test>\r\n",
-                "550 5.7.1 Delivery to other domains is not available on this server",
-            ),
-            ("RCPT TO:<bob@x.test>\r\n", "250 2.1.5 Recipient OK"),
-            DATA,
-            (
-                "a\nb\r\n.\r\n",
-                "!message \"a\\r\\nb\\r\\n\"\n!deliver bob@x.test 6\n250 2.0.0 kept",
-            ),
-            // Its account is removed meanwhile: the login is worth nothing any more.
-            (
-                "MAIL FROM:<removed@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "MAIL FROM:<alice@x.test>\r\n",
-                "530 5.7.0 Authentication required",
-            ),
-            (
-                "AUTH PLAIN AGEAcmlnaHQ=\r\n",
-                "235 2.7.0 Authentication successful",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn a_loop_is_refused_however_long_the_header_is() {
-    let mut roomy = settings(Role::Mx);
-    roomy.limits.max_message_bytes = 1 << 20;
-    let refused = "554 5.4.6 Too many hops, this message is in a loop";
-    let pad = "X-Pad: x\r\n".repeat(40_000);
-    let looped = format!("{pad}{}\r\n.\r\n", "Received: a\r\n".repeat(51));
-    let hello = HELLO.1.replace("SIZE 100", "SIZE 1048576");
-    let chunk = format!(
-        "BDAT {}\r\n{}",
-        looped.len() - 3,
-        &looped[..looped.len() - 3]
-    );
-    talk(
-        roomy,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            MAIL,
-            RCPT,
-            DATA,
-            (&looped, refused),
-            MAIL,
-            RCPT,
-            (&chunk, "250 2.0.0 Chunk received"),
-            ("BDAT 0 LAST\r\n", refused),
-        ],
-    );
-}
-
-#[test]
-fn a_line_of_a_login_has_its_own_limit() {
-    let mut tls = settings(Role::Submission);
-    tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
-    let line = |length| format!("{}\r\n", "A".repeat(length));
-    talk(
-        tls,
-        &[
-            ("EHLO c.test\r\n", &hello),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_288), "501 5.5.2 Malformed credentials"),
-            ("AUTH PLAIN\r\n", "334"),
-            (&line(12_289), "500 5.5.6 Line too long"),
-            ("AUTH LOGIN\r\n", "334 VXNlcm5hbWU6"),
-            (&"A".repeat(20_000), ""),
-            ("A\r\n", "500 5.5.6 Line too long"),
-            ("AUTH PLAIN\r\n", "334"),
-            (
-                "*\r\nNOOP\r\n",
-                "501 5.7.0 Authentication cancelled\n250 2.0.0 OK",
-            ),
-        ],
-    );
-}
-
-#[test]
 fn addresses_beyond_ascii_need_smtputf8() {
     let needed = "Non-ASCII addresses need SMTPUTF8";
     let (sender, recipient) = (format!("550 5.6.7 {needed}"), format!("553 5.6.7 {needed}"));
@@ -551,75 +420,6 @@ fn parameters_are_taken_after_helo_too() {
                 "555 5.5.4 Parameter not recognized",
             ),
         ],
-    );
-}
-
-#[test]
-fn limits_of_a_session() {
-    let long = format!("NOOP {}\r\n", "x".repeat(200));
-    talk(
-        settings(Role::Mx),
-        &[
-            HELLO,
-            (&long, "500 5.5.2 Line too long"),
-            ("NOOP\n", "500 5.5.2 Lines end in CR LF"),
-            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
-            ("NO\x01OP\r\n", "500 5.5.2 Control character in a command"),
-            ("XYZZY\r\n", "500 5.5.1 Command not recognized"),
-            (
-                "XYZZY\r\n",
-                "500 5.5.1 Command not recognized\n421 4.7.0 Too many errors\n!close",
-            ),
-        ],
-    );
-    let again = ("RSET\r\n", "250 2.0.0 Reset");
-    talk(
-        settings(Role::Mx),
-        &[
-            HELLO,
-            MAIL,
-            again,
-            MAIL,
-            again,
-            MAIL,
-            again,
-            (
-                "MAIL FROM:<c@y.test>\r\n",
-                "421 4.7.0 Too many messages in one session\n!close",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn the_clock_ends_it_and_a_stop_lets_a_message_end() {
-    let now = Instant::now();
-    let mut message = Vec::new();
-    let mut session = Session::new(settings(Role::Mx), now);
-    drain(&mut session, now, &mut message);
-    assert_eq!(session.deadline(), now + Duration::from_secs(300));
-    session.input(now + Duration::from_secs(200), b"NOOP\r\n");
-    assert_eq!(session.deadline(), now + Duration::from_secs(500));
-    session.timeout();
-    let log = drain(&mut session, now, &mut message);
-    assert!(
-        log.contains("421 4.4.2") && log.ends_with("!close\n"),
-        "{log}"
-    );
-
-    let mut session = Session::new(settings(Role::Mx), now);
-    session.input(
-        now,
-        b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bob@x.test>\r\nDATA\r\nhalf",
-    );
-    drain(&mut session, now, &mut message);
-    session.shutdown();
-    assert_eq!(drain(&mut session, now, &mut message), "");
-    session.input(now, b"\r\n.\r\nMAIL FROM:<>\r\n");
-    let log = drain(&mut session, now, &mut message).replace("~\n", "");
-    assert!(
-        log.ends_with("250 2.0.0 kept\n421 4.3.2 Service shutting down\n!close\n"),
-        "{log}"
     );
 }
 

@@ -35,9 +35,14 @@ pub const AUTH: &str = "[auth]\nargon2_memory_kib = 8192\ninsecure_loopback_logi
 impl Serving {
     /// A server in `home` with the accounts alice and bob.
     pub fn start(home: &Path, more: &str) -> Self {
+        Self::start_with(home, |base| configuration(base, "data", more))
+    }
+
+    /// The same with a configuration that is made for these ports; the data lie in `data`.
+    pub fn start_with(home: &Path, text: impl Fn(u16) -> String) -> Self {
         let base = free_base();
         let config = home.join("posthorn.toml");
-        std::fs::write(&config, configuration(base, "data", more)).expect("write");
+        std::fs::write(&config, text(base)).expect("write");
         let cli = Cli { config };
         cli.ok(&["domain", "add", "posthorn.test"], "");
         for name in ["alice", "bob"] {

@@ -2,16 +2,19 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::{Output, Phase, Session, Work};
+use bytes::{Buf, BytesMut};
+
+use super::{Output, Phase, Role, Session, Work};
 use crate::smtp::parser::parse;
 use crate::smtp::reply::Reply;
 use crate::telemetry::SmtpRefusal;
 
-/// Longest line of a SASL exchange (RFC 4954, 4).
+/// Longest line of a SASL exchange, and of an AUTH that begins with a response (RFC 4954, 4).
 const MAX_SASL_LINE: usize = 12_288;
 
 /// What is kept of a line that is too long.
-const VERB: usize = 4;
+const VERB: usize = 5;
+const AUTH: &[u8] = b"AUTH ";
 /// Verbs that no mail client says.
 const HTTP: [&str; 6] = ["GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT "];
 
@@ -26,8 +29,8 @@ impl Session {
             }
         }
         self.flush_before_work();
-        if self.input.is_empty() && self.input.capacity() > 4096 {
-            self.input = Vec::new();
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
     }
 
@@ -66,11 +69,12 @@ impl Session {
                 let end = reader.feed(&self.input, &mut text);
                 let faults = reader.faults();
                 match end {
-                    Some(used) => drop(self.input.drain(..used)),
+                    Some(used) => self.input.advance(used),
                     None => self.input.clear(),
                 }
                 self.keep(text);
                 if end.is_some() {
+                    self.came(self.now);
                     self.received(faults);
                 }
                 end.is_some()
@@ -99,11 +103,12 @@ impl Session {
                         ..
                     }
                 ) || refused.is_some();
-                let piece: Vec<u8> = self.input.drain(..take).collect();
+                let piece = self.input.split_to(take);
                 if !swallow {
                     self.chunk(&piece);
                 }
                 if done {
+                    self.came(self.now);
                     self.phase = Phase::Command;
                     match refused {
                         Some(reply) => self.turn_away(SmtpRefusal::Sequence, &reply),
@@ -117,10 +122,13 @@ impl Session {
 
     fn line(&mut self) -> bool {
         let sasl = matches!(self.phase, Phase::Sasl(_));
-        let most = if sasl {
-            MAX_SASL_LINE
-        } else {
-            self.settings.limits.max_line_bytes
+        let begins = self.settings.role == Role::Submission
+            && self.input.len() >= AUTH.len()
+            && self.input[..AUTH.len()].eq_ignore_ascii_case(AUTH);
+        let most = match self.settings.limits.max_line_bytes {
+            _ if sasl => MAX_SASL_LINE,
+            most if begins => most.max(MAX_SASL_LINE),
+            most => most,
         };
         let Some(end) = self.input.iter().position(|b| *b == b'\n') else {
             if self.input.len() > most {
@@ -131,12 +139,13 @@ impl Session {
             }
             return false;
         };
-        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        self.came(self.now);
+        let mut line = self.input.split_to(end + 1).to_vec();
         line.pop();
         let whole = line.pop_if(|b| *b == b'\r').is_some();
         let reply = if std::mem::take(&mut self.swallowing) || line.len() > most {
             // RFC 4954, 6
-            let enhanced = if sasl { "5.5.6" } else { "5.5.2" };
+            let enhanced = if sasl || begins { "5.5.6" } else { "5.5.2" };
             Reply::new(500, enhanced, "Line too long")
         } else if !whole {
             Reply::new(500, "5.5.2", "Lines end in CR LF")

@@ -14,6 +14,8 @@ mod transaction;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use crate::auth::sasl::Exchange;
 use crate::mail::HeaderWatch;
 use crate::smtp::data::{ChunkReader, DataReader};
@@ -25,11 +27,17 @@ use crate::types::{AccountId, Address};
 
 pub use exchange::{Accepted, Admission, Answer, Envelope, Output, Role, Settings, Work};
 
+/// How much of a message must come for its timeout to begin anew: a byte now and then holds no
+/// place for ever.
+const PROGRESS: usize = 1024;
+
 #[derive(Debug)]
 struct Transaction {
     from: Option<Address>,
     parameters: MailParameters,
     recipients: Vec<Accepted>,
+    /// Unknown users that were named besides.
+    unknown: usize,
 }
 
 #[derive(Debug)]
@@ -71,7 +79,7 @@ struct Incoming {
 pub struct Session {
     settings: Settings,
     phase: Phase,
-    input: Vec<u8>,
+    input: BytesMut,
     /// The line that comes in was too long and is swallowed.
     swallowing: bool,
     replies: Vec<u8>,
@@ -82,10 +90,17 @@ pub struct Session {
     account: Option<AccountId>,
     transaction: Option<Transaction>,
     incoming: Option<Incoming>,
+    /// Since the last message that was taken, as is `junk`: who delivers is let stay.
     errors: u32,
+    /// Commands that did nothing.
+    junk: u32,
     transactions: u32,
     started: Instant,
-    last_input: Instant,
+    now: Instant,
+    /// When something whole came last: what the timeouts count from.
+    since: Instant,
+    /// Bytes of a message since then.
+    progress: usize,
     stopping: bool,
     revoked: bool,
 }
@@ -94,7 +109,7 @@ impl Session {
     pub fn new(settings: Settings, now: Instant) -> Self {
         let mut session = Self {
             phase: Phase::Command,
-            input: Vec::new(),
+            input: BytesMut::new(),
             swallowing: false,
             replies: Vec::new(),
             refusals: Vec::new(),
@@ -104,9 +119,12 @@ impl Session {
             transaction: None,
             incoming: None,
             errors: 0,
+            junk: 0,
             transactions: 0,
             started: now,
-            last_input: now,
+            now,
+            since: now,
+            progress: 0,
             stopping: false,
             revoked: false,
             settings,
@@ -158,7 +176,7 @@ impl Session {
             _ => limits.command_timeout_secs,
         };
         let session = self.started + Duration::from_secs(limits.session_timeout_secs);
-        session.min(self.last_input + Duration::from_secs(wait))
+        session.min(self.since + Duration::from_secs(wait))
     }
 
     pub fn timeout(&mut self) {
@@ -207,7 +225,7 @@ impl Session {
 
     fn close(&mut self) {
         self.phase = Phase::Closed;
-        self.input = Vec::new();
+        self.input = BytesMut::new();
         self.flush();
         self.output.push_back(Output::Close);
     }
@@ -225,6 +243,18 @@ impl Session {
     /// A reply that counts as an error of the peer.
     fn refuse(&mut self, reply: &Reply) {
         self.reply(reply);
+        self.error();
+    }
+
+    /// A command was answered that brings nobody on. Strangers may not have it done without end.
+    fn junk(&mut self) {
+        self.junk += 1;
+        if self.junk > self.settings.limits.max_junk_commands {
+            self.error();
+        }
+    }
+
+    fn error(&mut self) {
         self.errors += 1;
         if self.errors >= self.settings.limits.max_errors {
             self.end(&Reply::new(421, "4.7.0", "Too many errors"));
@@ -245,15 +275,28 @@ impl Session {
 
     /// Bytes from the peer. Only when not busy.
     pub fn input(&mut self, now: Instant, bytes: &[u8]) {
-        self.last_input = now;
+        self.now = now;
+        if matches!(self.phase, Phase::Data(_) | Phase::Chunk { .. }) {
+            self.progress += bytes.len();
+            if self.progress >= PROGRESS {
+                self.came(now);
+            }
+        }
         self.input.extend_from_slice(bytes);
         self.advance();
+    }
+
+    /// Something whole came, the next may take its time.
+    fn came(&mut self, now: Instant) {
+        self.now = now;
+        self.since = now;
+        self.progress = 0;
     }
 
     /// The handshake is done: everything before it is forgotten (RFC 3207, 4.2).
     pub fn tls_started(&mut self, now: Instant) {
         self.settings.tls = true;
-        self.last_input = now;
+        self.came(now);
         self.input.clear();
         self.helo = None;
         self.account = None;
@@ -263,7 +306,7 @@ impl Session {
     }
 
     pub fn answer(&mut self, now: Instant, answer: Answer) {
-        self.last_input = now;
+        self.came(now);
         let Phase::Waiting(waiting) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return;
         };
@@ -282,7 +325,10 @@ impl Session {
             }
             (Waiting::Delivery, Answer::Delivered(result)) => {
                 match result {
-                    Ok(text) => self.reply(&Reply::new(250, "2.0.0", text)),
+                    Ok(text) => {
+                        (self.errors, self.junk) = (0, 0);
+                        self.reply(&Reply::new(250, "2.0.0", text));
+                    }
                     Err(reply) => self.reply(&reply),
                 }
                 self.reset();
@@ -310,15 +356,23 @@ impl Session {
                 self.discard();
                 self.reset();
                 self.reply(&Reply::new(250, "2.0.0", "Reset"));
+                self.junk();
             }
-            Command::Noop => self.reply(&Reply::new(250, "2.0.0", "OK")),
+            Command::Noop => {
+                self.reply(&Reply::new(250, "2.0.0", "OK"));
+                self.junk();
+            }
             Command::Quit => self.end(&Reply::new(221, "2.0.0", "Goodbye")),
             // RFC 5321, 7.3: nobody is told who is here.
             Command::Vrfy => {
                 self.reply(&Reply::new(252, "2.5.2", "Send mail, it will be tried"));
+                self.junk();
             }
             Command::Expn => self.refuse(&Reply::new(502, "5.5.1", "EXPN is not implemented")),
-            Command::Help => self.reply(&Reply::new(214, "2.0.0", "See RFC 5321")),
+            Command::Help => {
+                self.reply(&Reply::new(214, "2.0.0", "See RFC 5321"));
+                self.junk();
+            }
             Command::StartTls => self.start_tls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial),
         }
@@ -327,13 +381,21 @@ impl Session {
     fn hello(&mut self, name: String, esmtp: bool) {
         self.discard();
         self.reset();
-        self.helo = Some((name, esmtp));
-        let hostname = self.settings.hostname.clone();
-        if !esmtp {
-            return self.reply(&Reply::new(250, "", hostname));
+        let again = self.helo.replace((name, esmtp)).is_some();
+        if esmtp {
+            self.greet();
+        } else {
+            let hostname = self.settings.hostname.clone();
+            self.reply(&Reply::new(250, "", hostname));
         }
+        if again {
+            self.junk();
+        }
+    }
+
+    fn greet(&mut self) {
         let mut lines = vec![
-            hostname,
+            self.settings.hostname.clone(),
             "PIPELINING".into(),
             format!("SIZE {}", self.settings.limits.max_message_bytes),
             "8BITMIME".into(),

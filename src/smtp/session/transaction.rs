@@ -51,6 +51,7 @@ impl Session {
             from,
             parameters,
             recipients: Vec::new(),
+            unknown: 0,
         };
         let work = Work::Admit {
             account: self.account,
@@ -79,6 +80,7 @@ impl Session {
             Admission::NoRoom => {
                 self.refusals.push(SmtpRefusal::NoSpace);
                 self.reply(&Reply::new(452, "4.3.1", "Insufficient system storage"));
+                self.junk();
             }
         }
     }
@@ -112,9 +114,19 @@ impl Session {
                 transaction.recipients.push(Accepted { given, accounts });
                 self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
             }
-            (Resolution::NoUser, _) => {
+            (Resolution::NoUser, transaction) => {
                 let reply = Reply::new(550, "5.1.1", "No such user here");
-                self.turn_away(SmtpRefusal::UnknownUser, &reply);
+                // A list has some that are gone among many; who guesses has many.
+                let one_of_many = transaction.as_mut().is_some_and(|transaction| {
+                    transaction.unknown += 1;
+                    transaction.unknown <= transaction.recipients.len()
+                });
+                if one_of_many {
+                    self.refusals.push(SmtpRefusal::UnknownUser);
+                    self.reply(&reply);
+                } else {
+                    self.turn_away(SmtpRefusal::UnknownUser, &reply);
+                }
             }
             // A lost account is no reason to bounce its mail.
             (Resolution::Unsure, _) => {
@@ -177,6 +189,10 @@ impl Session {
                 chunks: Some(Box::new(reader)),
                 ..Incoming::default()
             });
+        }
+        if size == 0 && !last && refused.is_none() {
+            self.chunk_ends(false);
+            return self.junk();
         }
         self.phase = Phase::Chunk {
             left: size,
