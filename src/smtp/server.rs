@@ -21,7 +21,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Login, Recipient, Resolution, Spool, Store};
+use crate::store::{Login, Recipient, Resolution, Spool, Store, Whose};
 use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
 use crate::types::{AccountId, Address, Domain};
 
@@ -388,9 +388,12 @@ impl Connection {
         if envelope.header.missing {
             lines.extend_from_slice(b"\r\n");
         }
+        let whose = envelope
+            .account
+            .map_or_else(|| Whose::peer(self.ip()), Whose::Account);
         let message = self
             .spool
-            .finish(lines)
+            .finish(lines, whose)
             .await
             .map_err(|error| store_error(&error))?;
         let return_path = envelope
