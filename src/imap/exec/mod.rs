@@ -175,6 +175,8 @@ impl From<sync::NoSuchNumber> for Refusal {
 pub(super) fn store_error(error: &StoreError) -> String {
     let code = match error {
         StoreError::NoMailbox => "NONEXISTENT",
+        // RFC 5530, 3
+        StoreError::Expunged => "EXPUNGEISSUED",
         StoreError::Exists => "ALREADYEXISTS",
         StoreError::UseTaken => "USEATTR",
         StoreError::HasChildren => "HASCHILDREN",
