@@ -40,7 +40,7 @@ async fn store(dir: &std::path::Path) -> (Store, [AccountId; 2]) {
                 account,
                 mailbox: None,
                 flags: vec![],
-                prefix: vec![].into(),
+                prefix: vec![],
             };
             store
                 .deliver(
