@@ -374,7 +374,7 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::NoDomain => (FailureKind::NotFound, "; see posthorn domain list"),
         StoreError::NoAlias => (FailureKind::NotFound, "; see posthorn alias list"),
         StoreError::NoDevice => (FailureKind::NotFound, "; see posthorn device list"),
-        StoreError::NoMailbox => (FailureKind::NotFound, ""),
+        StoreError::NoMailbox | StoreError::Expunged => (FailureKind::NotFound, ""),
         StoreError::Exists => (FailureKind::Exists, ""),
         StoreError::Invalid(_)
         | StoreError::Limit(_)

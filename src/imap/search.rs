@@ -3,6 +3,7 @@
 //! Machine: no IO, no clock, no randomness. Nesting is bounded by the parser.
 
 use super::command::{SearchKey, SeqNumber, SequenceSet};
+use crate::mail::{Needle, SearchScope};
 use crate::types::{Flag, Flags, UidSet};
 
 /// A message, asked only for what a key needs.
@@ -17,11 +18,12 @@ pub trait Candidate {
     /// The Date header's day, as written: days since 1970.
     fn sent_day(&self) -> Option<i32>;
     fn size(&self) -> Option<u64>;
-    fn header_contains(&self, name: &str, needle: &str) -> bool;
+    /// Of a field; `key` is the key's number among those that ask for fields.
+    fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool;
     /// Of a field of addresses.
-    fn address_contains(&self, name: &str, needle: &str) -> bool;
-    fn body_contains(&self, needle: &str) -> bool;
-    fn text_contains(&self, needle: &str) -> bool;
+    fn address_contains(&self, key: usize, name: &str, needle: &str) -> bool;
+    /// The needle of that number in [`Program::needles`].
+    fn contains(&self, needle: usize) -> bool;
 }
 
 /// Numbers that a set means: `*` is `max`, `$` is `saved`.
@@ -56,10 +58,10 @@ enum Node {
     Smaller(u64),
     Older(u32),
     Younger(u32),
-    Header(String, String),
-    Address(&'static str, String),
-    Body(String),
-    Text(String),
+    Header(usize, String, String),
+    Address(usize, &'static str, String),
+    /// BODY or TEXT.
+    Words(usize),
     And(Vec<Node>),
     Or(Box<Node>, Box<Node>),
     Not(Box<Node>),
@@ -68,6 +70,8 @@ enum Node {
 /// A search ready to run.
 pub struct Program {
     root: Node,
+    needles: Vec<Needle>,
+    fields: usize,
 }
 
 impl Program {
@@ -79,15 +83,29 @@ impl Program {
         saved: &UidSet,
         fold: &dyn Fn(&str) -> String,
     ) -> Self {
+        let mut compiler = Compiler {
+            max_seq,
+            max_uid,
+            saved,
+            fold,
+            needles: Vec::new(),
+            fields: 0,
+        };
         Self {
-            root: Compiler {
-                max_seq,
-                max_uid,
-                saved,
-                fold,
-            }
-            .node(key),
+            root: compiler.node(key),
+            needles: compiler.needles,
+            fields: compiler.fields,
         }
+    }
+
+    /// What BODY and TEXT look for.
+    pub fn needles(&self) -> &[Needle] {
+        &self.needles
+    }
+
+    /// How many keys ask for fields.
+    pub fn fields(&self) -> usize {
+        self.fields
     }
 
     pub fn matches(&self, message: &dyn Candidate, now: i64) -> bool {
@@ -105,12 +123,27 @@ struct Compiler<'a> {
     max_uid: u32,
     saved: &'a UidSet,
     fold: &'a dyn Fn(&str) -> String,
+    needles: Vec<Needle>,
+    fields: usize,
 }
 
 impl Compiler<'_> {
-    fn node(&self, key: &SearchKey) -> Node {
-        let header = |name: &str, text: &str| Node::Header(name.into(), (self.fold)(text));
-        let address = |name, text: &str| Node::Address(name, (self.fold)(text));
+    fn header(&mut self, name: &str, text: &str) -> Node {
+        self.fields += 1;
+        Node::Header(self.fields - 1, name.into(), (self.fold)(text))
+    }
+
+    fn address(&mut self, name: &'static str, text: &str) -> Node {
+        self.fields += 1;
+        Node::Address(self.fields - 1, name, (self.fold)(text))
+    }
+
+    fn words(&mut self, scope: SearchScope, text: &str) -> Node {
+        self.needles.push(Needle::new(scope, (self.fold)(text)));
+        Node::Words(self.needles.len() - 1)
+    }
+
+    fn node(&mut self, key: &SearchKey) -> Node {
         match key {
             SearchKey::All => Node::All,
             SearchKey::And(keys) => {
@@ -142,14 +175,14 @@ impl Compiler<'_> {
             SearchKey::Smaller(size) => Node::Smaller(*size),
             SearchKey::Older(seconds) => Node::Older(*seconds),
             SearchKey::Younger(seconds) => Node::Younger(*seconds),
-            SearchKey::From(text) => address("From", text),
-            SearchKey::To(text) => address("To", text),
-            SearchKey::Cc(text) => address("Cc", text),
-            SearchKey::Bcc(text) => address("Bcc", text),
-            SearchKey::Subject(text) => header("Subject", text),
-            SearchKey::Header(name, text) => header(name, text),
-            SearchKey::Body(text) => Node::Body((self.fold)(text)),
-            SearchKey::Text(text) => Node::Text((self.fold)(text)),
+            SearchKey::From(text) => self.address("From", text),
+            SearchKey::To(text) => self.address("To", text),
+            SearchKey::Cc(text) => self.address("Cc", text),
+            SearchKey::Bcc(text) => self.address("Bcc", text),
+            SearchKey::Subject(text) => self.header("Subject", text),
+            SearchKey::Header(name, text) => self.header(name, text),
+            SearchKey::Body(text) => self.words(SearchScope::Body, text),
+            SearchKey::Text(text) => self.words(SearchScope::Text, text),
         }
     }
 }
@@ -183,7 +216,7 @@ impl Node {
             | Self::SentSince(_)
             | Self::Header(..)
             | Self::Address(..) => 2,
-            Self::Body(_) | Self::Text(_) => 3,
+            Self::Words(_) => 3,
             Self::And(nodes) => nodes.iter().map(Self::cost).max().unwrap_or(0),
             Self::Or(a, b) => a.cost().max(b.cost()),
             Self::Not(inner) => inner.cost(),
@@ -214,10 +247,9 @@ impl Node {
             Self::Smaller(n) => m.size().is_some_and(|size| size < *n),
             Self::Older(seconds) => age().is_some_and(|age| age >= i64::from(*seconds)),
             Self::Younger(seconds) => age().is_some_and(|age| age < i64::from(*seconds)),
-            Self::Header(name, needle) => m.header_contains(name, needle),
-            Self::Address(name, needle) => m.address_contains(name, needle),
-            Self::Body(needle) => m.body_contains(needle),
-            Self::Text(needle) => m.text_contains(needle),
+            Self::Header(key, name, needle) => m.header_contains(*key, name, needle),
+            Self::Address(key, name, needle) => m.address_contains(*key, name, needle),
+            Self::Words(needle) => m.contains(*needle),
             Self::And(nodes) => nodes.iter().all(|node| node.matches(m, now)),
             Self::Or(a, b) => a.matches(m, now) || b.matches(m, now),
             Self::Not(inner) => !inner.matches(m, now),

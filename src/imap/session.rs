@@ -7,15 +7,13 @@
 //! out of `poll`, in order. One command is under way at a time; what is pipelined behind it
 //! waits in the fragmenter.
 
+mod commands;
 mod login;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::command::{Append, Command, Tagged};
+use super::command::{Append, Tagged};
 use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
 use crate::auth::sasl::Exchange;
@@ -424,105 +422,4 @@ impl Session {
         }
         self.advance(now);
     }
-
-    fn line(&mut self, now: Instant, line: &[u8]) {
-        match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Idle { tag } => {
-                self.last_command = now;
-                if line.trim_ascii().eq_ignore_ascii_case(b"DONE") {
-                    self.phase = Phase::Executing;
-                    self.output.push_back(Output::IdleEnd { tag });
-                } else {
-                    self.bad(Some(&tag), "DONE was expected");
-                }
-            }
-            Phase::Sasl { tag, mut exchange } => {
-                if line == b"*" {
-                    return self.tagged(&tag, "BAD Authentication cancelled");
-                }
-                match STANDARD.decode(line) {
-                    Ok(response) => {
-                        let step = exchange.respond(&response);
-                        self.sasl(tag, exchange, step);
-                    }
-                    Err(_) => self.bad(Some(&tag), "The response is not base64"),
-                }
-            }
-            other => self.phase = other,
-        }
-    }
-
-    fn command(&mut self, now: Instant, Tagged { tag, command }: Tagged) {
-        match command {
-            Command::Capability => {
-                let text = format!("* {}\r\n", self.capabilities());
-                self.write(text);
-                self.tagged(&tag, "OK Capabilities listed");
-            }
-            Command::Logout => {
-                self.write("* BYE Logging out\r\n");
-                self.tagged(&tag, "OK Goodbye");
-                self.phase = Phase::Closed;
-                self.output.push_back(Output::Close(ImapEnd::Logout));
-            }
-            Command::Id(_) => {
-                // RFC 2971, 3.2: no version for those who are not logged in.
-                let version = if self.authenticated {
-                    concat!(" \"version\" \"", env!("CARGO_PKG_VERSION"), "\"")
-                } else {
-                    ""
-                };
-                self.write(format!("* ID (\"name\" \"Posthorn\"{version})\r\n"));
-                self.tagged(&tag, "OK Pleased to meet you");
-            }
-            Command::Noop if !self.authenticated => self.tagged(&tag, "OK Nothing to do"),
-            Command::StartTls => self.start_tls(&tag),
-            Command::Login { user, password } => self.login(tag, user, password),
-            Command::Authenticate { mechanism, initial } => {
-                self.authenticate(tag, &mechanism, initial.as_ref());
-            }
-            _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
-            Command::Enable(names) => {
-                let mut enabled = String::new();
-                if names.iter().any(|n| n == "IMAP4REV2") {
-                    self.rev2 = true;
-                    self.fragmenter.set_utf8(true);
-                    enabled.push_str(" IMAP4rev2");
-                }
-                self.write(format!("* ENABLED{enabled}\r\n"));
-                self.tagged(&tag, "OK Enabled");
-            }
-            Command::Idle => {
-                self.write("+ idling\r\n");
-                self.fragmenter.expect_line();
-                self.last_heartbeat = now;
-                self.phase = Phase::Idle { tag };
-                self.output.push_back(Output::IdleBegin);
-            }
-            command if needs_selected(&command) && !self.selected => {
-                self.bad(Some(&tag), "Select a mailbox first");
-            }
-            command => {
-                self.phase = Phase::Executing;
-                self.output
-                    .push_back(Output::Execute(Tagged { tag, command }));
-            }
-        }
-    }
-}
-
-fn needs_selected(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Check
-            | Command::Close
-            | Command::Unselect
-            | Command::Expunge(_)
-            | Command::Search(_)
-            | Command::SearchInCharset { .. }
-            | Command::Fetch { .. }
-            | Command::Store { .. }
-            | Command::Copy { .. }
-            | Command::Move { .. }
-    )
 }

@@ -28,7 +28,9 @@ pub use header::{Field, Fields, field, fields, header_len, unfold};
 pub use section::{SectionRef, header_section, pick_fields};
 pub use structure::{Kind, Node, Structure};
 pub use summary::{Summary, Traits, summarize};
-pub use text::{SearchScope, address_contains, fold, header_contains, search_text};
+pub use text::{
+    Needle, SearchScope, TextSearch, address_contains, fold, header_contains, search_text,
+};
 pub use transfer::Decoder;
 pub use watch::{HeaderSeen, HeaderWatch};
 pub use wire::{body_structure_wire, body_wire, envelope_wire};

@@ -5,6 +5,7 @@
 //! Invariant: memory is bounded by the windows, whatever the size of the message.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
@@ -56,26 +57,130 @@ pub fn fold(text: &str) -> String {
     out
 }
 
-/// Does the message contain the (folded) text? The empty text is everywhere.
-pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
-    if needle.is_empty() || scope == SearchScope::Text && in_header(raw, needle) {
-        return true;
-    }
-    let structure = Structure::parse(raw);
-    structure.nodes().iter().any(|node| {
-        // MIME headers are header too: the names of attachments stand there.
-        if scope == SearchScope::Text && in_header(&raw[node.header.clone()], needle) {
-            return true;
+/// A text that is looked for.
+#[derive(Clone, Debug)]
+pub struct Needle {
+    scope: SearchScope,
+    text: String,
+    /// As it is looked for in headers.
+    blanked: String,
+}
+
+impl Needle {
+    /// The text must be folded.
+    pub fn new(scope: SearchScope, text: String) -> Self {
+        Self {
+            blanked: one_blank(&text).into_owned(),
+            scope,
+            text,
         }
+    }
+}
+
+/// Looks for some texts in one message, window by window, and decodes it once for all of them.
+pub struct TextSearch<'a> {
+    needles: &'a [Needle],
+    found: Vec<bool>,
+    at: At,
+}
+
+enum At {
+    Header,
+    Structure,
+    Node(Structure, usize),
+    Part(Structure, usize, Box<Part>),
+    End,
+}
+
+impl<'a> TextSearch<'a> {
+    /// The empty text is everywhere.
+    pub fn new(needles: &'a [Needle]) -> Self {
+        Self {
+            found: needles.iter().map(|n| n.text.is_empty()).collect(),
+            needles,
+            at: At::Header,
+        }
+    }
+
+    /// Whether the message contains the text, as soon as that is known.
+    pub fn answer(&self, needle: usize) -> Option<bool> {
+        match self.found.get(needle) {
+            Some(true) => Some(true),
+            _ if matches!(self.at, At::End) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Looks at the next piece of the message, which is the same each time.
+    pub fn step(&mut self, raw: &[u8]) {
+        self.at = match std::mem::replace(&mut self.at, At::End) {
+            At::Header => {
+                self.header(raw, SearchScope::Text);
+                At::Structure
+            }
+            At::Structure => At::Node(Structure::parse(raw), 0),
+            At::Node(structure, n) => self.node(raw, structure, n),
+            At::Part(structure, n, mut part) => {
+                if part.step(raw, self) {
+                    At::Node(structure, n + 1)
+                } else {
+                    At::Part(structure, n, part)
+                }
+            }
+            At::End => At::End,
+        };
+    }
+
+    fn node(&mut self, raw: &[u8], structure: Structure, n: usize) -> At {
+        let Some(node) = structure.nodes().get(n) else {
+            return At::End;
+        };
+        // MIME headers are header too: the names of attachments stand there.
+        self.header(&raw[node.header.clone()], SearchScope::Text);
         match node.kind {
-            Kind::Message => in_header(&raw[node.body.clone()], needle),
+            Kind::Message => self.header(&raw[node.body.clone()], SearchScope::Body),
             // RFC 9051, 6.4.4: reports, and messages that were not looked into, are text too.
             Kind::Leaf if matches!(&*node.content_type.main, "text" | "message") => {
-                in_part(raw, node, needle)
+                if let Some(part) = Part::new(node) {
+                    return At::Part(structure, n, Box::new(part));
+                }
             }
-            _ => false,
+            _ => {}
         }
-    })
+        At::Node(structure, n + 1)
+    }
+
+    /// A header that those of `scope` are looked for in; one of BODY counts for TEXT as well.
+    fn header(&mut self, raw: &[u8], scope: SearchScope) {
+        let concerned =
+            |needle: &Needle| scope == SearchScope::Body || needle.scope == SearchScope::Text;
+        let open = |(needle, found): (&Needle, &bool)| !found && concerned(needle);
+        if !self.needles.iter().zip(&self.found).any(open) {
+            return;
+        }
+        for field in fields_within_limit(raw) {
+            let mut text = String::from_utf8_lossy(field.name).into_owned();
+            text.push_str(": ");
+            text.push_str(&decode_words(field.value));
+            let text = fold(&text);
+            let text = one_blank(&text);
+            for (needle, found) in self.needles.iter().zip(&mut self.found) {
+                *found = *found || concerned(needle) && text.contains(&needle.blanked);
+            }
+        }
+    }
+}
+
+/// Does the message contain the (folded) text? The empty text is everywhere.
+pub fn search_text(raw: &[u8], scope: SearchScope, needle: &str) -> bool {
+    let needles = [Needle::new(scope, needle.to_owned())];
+    let mut search = TextSearch::new(&needles);
+    loop {
+        if let Some(answer) = search.answer(0) {
+            return answer;
+        }
+        search.step(raw);
+    }
 }
 
 /// Is there a field of that name whose decoded value contains the (folded) text?
@@ -140,49 +245,13 @@ fn one_blank(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn in_header(raw: &[u8], needle: &str) -> bool {
-    let needle = one_blank(needle);
-    fields_within_limit(raw).any(|field| {
-        let mut text = String::from_utf8_lossy(field.name).into_owned();
-        text.push_str(": ");
-        text.push_str(&decode_words(field.value));
-        one_blank(&fold(&text)).contains(&*needle)
-    })
-}
-
-fn in_part(raw: &[u8], node: &Node, needle: &str) -> bool {
-    let body = &raw[node.body.clone()];
-    let charset = node.content_type.param("charset").unwrap_or_default();
-    let lower = charset.to_ascii_lowercase();
-    let in_pieces = !lower.starts_with(b"utf-16") && !lower.starts_with(b"utf-7");
-    let mut search = Search {
-        charset,
-        window: if in_pieces { WINDOW } else { WHOLE },
-        in_pieces,
-        needle,
-        bytes: Vec::new(),
-        text: Tail::default(),
-        visible: (node.content_type.sub == "html").then(Default::default),
-    };
-    // What nobody knows how to decode is searched as it is.
-    let Some(mut decoder) = Decoder::new(node.encoding.as_deref()).or_else(|| Decoder::new(None))
-    else {
-        return false;
-    };
-    body.chunks(WINDOW).any(|chunk| {
-        decoder.feed(chunk, &mut search.bytes);
-        search.full()
-    }) || {
-        decoder.finish(&mut search.bytes);
-        search.finish()
-    }
-}
-
-struct Search<'a> {
-    charset: &'a [u8],
+/// A part whose text is looked at.
+struct Part {
+    body: Range<usize>,
+    decoder: Decoder,
+    charset: Vec<u8>,
     window: usize,
     in_pieces: bool,
-    needle: &'a str,
     /// Decoded from the transfer encoding, not yet looked at.
     bytes: Vec<u8>,
     text: Tail,
@@ -190,57 +259,89 @@ struct Search<'a> {
     visible: Option<(Visible, Tail)>,
 }
 
-impl Search<'_> {
+impl Part {
+    fn new(node: &Node) -> Option<Self> {
+        let charset = node.content_type.param("charset").unwrap_or_default();
+        let lower = charset.to_ascii_lowercase();
+        let in_pieces = !lower.starts_with(b"utf-16") && !lower.starts_with(b"utf-7");
+        Some(Self {
+            body: node.body.clone(),
+            // What nobody knows how to decode is searched as it is.
+            decoder: Decoder::new(node.encoding.as_deref()).or_else(|| Decoder::new(None))?,
+            charset: charset.to_vec(),
+            window: if in_pieces { WINDOW } else { WHOLE },
+            in_pieces,
+            bytes: Vec::new(),
+            text: Tail::default(),
+            visible: (node.content_type.sub == "html").then(Default::default),
+        })
+    }
+
+    /// True at its end.
+    fn step(&mut self, raw: &[u8], search: &mut TextSearch<'_>) -> bool {
+        let end = self.body.end.min(self.body.start + WINDOW);
+        let chunk = &raw[self.body.start..end];
+        self.body.start = end;
+        if chunk.is_empty() {
+            self.decoder.finish(&mut self.bytes);
+            self.look(search);
+            return true;
+        }
+        self.decoder.feed(chunk, &mut self.bytes);
+        self.full(search);
+        false
+    }
+
     /// Looks at the bytes if there are enough of them, up to their last line break.
-    fn full(&mut self) -> bool {
+    fn full(&mut self, search: &mut TextSearch<'_>) {
         if self.bytes.len() < self.window {
-            return false;
+            return;
         }
         if !self.in_pieces {
             // Only the beginning of such a part is searched.
             self.bytes.truncate(WHOLE);
-            return false;
+            return;
         }
         let cut = match self.bytes.iter().rposition(|b| *b == b'\n') {
             Some(lf) => lf + 1,
             None => char_boundary(&self.bytes),
         };
         let rest = self.bytes.split_off(cut);
-        let found = self.finish();
+        self.look(search);
         self.bytes = rest;
-        found
     }
 
-    fn finish(&mut self) -> bool {
-        let text = decode_charset(self.charset, &self.bytes);
+    fn look(&mut self, search: &mut TextSearch<'_>) {
+        let text = decode_charset(&self.charset, &self.bytes);
         self.bytes.clear();
         if let Some((visible, tail)) = &mut self.visible {
             let mut seen = String::with_capacity(text.len());
             visible.feed(&text, &mut seen);
-            if tail.then(&seen, self.needle) {
-                return true;
-            }
+            tail.then(&seen, search);
         }
-        self.text.then(&text, self.needle)
+        self.text.then(&text, search);
     }
 }
 
-/// The end of what was looked at: the text may lie across the cut.
+/// The end of what was looked at: a text may lie across the cut.
 #[derive(Default)]
 struct Tail(String);
 
 impl Tail {
-    fn then(&mut self, text: &str, needle: &str) -> bool {
+    fn then(&mut self, text: &str, search: &mut TextSearch<'_>) {
         self.0.push_str(&fold(text));
-        if self.0.contains(needle) {
-            return true;
+        let mut longest = 0;
+        for (needle, found) in search.needles.iter().zip(&mut search.found) {
+            if !*found {
+                *found = self.0.contains(&needle.text);
+                longest = longest.max(needle.text.len());
+            }
         }
-        let mut keep = self.0.len() - self.0.len().min(needle.len());
+        let mut keep = self.0.len() - self.0.len().min(longest);
         while !self.0.is_char_boundary(keep) {
             keep -= 1;
         }
         self.0.drain(..keep);
-        false
     }
 }
 

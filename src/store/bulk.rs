@@ -260,8 +260,8 @@ impl Store {
         .await
     }
 
-    /// Messages that are gone already are left out (RFC 9051, 6.4.7 leaves the choice). Where it
-    /// fails, the target is as it was.
+    /// Messages that are gone already are left out (RFC 9051, 6.4.9). Where it fails, the target
+    /// is as it was.
     pub async fn copy(
         &self,
         from: MailboxKey,
@@ -269,6 +269,17 @@ impl Store {
         to: MailboxKey,
     ) -> Result<Copied, StoreError> {
         self.copy_in(COPY_WHOLE, from, uids, to).await
+    }
+
+    /// Exactly these messages, or none where one of them is gone (RFC 9051, 6.4.7; RFC 2180, 4.4).
+    pub async fn copy_exactly(
+        &self,
+        from: MailboxKey,
+        uids: &UidSet,
+        to: MailboxKey,
+    ) -> Result<Copied, StoreError> {
+        self.copy_those(COPY_WHOLE, from, uids.iter().collect(), to)
+            .await
     }
 
     /// Up to `whole` messages in one commit.
@@ -280,23 +291,54 @@ impl Store {
         to: MailboxKey,
     ) -> Result<Copied, StoreError> {
         let found = self.found(from, &uids, |_| true)?;
+        self.copy_found(whole, from, found, to, false).await
+    }
+
+    /// As `copy_exactly`; up to `whole` messages in one commit.
+    pub(super) async fn copy_those(
+        &self,
+        whole: usize,
+        from: MailboxKey,
+        uids: Vec<u32>,
+        to: MailboxKey,
+    ) -> Result<Copied, StoreError> {
+        self.copy_found(whole, from, uids, to, true).await
+    }
+
+    async fn copy_found(
+        &self,
+        whole: usize,
+        from: MailboxKey,
+        found: Vec<u32>,
+        to: MailboxKey,
+        exactly: bool,
+    ) -> Result<Copied, StoreError> {
         if found.len() <= whole {
             let uids = found.into_iter().collect();
-            return self.copy_slice(from, uids, to).await;
+            return self.copy_slice(from, uids, to, exactly).await;
         }
         self.has_room_in(to, found.len())?;
         let store = self.clone();
-        to_its_end(async move { store.copy_slices(from, &found, to).await }).await
+        to_its_end(async move { store.copy_slices(from, &found, to, exactly).await }).await
     }
 
+    /// Where `exactly` is true, nothing is copied unless all of `uids` are there.
     async fn copy_slice(
         &self,
         from: MailboxKey,
         uids: UidSet,
         to: MailboxKey,
+        exactly: bool,
     ) -> Result<Copied, StoreError> {
         self.commit(1024, move |tx| {
             tx.room()?;
+            if exactly {
+                let source = &tx.mailbox(from)?.snapshot;
+                let there = uids.ranges().flat_map(|r| source.range(r)).count();
+                if there as u64 != uids.len() {
+                    return Err(StoreError::Expunged);
+                }
+            }
             tx.transfer(from, &uids, to, false)
         })
         .await
@@ -307,10 +349,11 @@ impl Store {
         from: MailboxKey,
         found: &[u32],
         to: MailboxKey,
+        exactly: bool,
     ) -> Result<Copied, StoreError> {
         let mut all: Option<Copied> = None;
         for uids in slices(found, SLICE) {
-            match (self.copy_slice(from, uids, to).await, &mut all) {
+            match (self.copy_slice(from, uids, to, exactly).await, &mut all) {
                 (Ok(part), Some(all)) => all.add(part),
                 (Ok(part), None) => all = Some(part),
                 (Err(error), done) => {

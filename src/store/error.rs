@@ -19,6 +19,8 @@ pub enum StoreError {
     NoAccount,
     #[error("no such mailbox")]
     NoMailbox,
+    #[error("some of the messages are gone")]
+    Expunged,
     #[error("no such domain")]
     NoDomain,
     #[error("no such device")]

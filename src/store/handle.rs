@@ -27,6 +27,7 @@ use super::queue::{Job, Message, Reply, Run};
 use super::recovery;
 use super::shared::{Shared, now};
 use super::state::Tx;
+use super::turns::Turns;
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
 
@@ -61,6 +62,12 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes that one permit of the queue stands for.
 const UNIT: usize = 1024;
 
+/// Large messages that are in memory whole at the same time while they are looked at.
+const READS: usize = 4;
+
+/// Spooled messages that may be in memory at the same time while they are parsed.
+const ARRIVALS: usize = 2;
+
 struct Inner {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Message>,
@@ -69,6 +76,9 @@ struct Inner {
     /// As many again for messages that were spooled and are in memory until they are committed.
     spooled: Arc<Semaphore>,
     units: u32,
+    /// Large messages that are looked at, and those that are parsed as they come in.
+    reads: Turns,
+    arrivals: Arc<Turns>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -140,6 +150,8 @@ impl Store {
                 waiting,
                 spooled,
                 units,
+                reads: Turns::new(READS),
+                arrivals: Arc::new(Turns::new(ARRIVALS)),
                 threads: Mutex::new(vec![commits, checkpoints]),
                 stopped,
                 pulse,
@@ -182,6 +194,15 @@ impl Store {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
+    }
+
+    /// Whoever looks at a whole large message waits here for its turn.
+    pub fn large_reads(&self) -> &Turns {
+        &self.inner.reads
+    }
+
+    pub(super) fn arrivals(&self) -> Arc<Turns> {
+        Arc::clone(&self.inner.arrivals)
     }
 
     pub(super) fn room_in_memory(&self) -> (Arc<Semaphore>, u32) {

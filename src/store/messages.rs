@@ -123,9 +123,8 @@ impl Tx {
 impl Store {
     /// For a message that comes in; up to `limit` bytes of it stay in memory.
     pub fn spool(&self, limit: usize) -> Spool {
-        let (room, units) = self.room_in_memory();
         let dir = spool::directory(&self.shared().options.dir);
-        Spool::new(dir, limit, room, units)
+        Spool::new(dir, limit, self.room_in_memory(), self.arrivals())
     }
 
     /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.

@@ -50,6 +50,7 @@ mod shared;
 mod snapshot;
 mod spool;
 mod state;
+mod turns;
 mod wake;
 
 #[cfg(test)]
@@ -70,3 +71,4 @@ pub use prepared::Prepared;
 pub use ring::{Change, Committed, Source};
 pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;
+pub use turns::{Turn, Turns, Whose};

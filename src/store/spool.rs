@@ -17,13 +17,11 @@ use tokio::sync::Semaphore;
 use super::error::StoreError;
 use super::log::LARGE_BLOB;
 use super::prepared::Prepared;
+use super::turns::{Turns, Whose};
 
 /// Messages up to this are parsed and compressed where they are; larger ones on a thread of
 /// their own.
 const INLINE: usize = 64 * 1024;
-
-/// Spooled messages that may be in memory at the same time while they are parsed.
-static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// A message that comes in, piece by piece.
 pub struct Spool {
@@ -35,6 +33,8 @@ pub struct Spool {
     /// What all messages that were spooled may hold in memory, in KiB.
     room: Arc<Semaphore>,
     units: u32,
+    /// For those that are parsed.
+    turns: Arc<Turns>,
 }
 
 /// How long a message may wait for room in memory.
@@ -47,10 +47,16 @@ pub(super) fn directory(data: &Path) -> PathBuf {
 
 impl Spool {
     /// Keeps up to `limit` bytes in memory, and the rest in a file without a name in `dir`.
-    pub(super) fn new(dir: PathBuf, limit: usize, room: Arc<Semaphore>, units: u32) -> Self {
+    pub(super) fn new(
+        dir: PathBuf,
+        limit: usize,
+        (room, units): (Arc<Semaphore>, u32),
+        turns: Arc<Turns>,
+    ) -> Self {
         Self {
             room,
             units,
+            turns,
             dir,
             limit,
             memory: Vec::new(),
@@ -92,7 +98,8 @@ impl Spool {
     }
 
     /// The message with `lines` in front, ready for the store. The spool is empty afterwards.
-    pub async fn finish(&mut self, lines: Vec<u8>) -> Result<Prepared, StoreError> {
+    /// Of those that come in for `whose`, one is parsed at a time.
+    pub async fn finish(&mut self, lines: Vec<u8>, whose: Whose) -> Result<Prepared, StoreError> {
         let (memory, file) = (std::mem::take(&mut self.memory), self.file.take());
         if let Some(error) = self.failed.take() {
             return Err(match error.kind() {
@@ -117,12 +124,14 @@ impl Spool {
             whole / 1024 + 1
         };
         let needed = u32::try_from(needed).unwrap_or(u32::MAX).min(self.units);
+        // First, so that nobody's messages take all the room while they wait for each other.
+        let alone = self.turns.alone(whose).await;
         let room = self.room.clone().acquire_many_owned(needed);
         let room = tokio::time::timeout(PATIENCE, room)
             .await
             .map_err(|_| StoreError::Busy)?
             .map_err(|_| StoreError::Closed)?;
-        let _place = LARGE_AT_ONCE.acquire().await;
+        let _place = alone.turn().await;
         let made = tokio::task::spawn_blocking(move || {
             file.rewind()
                 .map_err(|error| StoreError::Write(format!("spool file: {error}")))?;

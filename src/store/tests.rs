@@ -23,6 +23,9 @@ use crate::types::{
     UnixMillis,
 };
 
+/// For whom messages come in.
+const STRANGER: Whose = Whose::Peer(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
 fn options(dir: &Path) -> Options {
     Options {
         dir: dir.to_owned(),
@@ -462,7 +465,7 @@ fn a_second_server_is_refused_and_a_large_body_is_read_in_part() {
         let [a, _] = accounts(&store).await;
         let mut spool = store.spool(10_000);
         raw.chunks(7000).skip(1).for_each(|piece| spool.push(piece));
-        let large = spool.finish(raw[..7000].to_vec()).await.unwrap();
+        let large = spool.finish(raw[..7000].to_vec(), STRANGER).await.unwrap();
         store
             .deliver(large, UnixMillis(1), vec![to(a)])
             .await

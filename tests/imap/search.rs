@@ -106,3 +106,38 @@ fn a_search_ends_when_its_client_is_gone() {
     // Twelve searches were asked for.
     assert!(began.elapsed() < whole * 3, "{whole:?}");
 }
+
+/// Also where all of the time goes into a single message.
+#[test]
+fn a_search_of_one_large_message_ends_when_its_client_is_gone() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    a.ok("CREATE box");
+    let mut mail = b"Subject: large\r\n\r\n".to_vec();
+    mail.extend_from_slice(&b"word word word word word word word word\r\n".repeat(50_000));
+    let mut command = format!("x APPEND box {{{}+}}\r\n", mail.len()).into_bytes();
+    command.extend_from_slice(&mail);
+    command.extend_from_slice(b"\r\n");
+    a.send(&command);
+    assert!(a.until("x").1.starts_with("OK"));
+    a.ok("SELECT box");
+    let keys: Vec<String> = (0..500).map(|n| format!("NOT TEXT n{n}")).collect();
+    let search = format!("SEARCH {}", keys.join(" "));
+    let began = Instant::now();
+    assert_eq!(texts(&a.ok(&search)), ["* SEARCH 1"]);
+    let whole = began.elapsed();
+    a.ok("UNSELECT");
+    for _ in 0..4 {
+        let mut gone = server.imap(ALICE);
+        gone.ok("SELECT box");
+        gone.send(format!("s {search}\r\nt {search}\r\n").as_bytes());
+        std::thread::sleep(Duration::from_millis(20));
+        drop(gone);
+    }
+    let began = Instant::now();
+    while connections(&server, "selected") > 0 {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(began.elapsed() < whole, "{whole:?}");
+}

@@ -2,7 +2,7 @@
 
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::Append;
-use crate::store::Spool;
+use crate::store::{Spool, Whose};
 use crate::telemetry::ImapResult;
 use crate::types::UnixMillis;
 
@@ -71,7 +71,9 @@ impl Exec {
             ));
         }
         let mut spool = message.spool;
-        let message = spool.finish(Vec::new()).await?;
+        let message = spool
+            .finish(Vec::new(), Whose::Account(self.account.id))
+            .await?;
         let (date, zone) = match head.date {
             Some((millis, zone)) => (UnixMillis::from_signed(millis), zone),
             None => (self.store.now(), 0),

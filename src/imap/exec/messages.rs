@@ -103,7 +103,12 @@ impl Exec {
         let from = self.selected()?.key;
         let uids = self.uids(set, uid)?;
         let to = self.target(to)?.key;
-        let copied = self.store.copy(from, uids, to).await?;
+        let copied = if uid {
+            self.store.copy(from, uids, to).await?
+        } else {
+            let uids = self.numbered(&uids)?;
+            self.store.copy_exactly(from, &uids, to).await?
+        };
         Ok(match copy_uid(&copied) {
             Some(code) => format!("[{code}] Copied"),
             None => "No messages copied".into(),
@@ -120,15 +125,31 @@ impl Exec {
         let from = self.writable()?.key;
         let uids = self.uids(set, uid)?;
         let to = self.target(to)?.key;
+        let asked = if uid {
+            None
+        } else {
+            Some(self.numbered(&uids)?.len())
+        };
         let moved = self.store.move_messages(from, uids, to).await?;
+        let gone = asked.is_some_and(|asked| (moved.source.len() as u64) < asked);
         // RFC 6851, 4.3: before the EXPUNGEs.
         if let Some(code) = copy_uid(&moved) {
             out.line(&format!("* OK [{code}] Moved"));
         }
         match moved.failed {
             Some(error) => Err(error.into()),
+            // RFC 6851, 3.3: each message is moved or not.
+            None if gone && moved.source.is_empty() => Err(StoreError::Expunged.into()),
+            None if gone => Ok("[EXPUNGEISSUED] Moved what is left".into()),
             None => Ok("Moved".into()),
         }
+    }
+
+    /// Those of `uids` that have a number.
+    fn numbered(&self, uids: &UidSet) -> Result<UidSet, Refusal> {
+        let numbering = &self.selected()?.numbering;
+        let all = uids.ranges().flat_map(|r| numbering.range(r));
+        Ok(all.map(|(_, message)| message.uid.0).collect())
     }
 
     pub(super) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Answer {

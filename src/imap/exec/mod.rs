@@ -15,6 +15,9 @@ mod search;
 pub mod sync;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::append::Incoming;
 
 use std::sync::Arc;
@@ -46,6 +49,9 @@ pub struct Out<'a> {
 /// What is collected before it is written.
 const PIECE: usize = 64 * 1024;
 
+/// How long a word may take to be written by who holds a place.
+const HOLDING: Duration = Duration::from_secs(1);
+
 impl<'a> Out<'a> {
     pub fn new(stream: &'a mut Stream, patience: Duration) -> Self {
         Self {
@@ -58,14 +64,22 @@ impl<'a> Out<'a> {
 
     /// In long work that writes nothing: goes on only where somebody waits for its answer. Who
     /// has ended its own side may be waiting; a word is written to find out.
-    async fn is_awaited(&mut self) -> Result<(), Gone> {
+    /// Who holds a place that others want does not wait long for that.
+    async fn is_awaited(&mut self, holding: bool) -> Result<(), Gone> {
         match self.stream.peer_end() {
             PeerEnd::Open => Ok(()),
             PeerEnd::Finished if self.asked => Ok(()),
             PeerEnd::Finished => {
                 self.asked = true;
                 self.line("* OK Still working");
-                self.flush().await
+                let patience = if holding {
+                    self.patience.min(HOLDING)
+                } else {
+                    self.patience
+                };
+                let written = send(self.stream, &self.buf, patience).await;
+                self.buf.clear();
+                written
             }
             PeerEnd::Gone => Err(Gone { stalled: false }),
         }
@@ -161,6 +175,8 @@ impl From<sync::NoSuchNumber> for Refusal {
 pub(super) fn store_error(error: &StoreError) -> String {
     let code = match error {
         StoreError::NoMailbox => "NONEXISTENT",
+        // RFC 5530, 3
+        StoreError::Expunged => "EXPUNGEISSUED",
         StoreError::Exists => "ALREADYEXISTS",
         StoreError::UseTaken => "USEATTR",
         StoreError::HasChildren => "HASCHILDREN",

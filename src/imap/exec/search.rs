@@ -1,6 +1,6 @@
 //! SEARCH and its answers (RFC 9051, 6.4.4 and 7.3.4; RFC 4731; RFC 5182).
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use super::text::Message as Text;
 use super::{Answer, Exec, Out, aside};
 use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
-use crate::mail::{self, SearchScope};
-use crate::store::{Message, MessageRecord, Store};
+use crate::mail::{self, TextSearch};
+use crate::store::{Message, MessageRecord, Store, Turn, Whose};
 use crate::types::{Flags, UidSet};
 
 /// How long a search looks at messages before others may run.
@@ -20,7 +20,7 @@ impl Exec {
     pub(super) async fn search(&mut self, search: &Search, out: &mut Out<'_>) -> Answer {
         let selected = self.selected()?;
         let numbering = selected.numbering.clone();
-        let current = selected.current();
+        let (current, key) = (selected.current(), selected.key);
         let max_uid = numbering.last_uid().map_or(0, |u| u.0);
         let program = Program::compile(
             &search.key,
@@ -33,36 +33,67 @@ impl Exec {
         let mut found: Vec<(u32, u32)> = Vec::new();
         let selected = self.selected()?;
         let mut all = numbering.iter();
-        let mut turn = || {
+        let mut looked_at: Option<Found<'_>> = None;
+        let mut place: Option<Turn> = None;
+        let mut turn = |place: &mut Option<Turn>| {
             let began = Instant::now();
-            for (seq, told) in all.by_ref() {
-                // What is gone matches nothing (RFC 9051, 6.4.4 leaves it open).
-                let Some(message) = current.by_uid(told.uid) else {
-                    continue;
+            loop {
+                let candidate = match &mut looked_at {
+                    Some(candidate) => candidate,
+                    none => match all.next() {
+                        None => return Stop::End,
+                        Some((seq, told)) => {
+                            // What is gone matches nothing (RFC 9051, 6.4.4 leaves it open).
+                            let Some(message) = current.by_uid(told.uid) else {
+                                continue;
+                            };
+                            none.insert(Found {
+                                store: &self.store,
+                                selected,
+                                keywords: current.keywords(),
+                                seq,
+                                message,
+                                pace: Pace::new(began, false),
+                                record: OnceCell::new(),
+                                raw: OnceCell::new(),
+                                top: OnceCell::new(),
+                                fields: RefCell::new(vec![None; program.fields()]),
+                                words: RefCell::new(TextSearch::new(program.needles())),
+                            })
+                        }
+                    },
                 };
-                let candidate = Found {
-                    store: &self.store,
-                    selected,
-                    keywords: current.keywords(),
-                    seq,
-                    message,
-                    record: OnceCell::new(),
-                    raw: OnceCell::new(),
-                    top: OnceCell::new(),
-                };
-                if program.matches(&candidate, now) {
-                    found.push((seq, message.uid.0));
+                candidate.pace = Pace::new(began, place.is_some());
+                let matches = program.matches(candidate, now);
+                if let Some(stop) = candidate.pace.stop.get() {
+                    // What was found out so far is kept: the same question goes on from there.
+                    return stop;
                 }
-                if began.elapsed() >= TURN {
-                    return true;
+                if matches {
+                    found.push((candidate.seq, candidate.message.uid.0));
+                }
+                looked_at = None;
+                if place.take().is_some() || began.elapsed() >= TURN {
+                    return Stop::Pause;
                 }
             }
-            false
         };
         let heavy = program.reads_messages();
-        while if heavy { aside(&mut turn) } else { turn() } {
-            tokio::task::yield_now().await;
-            out.is_awaited().await?;
+        loop {
+            let stop = if heavy {
+                aside(|| turn(&mut place))
+            } else {
+                turn(&mut place)
+            };
+            match stop {
+                Stop::End => break,
+                Stop::Pause => tokio::task::yield_now().await,
+                Stop::Place => {
+                    let whose = Whose::Account(key.account);
+                    place = Some(self.store.large_reads().turn(whose).await);
+                }
+            }
+            out.is_awaited(place.is_some()).await?;
         }
         self.answer(search, &found, out)
     }
@@ -139,15 +170,63 @@ impl Exec {
     }
 }
 
+/// Why a turn ends.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// All messages were looked at.
+    End,
+    /// Others may run.
+    Pause,
+    /// A large message is to be read, and that has its own turns.
+    Place,
+}
+
+/// How long a message may be looked at in one turn.
+struct Pace {
+    began: Instant,
+    has_place: bool,
+    /// Something was done that takes time: no turn ends before.
+    worked: Cell<bool>,
+    stop: Cell<Option<Stop>>,
+}
+
+impl Pace {
+    fn new(began: Instant, has_place: bool) -> Self {
+        Self {
+            began,
+            has_place,
+            worked: Cell::new(false),
+            stop: Cell::new(None),
+        }
+    }
+
+    /// Before each piece of work: false where it must wait for another turn. Then the answer
+    /// that is given does not count.
+    fn go_on(&self) -> bool {
+        if self.stop.get().is_some() {
+            return false;
+        }
+        if self.worked.replace(true) && self.began.elapsed() >= TURN {
+            self.stop.set(Some(Stop::Pause));
+            return false;
+        }
+        true
+    }
+}
+
 struct Found<'a> {
     store: &'a Store,
     selected: &'a Selected,
     keywords: &'a [String],
     seq: u32,
     message: Message,
+    pace: Pace,
     record: OnceCell<Option<MessageRecord>>,
     raw: OnceCell<Option<bytes::Bytes>>,
     top: OnceCell<Option<bytes::Bytes>>,
+    /// What keys that ask for fields were answered.
+    fields: RefCell<Vec<Option<bool>>>,
+    words: RefCell<TextSearch<'a>>,
 }
 
 impl Found<'_> {
@@ -170,15 +249,43 @@ impl Found<'_> {
         })
     }
 
-    fn raw(&self) -> &[u8] {
+    /// All of it. None: not in this turn.
+    fn raw(&self) -> Option<&[u8]> {
+        if self.raw.get().is_none() {
+            let large = self.text().is_some_and(Text::is_large);
+            if large && !self.pace.has_place {
+                self.pace.stop.set(Some(Stop::Place));
+                return None;
+            }
+        }
         let read = || self.text().and_then(|text| text.whole().ok());
-        self.raw.get_or_init(read).as_deref().unwrap_or_default()
+        Some(self.raw.get_or_init(read).as_deref().unwrap_or_default())
     }
 
-    /// Enough of it to have the whole header.
-    fn top(&self) -> &[u8] {
-        let read = || self.text().and_then(|text| text.top().ok());
-        self.top.get_or_init(read).as_deref().unwrap_or_default()
+    /// Enough of it to have the whole header. None: not in this turn.
+    fn top(&self) -> Option<&[u8]> {
+        let read = || self.text().and_then(|text| text.short_top().ok().flatten());
+        match self.top.get_or_init(read) {
+            Some(top) => Some(top),
+            None => self.raw(),
+        }
+    }
+
+    fn field(&self, key: usize, contains: impl FnOnce(&[u8]) -> bool) -> bool {
+        if let Some(Some(known)) = self.fields.borrow().get(key) {
+            return *known;
+        }
+        if !self.pace.go_on() {
+            return false;
+        }
+        let Some(top) = self.top() else {
+            return false;
+        };
+        let answer = contains(top);
+        if let Some(known) = self.fields.borrow_mut().get_mut(key) {
+            *known = Some(answer);
+        }
+        answer
     }
 }
 
@@ -207,21 +314,30 @@ impl Candidate for Found<'_> {
             .map(|r| (r.internal_date.signed(), r.internal_zone))
     }
     fn sent_day(&self) -> Option<i32> {
-        mail::sent_date(self.top()).map(|date| date.local_day())
+        mail::sent_date(self.top()?).map(|date| date.local_day())
     }
     fn size(&self) -> Option<u64> {
         self.record().map(|r| r.size)
     }
-    fn header_contains(&self, name: &str, needle: &str) -> bool {
-        mail::header_contains(self.top(), name, needle)
+    fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool {
+        self.field(key, |top| mail::header_contains(top, name, needle))
     }
-    fn address_contains(&self, name: &str, needle: &str) -> bool {
-        mail::address_contains(self.top(), name, needle)
+    fn address_contains(&self, key: usize, name: &str, needle: &str) -> bool {
+        self.field(key, |top| mail::address_contains(top, name, needle))
     }
-    fn body_contains(&self, needle: &str) -> bool {
-        mail::search_text(self.raw(), SearchScope::Body, needle)
-    }
-    fn text_contains(&self, needle: &str) -> bool {
-        mail::search_text(self.raw(), SearchScope::Text, needle)
+    fn contains(&self, needle: usize) -> bool {
+        let mut words = self.words.borrow_mut();
+        loop {
+            if let Some(answer) = words.answer(needle) {
+                return answer;
+            }
+            if !self.pace.go_on() {
+                return false;
+            }
+            let Some(raw) = self.raw() else {
+                return false;
+            };
+            words.step(raw);
+        }
     }
 }

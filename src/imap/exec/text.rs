@@ -11,20 +11,17 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::mail::{self, Decoder, SectionRef, Structure};
-use crate::store::{MessageRecord, Store, StoreError};
+use crate::store::{MessageRecord, Store, StoreError, Turn, Whose};
 use crate::types::{MailboxKey, Uid};
 
 /// Messages above this are read and cut up beside the runtime's work, and not kept.
 const LARGE: u64 = 256 * 1024;
 /// What is read at a time of a large message; the store's bodies are made of such pieces.
 const STEP: u64 = 256 * 1024;
-/// Large messages that are in memory whole at the same time.
-static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// A message's bytes, as the client sees them: its own header lines and the shared body.
 #[derive(Clone, Copy)]
@@ -85,22 +82,39 @@ impl Message<'_> {
     }
 
     /// Its beginning with the whole header; all of it where the header is longer than usual.
-    pub(super) fn top(self) -> Result<Bytes, StoreError> {
-        let size = self.record.size;
-        if size > STEP {
-            let top = self.read(0..self.record.prefix.len() as u64 + STEP)?;
-            if mail::header_len(&top) < top.len() {
-                return Ok(top);
-            }
+    fn top(self) -> Result<Bytes, StoreError> {
+        match self.short_top()? {
+            Some(top) => Ok(top),
+            None => self.whole(),
         }
-        self.whole()
+    }
+
+    /// Its beginning, where the whole header is in it.
+    pub(super) fn short_top(self) -> Result<Option<Bytes>, StoreError> {
+        let size = self.record.size;
+        if size <= STEP {
+            return self.whole().map(Some);
+        }
+        let top = self.read(0..size.min(self.record.prefix.len() as u64 + STEP))?;
+        Ok((mail::header_len(&top) < top.len()).then_some(top))
+    }
+
+    /// Whether it may be in memory whole only while it has a turn.
+    pub(super) fn is_large(self) -> bool {
+        self.record.size > LARGE
+    }
+
+    /// Waits until it may be in memory whole.
+    pub(super) async fn turn(self) -> Turn {
+        let whose = Whose::Account(self.mailbox.account);
+        self.store.large_reads().turn(whose).await
     }
 
     /// Finds what the items ask for.
     pub(super) async fn texts(self, items: &[FetchItem]) -> Texts {
         let finder = || Finder::new(self).find(items);
-        if self.record.size > LARGE {
-            let _place = LARGE_AT_ONCE.acquire().await;
+        if self.is_large() {
+            let _place = self.turn().await;
             let (places, _) = aside(finder);
             return Texts {
                 places,
@@ -134,7 +148,7 @@ impl<'a> Finder<'a> {
     }
 
     fn is_large(&self) -> bool {
-        self.message.record.size > LARGE
+        self.message.is_large()
     }
 
     fn whole(&self) -> Option<&[u8]> {

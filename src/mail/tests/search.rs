@@ -109,3 +109,58 @@ fn letters_that_look_the_same_are_the_same() {
         "line one\r\nzwei\u{fc}\ndrei"
     );
 }
+
+/// However many texts are looked for, a message is decoded once, and each answer is what it
+/// would be alone.
+#[test]
+fn all_texts_are_looked_for_in_one_walk() {
+    let line = "some words that say nothing in particular, =C3=A4 among them\r\n";
+    let raw = format!(
+        "Subject: over here\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain; charset=utf-8; name=attached\r\n\
+         Content-Transfer-Encoding: quoted-printable\r\n\r\n{}last =\r\nwords\r\n\
+         --b\r\nContent-Type: text/html\r\n\r\n<p>seen <b>wor</b>ds</p>\r\n--b--\r\n",
+        line.repeat(10_000)
+    );
+    let texts = [
+        "over here",
+        "attached",
+        "\u{e4} among",
+        "last words",
+        "seen words",
+        "nowhere",
+        "",
+        "them\r\nsome",
+    ];
+    let scopes = [SearchScope::Body, SearchScope::Text];
+    let needles: Vec<Needle> = (0..40)
+        .map(|n| Needle::new(scopes[n % 2], fold(texts[n / 2 % texts.len()])))
+        .collect();
+    let walk = |needles: &[Needle]| {
+        let mut search = TextSearch::new(needles);
+        let mut steps = 0;
+        let open = |search: &TextSearch<'_>| {
+            (0..needles.len()).any(|needle| search.answer(needle).is_none())
+        };
+        while open(&search) {
+            search.step(raw.as_bytes());
+            steps += 1;
+        }
+        let answers: Vec<_> = (0..needles.len()).map(|n| search.answer(n)).collect();
+        (steps, answers)
+    };
+    let nowhere = [Needle::new(SearchScope::Body, "nowhere".into())];
+    let (steps, answers) = walk(&needles);
+    assert_eq!(steps, walk(&nowhere).0);
+    for (n, answer) in answers.into_iter().enumerate() {
+        let text = fold(texts[n / 2 % texts.len()]);
+        let alone = search_text(raw.as_bytes(), scopes[n % 2], &text);
+        assert_eq!(answer, Some(alone), "{text:?}");
+        let expected = match text.as_str() {
+            "nowhere" => false,
+            "over here" | "attached" => n % 2 == 1,
+            _ => true,
+        };
+        assert_eq!(alone, expected, "{text:?}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::mail::trace;
 use crate::smtp::parser::{Target, safe_name};
 use crate::smtp::reply::{Reply, store_error};
 use crate::smtp::session::{Admission, Answer, Envelope, Role, Work};
-use crate::store::{Login, Recipient, Resolution};
+use crate::store::{Login, Recipient, Resolution, Whose};
 use crate::types::{AccountId, Address, Domain};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -144,9 +144,12 @@ impl Connection {
         if envelope.header.missing {
             lines.extend_from_slice(b"\r\n");
         }
+        let whose = envelope
+            .account
+            .map_or_else(|| Whose::peer(self.ip()), Whose::Account);
         let message = self
             .spool
-            .finish(lines)
+            .finish(lines, whose)
             .await
             .map_err(|error| store_error(&error))?;
         let return_path = envelope

@@ -401,7 +401,7 @@ fn spooled_messages_in_memory_are_bounded() {
         let spooled = || {
             let mut spool = store.spool(1000);
             spool.push(&[b'x'; 300_000]);
-            async move { spool.finish(b"A: b\r\n".to_vec()).await }
+            async move { spool.finish(b"A: b\r\n".to_vec(), STRANGER).await }
         };
         let first = spooled().await.unwrap();
         let second = spooled();
@@ -413,6 +413,32 @@ fn spooled_messages_in_memory_are_bounded() {
             .await
             .unwrap();
         assert_eq!(second.await.unwrap().raw_len(), 300_006);
+    });
+}
+
+/// Whose messages are parsed keeps nobody else's waiting, however many there are.
+#[test]
+fn each_who_sends_large_messages_has_its_own_turn() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(&home.path().join("data"));
+    run(async {
+        let other = Whose::Account(AccountId(7));
+        let spooled = |whose| {
+            let mut spool = store.spool(1000);
+            spool.push(&[b'x'; 300_000]);
+            async move { spool.finish(b"A: b\r\n".to_vec(), whose).await }
+        };
+        let held = store.arrivals().turn(STRANGER).await;
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(spooled(STRANGER))).collect();
+        let wait = std::time::Duration::from_millis(20);
+        for one in &mut waiting {
+            assert!(tokio::time::timeout(wait, one).await.is_err());
+        }
+        assert_eq!(spooled(other).await.unwrap().raw_len(), 300_006);
+        drop(held);
+        for one in waiting {
+            one.await.unwrap();
+        }
     });
 }
 

@@ -193,6 +193,36 @@ fn a_copy_that_fails_leaves_nothing_behind() {
     reopen(&dir, store);
 }
 
+/// RFC 9051, 6.4.7: also where the last of many is gone.
+#[test]
+fn a_copy_of_exactly_those_is_whole_or_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let (store, a) = filled(&dir);
+    run(async {
+        let [inbox, archive] = ["INBOX", "Archive"].map(|name| key(&store, a, name));
+        let those: Vec<u32> = (1..=MANY).collect();
+        let deleted = vec![Flag::System(SystemFlags::DELETED)];
+        store
+            .store_flags(inbox, UidSet::single(MANY), FlagAction::Add, deleted, None)
+            .await
+            .unwrap();
+        store.expunge(inbox, None).await.unwrap();
+        for whole in [MANY as usize, SLICE] {
+            let copied = store.copy_those(whole, inbox, those.clone(), archive).await;
+            assert!(matches!(copied, Err(StoreError::Expunged)));
+            assert_eq!(len(&store, archive), 0);
+        }
+        let left = those[..those.len() - 1].to_vec();
+        for whole in [MANY as usize, SLICE] {
+            let copied = store.copy_those(whole, inbox, left.clone(), archive).await;
+            assert_eq!(copied.unwrap().target.len(), left.len());
+        }
+        assert_eq!(len(&store, archive), 2 * (MANY - 1));
+    });
+    reopen(&dir, store);
+}
+
 #[test]
 fn a_keyword_without_room_is_set_on_none_of_many() {
     let home = tempfile::tempdir().unwrap();

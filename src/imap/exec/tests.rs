@@ -1,0 +1,145 @@
+//! What large messages keep waiting, and whom they don't.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::StoreConfig;
+use crate::imap::fragment::{Event, Fragmenter, Limits};
+use crate::imap::parser::{Options, parse};
+use crate::store::{Prepared, Recipient, Turn, Whose};
+use crate::types::{AccountId, Address, Domain, UnixMillis};
+
+/// Two accounts, each with one message of a megabyte, which is the second of three.
+async fn store(dir: &std::path::Path) -> (Store, [AccountId; 2]) {
+    let options = crate::store::Options {
+        dir: dir.join("data"),
+        config: StoreConfig {
+            reserve_bytes: 0,
+            ..StoreConfig::default()
+        },
+        subaddress_separator: '+',
+    };
+    let store = Store::open(options, Telemetry::new().unwrap()).unwrap();
+    let domain = Domain::parse("x.test").unwrap();
+    store.domain_add(domain).await.unwrap();
+    let mut accounts = Vec::new();
+    for name in ["a@x.test", "b@x.test"] {
+        let address = Address::parse(name).unwrap();
+        let account = store.account_add(address, "hash".into()).await.unwrap();
+        accounts.push(account);
+        for lines in [1, 40_000, 1] {
+            let text = format!(
+                "Subject: s\r\n\r\n{}",
+                "some words and a line\r\n".repeat(lines)
+            );
+            let to = Recipient {
+                account,
+                mailbox: None,
+                flags: vec![],
+                prefix: vec![],
+            };
+            store
+                .deliver(
+                    Prepared::from_bytes(text.into_bytes().into()),
+                    UnixMillis(1),
+                    vec![to],
+                )
+                .await
+                .unwrap();
+        }
+    }
+    (store, [accounts[0], accounts[1]])
+}
+
+async fn stream() -> (Stream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, server) = tokio::join!(client, listener.accept());
+    (Stream::Plain(server.unwrap().0), client.unwrap())
+}
+
+fn exec(store: &Store, account: AccountId) -> Exec {
+    let inbox = store.mailboxes(account).unwrap();
+    let inbox = store.mailbox(inbox.find("INBOX").unwrap().key).unwrap();
+    Exec {
+        store: store.clone(),
+        telemetry: Telemetry::new().unwrap(),
+        account: store.directory().account(account).unwrap().clone(),
+        selected: Some(Selected::open(inbox, false, true)),
+        rev2: false,
+        append_limit: 1 << 20,
+        tag: String::new(),
+    }
+}
+
+/// Everything that asks for the whole of a large message.
+fn commands() -> Vec<String> {
+    let many: Vec<String> = (0..100).map(|n| format!("NOT TEXT w{n}")).collect();
+    vec![
+        "SEARCH TEXT nowhere".into(),
+        "SEARCH NOT BODY lines".into(),
+        format!("SEARCH {}", many.join(" ")),
+        "FETCH 1:* BODY.PEEK[1]<0.10>".into(),
+    ]
+}
+
+async fn run(store: &Store, account: AccountId, command: &str) {
+    let (mut stream, _client) = stream().await;
+    let mut out = Out::new(&mut stream, Duration::from_secs(10));
+    let options = Options {
+        max_depth: 10,
+        utf8: false,
+    };
+    let limits = Limits {
+        max_line: 10_000,
+        max_literal: 10,
+        max_literals_total: 10,
+        max_append: 0,
+    };
+    let mut fragmenter = Fragmenter::new(limits);
+    fragmenter.feed(format!("x {command}\r\n").as_bytes());
+    let Event::Command(command) = fragmenter.next() else {
+        panic!("{command}");
+    };
+    let tagged = parse(&command, options).unwrap();
+    let mut exec = exec(store, account);
+    exec.run(tagged, &mut out).await.unwrap();
+}
+
+const WAIT: Duration = Duration::from_millis(200);
+
+async fn waits(work: impl Future<Output = ()>) -> bool {
+    tokio::time::timeout(WAIT, work).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_at_large_messages_waits_for_a_turn_and_not_for_one_account() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, [a, b]) = store(home.path()).await;
+    let turns = store.large_reads();
+    let held = turns.turn(Whose::Account(a)).await;
+    for command in commands() {
+        assert!(waits(run(&store, a, &command)).await, "{command}");
+        run(&store, b, &command).await;
+    }
+    drop(held);
+    for command in commands() {
+        run(&store, a, &command).await;
+    }
+    // Where all places are taken, everybody waits.
+    let mut all: Vec<Turn> = Vec::new();
+    for n in 100..104 {
+        all.push(turns.turn(Whose::Account(AccountId(n))).await);
+    }
+    for command in commands() {
+        assert!(waits(run(&store, b, &command)).await, "{command}");
+    }
+    drop(all);
+    for command in commands() {
+        run(&store, b, &command).await;
+    }
+}
