@@ -5,11 +5,13 @@
 //! while work waits, so that a server at rest is small.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use parking_lot::Mutex;
+// Of tokio, since it grows with what waits: std's takes room for a full queue at once.
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use crate::types::Secret;
@@ -53,12 +55,12 @@ pub(super) struct Busy;
 /// The threads. They end when the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Hasher {
-    queue: SyncSender<Job>,
+    queue: Sender<Job>,
 }
 
 impl Hasher {
     pub(super) fn start(threads: usize, queue: usize) -> Self {
-        let (sender, receiver) = sync_channel(queue.max(1));
+        let (sender, receiver) = channel(queue.max(1));
         let receiver = Arc::new(Mutex::new(receiver));
         for n in 0..threads.max(1) {
             let receiver = receiver.clone();
@@ -94,24 +96,22 @@ impl Hasher {
     }
 
     fn send(&self, job: Job) -> Result<(), Busy> {
-        self.queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
-        })
+        self.queue.try_send(job).map_err(|_| Busy)
     }
 }
 
 fn work(queue: &Mutex<Receiver<Job>>) {
     let mut memory: Vec<Block> = Vec::new();
     loop {
-        let waiting = queue.try_lock().map(|queue| queue.try_recv());
+        let waiting = queue.try_lock().map(|mut queue| queue.try_recv());
         let job = match waiting {
             Some(Ok(job)) => job,
             Some(Err(TryRecvError::Disconnected)) => return,
             Some(Err(TryRecvError::Empty)) | None => {
                 memory = Vec::new();
-                match queue.lock().recv() {
-                    Ok(job) => job,
-                    Err(_) => return,
+                match queue.lock().blocking_recv() {
+                    Some(job) => job,
+                    None => return,
                 }
             }
         };
@@ -292,14 +292,14 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_says_busy() {
         let hasher = Hasher {
-            queue: sync_channel(1).0,
+            queue: channel(1).0,
         };
         // No thread at all: the receiver is gone.
         assert_eq!(
             hasher.verify(Secret::new("x"), String::new()).await,
             Err(Busy)
         );
-        let (queue, _receiver) = sync_channel(1);
+        let (queue, _receiver) = channel(1);
         let hasher = Hasher { queue };
         let first = hasher.clone();
         let waiting =
