@@ -621,3 +621,26 @@ async fn an_accounts_waiting_tests_are_few() {
     let next = tokio::time::timeout(Duration::from_secs(1), tests.join_next());
     assert!(next.await.is_err(), "the others wait");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_mail_after_a_reload_goes_by_the_new_settings() {
+    let (server, mut phone) = (Server::new().await, Phone::new().await);
+    let push = server.push().await;
+    let device = phone.device(server.account, DeviceState::Active);
+    server.store.device_add(device, 32).await.expect("added");
+    // It waits for something to do, with the settings that it has seen.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut config = Config::clone(&server.config.load());
+    config.push.ttl_secs = 600;
+    server.config.store(Arc::new(config));
+    server.deliver("soon over").await;
+    let (_, headers, _) = phone.next().await;
+    let ttl: u64 = headers["ttl"]
+        .to_str()
+        .expect("text")
+        .parse()
+        .expect("number");
+    assert!((1..=600).contains(&ttl), "{ttl}");
+    server.stop.cancel();
+    push.stopped().await;
+}

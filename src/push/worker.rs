@@ -188,7 +188,11 @@ impl Worker {
             tokio::select! {
                 () = stop.cancelled() => break,
                 group = feed.next(), if feed_after <= Instant::now() => match group {
-                    Ok(group) => self.changed(&group),
+                    Ok(group) => {
+                        // A reload may have come while nothing was to be done.
+                        self.take_config();
+                        self.changed(&group);
+                    }
                     Err(StoreError::Closed) => break,
                     Err(error) => {
                         tracing::error!(%error, "changes can't be read, trying again");
@@ -240,13 +244,17 @@ impl Worker {
         tell(&mut self.ended_tests);
     }
 
-    /// Everything that can be done at this moment.
-    fn advance(&mut self) {
+    fn take_config(&mut self) {
         let config = self.config.load_full();
         if !Arc::ptr_eq(&config, &self.seen_config) {
             self.planner.set_limits(limits(&config.push));
             self.seen_config = config;
         }
+    }
+
+    /// Everything that can be done at this moment.
+    fn advance(&mut self) {
+        self.take_config();
         let at = now();
         while let Some((expires, to)) = self.unverified.first().copied()
             && expires <= at
