@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::commands::write_line;
+use super::out::write_line;
 use crate::config::{Config, ConfigError, Problem, Severity};
 
 /// Everything that was found, errors first.

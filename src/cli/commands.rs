@@ -3,13 +3,14 @@
 //! May import: admin, app, auth, config, store, telemetry. A command that needs the store asks
 //! the running server; where none runs it opens the store itself.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::*;
+use super::out::write_line;
 use super::{CliError, check, show};
 use crate::admin::devices::Devices;
 use crate::admin::protocol::NewWebPush;
@@ -282,14 +283,4 @@ fn print(reply: &Reply, json: bool) -> Done {
         show::reply(reply)
     };
     write_line(text.trim_end())
-}
-
-/// Like `println!`, but a reader that goes away (`| head`) is no panic.
-pub(super) fn write_line(text: &str) -> Done {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::failed(error))
-        }
-        _ => Ok(()),
-    }
 }

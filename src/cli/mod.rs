@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod commands;
+mod out;
 mod show;
 
 use std::ffi::OsStr;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::clock::now;
 use super::error::StoreError;
 use super::log::{CommitLog, LogError};
 use super::ops::{Group, Op};
@@ -29,7 +30,7 @@ use super::pulse::Pulse;
 use super::queue::{Job, Message, Reply};
 use super::rebuild::{self, Before};
 use super::ring::{Committed, changes};
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use super::state::Tx;
 use super::wake::Wake;
 

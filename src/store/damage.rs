@@ -1,13 +1,11 @@
-//! What is known of groups that the log has lost, for those who answer and those who look.
+//! Remembers over restarts that the log has lost groups.
 //!
 //! May import: types.
-
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::StoreError;
 use super::keys;
 use super::ops::Op;
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use crate::types::UnixMillis;
 
 /// The setting that remembers it over restarts: groups that are lost, and until when an address
@@ -17,29 +15,6 @@ const SETTING: &str = "store.lost-groups";
 /// So long is mail for unknown addresses put off: senders try for about as long (RFC 5321,
 /// 4.5.4.1), and whoever runs the server may restore the log or add the account again.
 const DOUBT_MILLIS: u64 = 5 * 24 * 3600 * 1000;
-
-#[derive(Default)]
-pub(super) struct Damage {
-    lost_groups: AtomicU64,
-    doubtful_until: AtomicU64,
-    mended_mailboxes: AtomicU64,
-}
-
-impl Damage {
-    pub(super) fn lost_groups(&self) -> u64 {
-        self.lost_groups.load(Ordering::Relaxed)
-    }
-
-    /// Mailboxes that the last rebuild had to put in order.
-    pub(super) fn mended_mailboxes(&self) -> u64 {
-        self.mended_mailboxes.load(Ordering::Relaxed)
-    }
-
-    /// Whoever is not known may have been in a group that is lost.
-    pub(super) fn is_doubtful(&self) -> bool {
-        now().0 < self.doubtful_until.load(Ordering::Relaxed)
-    }
-}
 
 fn stored(shared: &Shared) -> Result<(u64, u64), StoreError> {
     let key = keys::named(b't', SETTING.as_bytes());
@@ -77,13 +52,10 @@ impl Shared {
     pub(super) fn note_damage(&self, mended: Option<u64>) {
         let damage = &self.damage;
         if let Some(mended) = mended {
-            damage.mended_mailboxes.store(mended, Ordering::Relaxed);
+            damage.mended(mended);
         }
         match stored(self) {
-            Ok((lost, until)) => {
-                damage.lost_groups.store(lost, Ordering::Relaxed);
-                damage.doubtful_until.store(until, Ordering::Relaxed);
-            }
+            Ok((lost, until)) => damage.lost(lost, until),
             Err(error) => tracing::warn!(%error, "what the log has lost is not known"),
         }
         let metrics = &self.telemetry.store;

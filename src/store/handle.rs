@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::clock::now;
 use super::committer::{Committer, Room, Trouble, free_bytes};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
@@ -25,7 +26,7 @@ use super::options::Options;
 use super::pulse::{self, Pulse};
 use super::queue::{Job, Message, Reply, Run};
 use super::recovery;
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use super::state::Tx;
 use super::turns::Turns;
 use crate::telemetry::Telemetry;

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use super::clock::now;
 use super::committer::free_bytes;
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
-use super::shared::now;
 use super::spool::{self, Spool};
 use super::state::Tx;
 use crate::types::{AccountId, Flag, Flags, MailboxKey, ModSeq, Uid, UnixMillis};

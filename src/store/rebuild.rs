@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::carry::carry;
 use super::check;
+use super::clock;
 use super::damage;
 use super::directory::Directory;
 use super::engine::{self, Index, IndexError};
@@ -16,7 +17,7 @@ use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
 use super::log::{self, LogError};
 use super::mend::mend;
 use super::ops::{Group, Op, OpsError};
-use super::shared::{self, Ground, Shared};
+use super::shared::{Ground, Shared};
 use super::state::Tx;
 use crate::types::{AccountId, LogPos, MailboxId, MailboxKey};
 
@@ -214,7 +215,7 @@ fn finish(
             "the log is damaged: what these groups held is missing in it"
         );
     }
-    let fact = damage::fact(shared, all.missing, complete, shared::now()).map_err(failed)?;
+    let fact = damage::fact(shared, all.missing, complete, clock::now()).map_err(failed)?;
     floors.extend(fact);
     check::verify(&***shared.index.load()).map_err(failed)?;
     // Nothing that was there before is \Recent for those who come now.
@@ -321,7 +322,7 @@ pub(super) fn floors_of(index: &dyn Index) -> Vec<Op> {
 
 /// Those that raise anything of what came out of the log.
 fn needed(shared: &Arc<Shared>, mut floors: Vec<Op>) -> Vec<Op> {
-    let tx = Tx::new(shared.clone(), shared::now(), true);
+    let tx = Tx::new(shared.clone(), clock::now(), true);
     // What can't be told is written down.
     floors.retain(|floor| raises(&tx, floor).unwrap_or(true));
     floors
@@ -368,7 +369,7 @@ pub(super) fn raise(
     next_seq: &mut u64,
     floors: &[Op],
 ) -> Result<(), StoreError> {
-    let now = shared::now();
+    let now = clock::now();
     let mut tx = Tx::new(shared.clone(), now, true);
     for floor in floors {
         match tx.fact(floor.clone()) {

@@ -16,30 +16,25 @@ use tokio::sync::watch;
 
 use super::beside::beside;
 use super::chunk::Chunk;
-use super::damage::Damage;
 use super::directory::Directory;
 use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
+use super::lost::Damage;
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::options::Options;
 use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
 use super::wake::{AccountView, Wake};
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid, UnixMillis};
+use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid};
 
 /// What a scan does with each key and value; an error ends it.
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
 
 /// The same, until it gives false.
 pub(super) type While<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
-
-pub(super) fn now() -> UnixMillis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |d| d.as_millis() as u64))
-}
 
 pub(super) struct Shared {
     pub options: Options,
