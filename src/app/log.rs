@@ -45,5 +45,10 @@ pub(super) fn set_level(config: &LogConfig) -> Result<(), String> {
 }
 
 fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&config.level).map_err(|error| error.to_string())
+    // What rustls warns of is what strangers send; a level given for it comes later and wins.
+    let level = match config.level.contains("rustls") {
+        true => config.level.clone(),
+        false => format!("{},rustls=error", config.level),
+    };
+    EnvFilter::try_new(level).map_err(|error| error.to_string())
 }

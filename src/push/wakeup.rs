@@ -131,6 +131,15 @@ pub(super) fn prepared(store: &Store, device: Device, standing: Standing) -> Pre
     }
 }
 
+/// The same for each attempt, also after a restart: a phone that is woken twice can tell.
+fn id(entry: &OutboxEntry, topic: &str) -> String {
+    let newest = entry.uids.last().map_or(0, |uid| uid.0);
+    let named = format!("{topic} {} {} {newest}", entry.caused.0, entry.count);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, named.as_bytes());
+    let id = digest.as_ref().get(..12).unwrap_or_default();
+    format!("w_{}", URL_SAFE_NO_PAD.encode(id))
+}
+
 /// Makes it, with and without content.
 pub(super) async fn wake_up(
     store: &Store,
@@ -139,10 +148,7 @@ pub(super) async fn wake_up(
     topic: String,
     at: UnixMillis,
 ) -> WakeUp {
-    let mut id = [0; 12];
-    // Without randomness it has the same id as others, which nothing depends upon.
-    let _ = aws_lc_rs::rand::fill(&mut id);
-    let id = format!("w_{}", URL_SAFE_NO_PAD.encode(id));
+    let id = id(entry, &topic);
     let show = prepared.device.show;
     let summary = match &prepared.standing.newest {
         Some((mailbox, uid, record)) => summary(store, *mailbox, *uid, record).await,
@@ -225,4 +231,41 @@ async fn summary(
             .map(|head| summarize(&head))
     });
     read.await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{AccountId, DeviceId};
+
+    #[test]
+    fn an_attempt_again_has_the_same_id_and_more_mail_another() {
+        let entry = OutboxEntry {
+            key: OutboxKey {
+                account: AccountId(1),
+                device: DeviceId(2),
+                slot: WakeSlot::Mail(crate::types::MailboxId(1)),
+            },
+            uids: vec![Uid(5)],
+            count: 1,
+            caused: UnixMillis(7),
+            due: UnixMillis(7),
+            expires: UnixMillis(99),
+            attempts: 0,
+        };
+        let again = OutboxEntry {
+            due: UnixMillis(50),
+            attempts: 3,
+            ..entry.clone()
+        };
+        let more = OutboxEntry {
+            uids: vec![Uid(5), Uid(6)],
+            count: 2,
+            ..entry.clone()
+        };
+        assert_eq!(id(&entry, "t"), id(&again, "t"));
+        assert_ne!(id(&entry, "t"), id(&more, "t"));
+        assert_ne!(id(&entry, "t"), id(&entry, "of another device"));
+        assert_eq!(id(&entry, "t").len(), 18);
+    }
 }
