@@ -16,9 +16,6 @@ use tokio::sync::oneshot;
 
 use crate::types::Secret;
 
-/// glibc gives allocations above 32 MiB back to the system as soon as they are freed; smaller
-/// ones it may keep for ever. Only what is used of them is ever resident.
-const MIN_BLOCKS: usize = 33 * 1024;
 /// Longest password, so that a stranger can't make us hash megabytes.
 pub(super) const MAX_PASSWORD: usize = 1024;
 const SALT_LEN: usize = 16;
@@ -187,9 +184,7 @@ fn fill(
         return false;
     }
     let blocks = argon2.params().block_count();
-    if memory.capacity() < blocks.max(MIN_BLOCKS) {
-        *memory = Vec::with_capacity(blocks.max(MIN_BLOCKS));
-    }
+    // Large, so it goes back to the system as soon as it is dropped (`app::spare`).
     if memory.len() < blocks {
         memory.resize(blocks, Block::new());
     }
