@@ -26,6 +26,8 @@ mod committer;
 mod damage;
 mod devices;
 mod directory;
+#[allow(dead_code)]
+mod disk;
 mod engine;
 mod error;
 mod feed;
