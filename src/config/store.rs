@@ -26,6 +26,8 @@ pub struct StoreConfig {
     pub max_messages_per_mailbox: usize,
     /// Groups that a feed can read from memory.
     pub feed_groups: usize,
+    /// What changes while a state image is taken is kept in memory up to here.
+    pub image_memory_bytes: usize,
 }
 
 impl Default for StoreConfig {
@@ -43,6 +45,7 @@ impl Default for StoreConfig {
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,
             feed_groups: 4096,
+            image_memory_bytes: 64 * 1024 * 1024,
         }
     }
 }

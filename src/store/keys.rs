@@ -203,6 +203,13 @@ pub(super) fn record_size(value: &[u8]) -> Option<u64> {
     size.filter(|_| *version == RECORD_VERSION)
 }
 
+/// The same, and the body.
+pub(super) fn record_start(value: &[u8]) -> Option<(u64, BlobId)> {
+    let (version, rest) = value.split_first()?;
+    let start = postcard::take_from_bytes(rest).ok().map(|(start, _)| start);
+    start.filter(|_| *version == RECORD_VERSION)
+}
+
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![RECORD_VERSION]).map_err(broken)
 }

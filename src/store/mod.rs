@@ -33,6 +33,7 @@ mod error;
 mod feed;
 mod handle;
 mod identity;
+mod image;
 mod keys;
 mod login;
 mod lost;

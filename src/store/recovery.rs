@@ -110,6 +110,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
         options,
         telemetry: telemetry.clone(),
         store_id: opened.store_id,
+        disk: Arc::new(super::disk::RealDisk),
         reader: opened.reader.clone(),
         blobs: opened.blobs.clone(),
     };

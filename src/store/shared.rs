@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use super::beside::beside;
 use super::chunk::Chunk;
 use super::directory::Directory;
+use super::disk::Disk;
 use super::engine::{Applied, Batch, Index, IndexError};
 use super::error::StoreError;
+use super::image::capture::Capture;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
 use super::lost::Damage;
@@ -40,8 +42,11 @@ pub(super) struct Shared {
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
+    pub disk: Arc<dyn Disk>,
     /// Replaced as a whole when it is built anew.
     pub index: ArcSwap<Arc<dyn Index>>,
+    /// Of the index, while an image of it is taken.
+    pub capture: Capture,
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
     pub directory: ArcSwap<Directory>,
@@ -69,6 +74,7 @@ pub(super) struct Ground {
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
+    pub disk: Arc<dyn Disk>,
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
 }
@@ -88,6 +94,8 @@ impl Shared {
             options: ground.options,
             telemetry: ground.telemetry,
             store_id: ground.store_id,
+            disk: ground.disk,
+            capture: Capture::default(),
             index: ArcSwap::from_pointee(index),
             reader: ground.reader,
             blobs: ground.blobs,
@@ -117,6 +125,7 @@ impl Shared {
             options: self.options.clone(),
             telemetry: self.telemetry.clone(),
             store_id: self.store_id,
+            disk: self.disk.clone(),
             reader: self.reader.clone(),
             blobs: self.blobs.clone(),
         }
@@ -183,7 +192,7 @@ impl Shared {
         };
         let large = batch.len() > LARGE_BATCH;
         self.applying.store(large, Ordering::Release);
-        let applied = self.index.load().apply(batch, applied);
+        let applied = self.capture.apply(&self.index.load(), batch, applied);
         self.applying.store(false, Ordering::Release);
         applied.map_err(|e| self.failed(e))
     }
@@ -234,6 +243,7 @@ impl Shared {
     pub(super) fn adopt(&self, fresh: &Self) -> Wake {
         let mut wake = Wake::default();
         let guard = self.publish.lock();
+        self.capture.end();
         let old = self.index.swap(fresh.index.load_full());
         self.directory.store(fresh.directory.load_full());
         self.directory_changed.send_replace(());

@@ -28,6 +28,10 @@ pub struct StoreMetrics {
     takes_mail: IntGauge,
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
+    images: IntCounter,
+    image_bytes: IntGauge,
+    image_time: IntGauge,
+    image_seconds: Histogram,
     /// Lines about mailboxes, and about bodies.
     mailbox_lines: Seldom,
     body_lines: Seldom,
@@ -87,6 +91,14 @@ impl StoreMetrics {
                 "Mailboxes that did not add up and were put in order by the last rebuild.",
             )?,
         ];
+        let image_bytes = gauge(
+            "posthorn_store_image_bytes",
+            "Size of the newest state image that this process took.",
+        )?;
+        let image_time = gauge(
+            "posthorn_store_image_timestamp_seconds",
+            "When the newest state image was taken, in seconds since 1970.",
+        )?;
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -160,6 +172,19 @@ impl StoreMetrics {
                 latency_buckets(),
             )?,
             replayed_frames,
+            images: counter(
+                registry,
+                "posthorn_store_images_total",
+                "State images that were taken.",
+            )?,
+            image_bytes,
+            image_time,
+            image_seconds: histogram(
+                registry,
+                "posthorn_store_image_seconds",
+                "Taking a state image, from the first record to the last sync.",
+                [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0].to_vec(),
+            )?,
             mailbox_lines: Seldom::default(),
             body_lines: Seldom::default(),
         })
@@ -246,6 +271,20 @@ impl StoreMetrics {
     pub fn replayed(&self, frames: u64) {
         self.replayed_frames
             .set(i64::try_from(frames).unwrap_or(i64::MAX));
+    }
+
+    pub fn image_taken(&self, bytes: u64, made: crate::types::UnixMillis, took: Duration) {
+        self.images.inc();
+        self.image_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.image_at(made);
+        self.image_seconds.observe(took.as_secs_f64());
+    }
+
+    /// When the newest image was taken, by this process or one before it.
+    pub fn image_at(&self, made: crate::types::UnixMillis) {
+        let seconds = i64::try_from(made.0 / 1000).unwrap_or(i64::MAX);
+        self.image_time.set(seconds);
     }
 
     pub fn checkpointed(&self, took: Duration) {

@@ -26,6 +26,18 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
+    fn load(&self, batch: Batch) -> Result<(), IndexError> {
+        check(&batch)?;
+        let mut map = self.map.write();
+        for (key, value) in batch {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         Ok(self.map.read().get(key).cloned())
     }

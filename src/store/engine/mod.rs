@@ -60,6 +60,8 @@ pub(crate) enum IndexError {
 pub(crate) trait Index: Send + Sync {
     /// One atomic batch, together with how far the log is now applied.
     fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError>;
+    /// Puts records into an index that is new, without a place in the log yet.
+    fn load(&self, batch: Batch) -> Result<(), IndexError>;
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
     /// Keys that start with `prefix`, in order, beginning with `from` (inclusive), until `each`
     /// returns false.
@@ -81,7 +83,7 @@ const APPLIED: &[u8] = &[NAMESPACE, b'a'];
 
 /// Of the engine's own keys, and of how callers lay out theirs: an index with another one is
 /// rebuilt.
-const SCHEMA: u16 = 1;
+pub(crate) const SCHEMA: u16 = 1;
 
 fn encode_applied(applied: Applied) -> Vec<u8> {
     let mut out = Vec::with_capacity(42);

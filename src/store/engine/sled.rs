@@ -268,17 +268,27 @@ fn failed(path: &Path, source: io::Error) -> IndexError {
     }
 }
 
+fn writes(batch: Batch) -> Result<sled::Batch, IndexError> {
+    check(&batch)?;
+    let mut writes = sled::Batch::default();
+    for (key, value) in batch {
+        match value {
+            Some(value) => writes.insert(key, value),
+            None => writes.remove(key),
+        }
+    }
+    Ok(writes)
+}
+
 impl Index for SledIndex {
     fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError> {
-        check(&batch)?;
-        let mut writes = sled::Batch::default();
-        for (key, value) in batch {
-            match value {
-                Some(value) => writes.insert(key, value),
-                None => writes.remove(key),
-            }
-        }
+        let mut writes = writes(batch)?;
         writes.insert(APPLIED, encode_applied(applied));
+        guarded(|| self.db.apply_batch(writes))
+    }
+
+    fn load(&self, batch: Batch) -> Result<(), IndexError> {
+        let writes = writes(batch)?;
         guarded(|| self.db.apply_batch(writes))
     }
 

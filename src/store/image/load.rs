@@ -1,0 +1,54 @@
+//! Puts the records of an image into an index that is new.
+//!
+//! May import: `files`, the engine.
+
+use super::files::{ImageError, Open};
+use crate::store::engine::{self, Applied, Batch, Index, IndexError};
+
+/// Records of one batch.
+const BATCH: usize = 1024;
+const TELL_EVERY: u64 = 1_000_000;
+
+#[derive(Debug, thiserror::Error)]
+pub(in crate::store) enum LoadError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("its records are laid out as posthorn {0} does, and this one is {1}")]
+    Schema(u16, u16),
+}
+
+/// The index then stands where the image was taken. Until all is there it stands nowhere, so
+/// that a crash in between does not leave half of it.
+pub(in crate::store) fn load(image: &Open, index: &dyn Index) -> Result<Applied, LoadError> {
+    let header = image.header;
+    if header.schema != engine::SCHEMA {
+        return Err(LoadError::Schema(header.schema, engine::SCHEMA));
+    }
+    let mut batch = Batch::new();
+    let mut done: Result<u64, IndexError> = Ok(0);
+    image.read(&mut |key, value| {
+        let Ok(count) = &mut done else { return };
+        batch.push((key.to_vec(), Some(value.to_vec())));
+        *count += 1;
+        if count.is_multiple_of(TELL_EVERY) {
+            tracing::info!(records = *count, "reading the state image");
+        }
+        if batch.len() >= BATCH
+            && let Err(error) = index.load(std::mem::take(&mut batch))
+        {
+            done = Err(error);
+        }
+    })?;
+    let records = done?;
+    index.load(batch)?;
+    let applied = Applied {
+        store: header.store_id,
+        at: header.at,
+        seq: header.seq,
+    };
+    index.apply(Batch::new(), applied)?;
+    tracing::info!(records, group = header.seq, "the state image is loaded");
+    Ok(applied)
+}
