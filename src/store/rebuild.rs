@@ -11,7 +11,7 @@ use super::check;
 use super::clock;
 use super::damage;
 use super::directory::Directory;
-use super::engine::{self, Index, IndexError};
+use super::engine::{Index, IndexError};
 use super::error::{OpenError, StoreError};
 use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
 use super::log::{self, LogError};
@@ -94,7 +94,9 @@ pub(super) fn rebuild(
 ) -> Result<(Arc<Shared>, Replayed), ReplayError> {
     ground.telemetry.store.rebuilt(reason);
     let options = &ground.options;
-    let index = engine::open_fresh_sled(&options.dir, options.config.cache_bytes)
+    let index = ground
+        .engines
+        .open_fresh(&options.dir, options.config.cache_bytes)
         .map_err(ReplayError::index)?;
     let failed = |error: StoreError| ReplayError::Index(error.to_string());
     let shared = Arc::new(Shared::new(ground.clone(), index, Directory::default()));
@@ -137,7 +139,10 @@ pub(super) fn rebuild(
         .load()
         .checkpoint()
         .map_err(ReplayError::index)?;
-    engine::retire_sleds(&options.dir).map_err(ReplayError::index)?;
+    ground
+        .engines
+        .retire(&options.dir)
+        .map_err(ReplayError::index)?;
     Ok((shared, replayed))
 }
 

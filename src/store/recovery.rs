@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-use super::engine::{self, Applied, Index, IndexError};
+use super::disk::{Disk, RealDisk};
+use super::engine::{Applied, Engines, Index, IndexError, Sled};
 use super::error::OpenError;
 use super::identity;
 use super::log::{self, CommitLog, Known, Opened};
@@ -86,13 +87,25 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 /// Opens and brings the index up to the log's end. Blocking.
 pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recovered, OpenError> {
-    let dir = options.dir.clone();
-    let lock = lock(&dir)?;
-    let spool = super::spool::directory(&dir);
+    let lock = lock(&options.dir)?;
+    let spool = super::spool::directory(&options.dir);
     private_dir(&spool).map_err(io(&spool))?;
-    let known_id = identity::read(&dir).map_err(io(&dir))?;
-    let old = old_index(&options)?;
+    open_on(Arc::new(RealDisk), Arc::new(Sled), lock, options, telemetry)
+}
+
+/// The same on what is given; the caller has taken the lock.
+pub(super) fn open_on(
+    disk: Arc<dyn Disk>,
+    engines: Arc<dyn Engines>,
+    lock: File,
+    options: Options,
+    telemetry: Arc<Telemetry>,
+) -> Result<Recovered, OpenError> {
+    let dir = options.dir.clone();
+    let known_id = identity::read(&*disk, &dir).map_err(io(&dir))?;
+    let old = old_index(&*engines, &options)?;
     let mut opened = log::open_files(
+        &disk,
         &dir,
         options.config.segment_bytes,
         Known {
@@ -103,10 +116,12 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
         },
     )?;
     if known_id.is_none() {
-        identity::write(&dir, opened.store_id).map_err(io(&dir))?;
+        identity::write(&*disk, &dir, opened.store_id).map_err(io(&dir))?;
     }
     tell(&opened, &telemetry);
     let ground = Ground {
+        disk: disk.clone(),
+        engines,
         options,
         telemetry: telemetry.clone(),
         store_id: opened.store_id,
@@ -114,7 +129,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
         blobs: opened.blobs.clone(),
     };
     let mark = dir.join(REBUILD_MARK);
-    let asked = mark.exists();
+    let asked = disk.open(&mark).is_ok();
     let same_store = old.applied.is_some_and(|a| a.store == opened.store_id);
     let before = old.index.clone().filter(|_| same_store);
     let before = before.map(|index| Before {
@@ -138,7 +153,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     }
     shared.forget();
     if asked {
-        std::fs::remove_file(&mark).map_err(io(&mark))?;
+        disk.remove(&mark).map_err(io(&mark))?;
     }
     let undamaged =
         !replayed.damaged && opened.report.damaged_bytes == 0 && opened.report.lost_groups == 0;
@@ -175,13 +190,14 @@ struct Old {
 }
 
 /// What the machine lacks is an error; what is wrong with the index is a reason to rebuild it.
-fn old_index(options: &Options) -> Result<Old, OpenError> {
+fn old_index(engines: &dyn Engines, options: &Options) -> Result<Old, OpenError> {
     let mut old = Old {
         index: None,
         applied: None,
         reason: None,
     };
-    let read = engine::open_sled(&options.dir, options.config.cache_bytes).and_then(|index| {
+    let opened = engines.open(&options.dir, options.config.cache_bytes);
+    let read = opened.and_then(|index| {
         let applied = index.applied();
         old.index = Some(index);
         applied

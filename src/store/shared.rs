@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use super::beside::beside;
 use super::chunk::Chunk;
 use super::directory::Directory;
-use super::engine::{Applied, Batch, Index, IndexError};
+use super::disk::Disk;
+use super::engine::{Applied, Batch, Engines, Index, IndexError};
 use super::error::StoreError;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
@@ -37,6 +38,8 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreEr
 pub(super) type While<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
 pub(super) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
@@ -66,6 +69,8 @@ pub(super) struct Shared {
 /// What stays the same when the index is built anew.
 #[derive(Clone)]
 pub(super) struct Ground {
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
@@ -85,6 +90,8 @@ impl Shared {
     pub(super) fn new(ground: Ground, index: Arc<dyn Index>, directory: Directory) -> Self {
         Self {
             ring: Ring::new(ground.options.config.feed_groups),
+            disk: ground.disk,
+            engines: ground.engines,
             options: ground.options,
             telemetry: ground.telemetry,
             store_id: ground.store_id,
@@ -114,6 +121,8 @@ impl Shared {
 
     pub(super) fn ground(&self) -> Ground {
         Ground {
+            disk: self.disk.clone(),
+            engines: self.engines.clone(),
             options: self.options.clone(),
             telemetry: self.telemetry.clone(),
             store_id: self.store_id,
@@ -211,7 +220,10 @@ impl Shared {
             return;
         }
         let path = self.options.dir.join(REBUILD_MARK);
-        if let Err(error) = std::fs::write(&path, b"") {
+        let marked = self.disk.create_new(&path);
+        if let Err(error) = marked
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
             tracing::error!(%error, "the mark that asks for a rebuild could not be written");
         }
     }
@@ -270,7 +282,7 @@ impl Shared {
             tracing::warn!(%error, "the old index could not be closed beside the work");
         }
         let mark = self.options.dir.join(REBUILD_MARK);
-        if let Err(error) = std::fs::remove_file(&mark)
+        if let Err(error) = self.disk.remove(&mark)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "the mark that asks for a rebuild could not be removed");
