@@ -416,7 +416,7 @@ impl Room {
         if fresh && self.written < 16 * 1024 * 1024 {
             return self.free;
         }
-        let free = free_bytes(&shared.options.dir);
+        let free = shared.disk.free_bytes(&shared.options.dir);
         self.asked = Some(Instant::now());
         self.written = 0;
         self.free = free.is_none_or(|free| free >= shared.options.config.reserve_bytes);
@@ -425,12 +425,6 @@ impl Room {
         }
         self.free
     }
-}
-
-/// Bytes free for us on the file system of `dir`.
-pub(super) fn free_bytes(dir: &std::path::Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(dir).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]

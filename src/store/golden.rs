@@ -412,7 +412,8 @@ fn segment() -> Vec<u8> {
         new_id: *b"0123456789abcdef",
         ..super::log::Known::default()
     };
-    let mut opened = super::log::open_files(dir.path(), 1 << 20, known).unwrap();
+    let disk: std::sync::Arc<dyn super::disk::Disk> = std::sync::Arc::new(super::disk::RealDisk);
+    let mut opened = super::log::open_files(&disk, dir.path(), 1 << 20, known).unwrap();
     let blob = BlobData::compress(BlobId([0xb1; 16]), b"body");
     opened.log.append(1, &[&blob], b"one").unwrap();
     opened.log.append(2, &[], b"two").unwrap();

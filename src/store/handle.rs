@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::clock::now;
-use super::committer::{Committer, Room, Trouble, free_bytes};
+use super::committer::{Committer, Room, Trouble};
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
 use super::identity;
@@ -267,13 +267,8 @@ impl Store {
         if let Err(error) = counted {
             tracing::warn!(%error, "devices could not be counted");
         }
-        let logged = std::fs::read_dir(shared.options.dir.join("log")).map_or(0, |entries| {
-            entries
-                .flatten()
-                .filter_map(|e| e.metadata().ok())
-                .map(|m| m.len())
-                .sum()
-        });
+        let logged = shared.disk.list(&shared.options.dir.join("log"));
+        let logged = logged.map_or(0, |files| files.iter().map(|file| file.len).sum());
         StoreStatus {
             accounts: directory.accounts.len() as u64,
             domains: directory.domains.len() as u64,
@@ -283,7 +278,7 @@ impl Store {
             outbox_oldest_ms: oldest.map_or(0, |at| now().since(at)),
             log_bytes: logged.max(self.inner.log_bytes_at_start),
             index_bytes: shared.index.load().size_on_disk(),
-            disk_free_bytes: free_bytes(&shared.options.dir).unwrap_or(0),
+            disk_free_bytes: shared.disk.free_bytes(&shared.options.dir).unwrap_or(0),
             takes_mail: self.takes_mail(),
             log_end: shared.ring.end().to_string(),
             replayed_frames: self.inner.replayed,

@@ -1,14 +1,17 @@
 //! The store's id in a file of its own, so that a damaged segment header costs nothing and a log
 //! that is gone is told from one that never was: the file is written when the log is there.
 //!
-//! May import: nothing of ours.
+//! May import: the disk.
 
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
+
+use super::disk::Disk;
 
 const NAME: &str = "store-id";
 const HEAD: &str = "posthorn-store-1";
+/// More than the file ever has.
+const MAX: u64 = 4096;
 
 pub(super) fn line(id: [u8; 16]) -> String {
     let id = u128::from_be_bytes(id);
@@ -21,12 +24,14 @@ pub(super) fn is_at(dir: &Path) -> bool {
 }
 
 /// None where there is none, or nothing that can be read.
-pub(super) fn read(dir: &Path) -> io::Result<Option<[u8; 16]>> {
-    let bytes = match std::fs::read(dir.join(NAME)) {
-        Ok(bytes) => bytes,
+pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<[u8; 16]>> {
+    let file = match disk.open(&dir.join(NAME)) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let mut bytes = vec![0; file.len()?.min(MAX) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
     let text = String::from_utf8_lossy(&bytes);
     let id = text.split(' ').nth(1).filter(|hex| hex.len() == 32);
     let id = id.and_then(|hex| u128::from_str_radix(hex, 16).ok());
@@ -41,37 +46,37 @@ pub(super) fn read(dir: &Path) -> io::Result<Option<[u8; 16]>> {
 }
 
 /// Durable when it returns.
-pub(super) fn write(dir: &Path, id: [u8; 16]) -> io::Result<()> {
+pub(super) fn write(disk: &dyn Disk, dir: &Path, id: [u8; 16]) -> io::Result<()> {
     let (path, unfinished) = (dir.join(NAME), dir.join(format!("{NAME}.tmp")));
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    file.write_all(line(id).as_bytes())?;
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create_new(&unfinished)?;
+    file.write_all_at(line(id).as_bytes(), 0)?;
     file.sync_all()?;
-    std::fs::rename(&unfinished, &path)?;
-    std::fs::File::open(dir)?.sync_all()
+    disk.rename(&unfinished, &path)?;
+    disk.sync_dir(dir)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::RealDisk;
     use super::*;
 
     #[test]
     fn comes_back_and_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
-        write(dir.path(), [0xa7; 16]).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), Some([0xa7; 16]));
+        assert_eq!(read(&RealDisk, dir.path()).unwrap(), None);
+        write(&RealDisk, dir.path(), [0xa7; 16]).unwrap();
+        assert_eq!(read(&RealDisk, dir.path()).unwrap(), Some([0xa7; 16]));
         let path = dir.path().join(NAME);
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, bad).unwrap();
-            assert_eq!(read(dir.path()).unwrap(), None, "{at}");
+            assert_eq!(read(&RealDisk, dir.path()).unwrap(), None, "{at}");
         }
     }
 }

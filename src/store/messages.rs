@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::clock::now;
-use super::committer::free_bytes;
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::*;
@@ -129,9 +128,10 @@ impl Store {
 
     /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.
     pub fn has_room(&self, size: u64) -> bool {
-        let options = &self.shared().options;
-        let needed = options.config.reserve_bytes.saturating_add(size);
-        free_bytes(&options.dir).is_none_or(|free| free >= needed)
+        let shared = self.shared();
+        let needed = shared.options.config.reserve_bytes.saturating_add(size);
+        let free = shared.disk.free_bytes(&shared.options.dir);
+        free.is_none_or(|free| free >= needed)
     }
 
     /// False where the account's INBOX takes no more messages. Where that can't be told, true.

@@ -26,7 +26,6 @@ mod committer;
 mod damage;
 mod devices;
 mod directory;
-#[allow(dead_code)]
 mod disk;
 mod engine;
 mod error;

@@ -11,8 +11,9 @@ use super::check;
 use super::clock;
 use super::damage;
 use super::directory::Directory;
-use super::engine::{self, Index, IndexError};
+use super::engine::{Index, IndexError};
 use super::error::{OpenError, StoreError};
+use super::image::load;
 use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
 use super::log::{self, LogError};
 use super::mend::mend;
@@ -94,13 +95,12 @@ pub(super) fn rebuild(
 ) -> Result<(Arc<Shared>, Replayed), ReplayError> {
     ground.telemetry.store.rebuilt(reason);
     let options = &ground.options;
-    let index = engine::open_fresh_sled(&options.dir, options.config.cache_bytes)
-        .map_err(ReplayError::index)?;
     let failed = |error: StoreError| ReplayError::Index(error.to_string());
-    let shared = Arc::new(Shared::new(ground.clone(), index, Directory::default()));
+    let (shared, start) = load::begin(ground)?;
+    let (mut from, mut after) = (start.at, start.seq);
     let place = before.and_then(|before| before.index.applied().ok().flatten());
-    let place = place.filter(|place| place.store == ground.store_id);
-    let (mut from, mut after) = (LogPos::default(), 0);
+    // One that is older than the image has nothing to say.
+    let place = place.filter(|place| place.store == ground.store_id && place.seq > after);
     let mut all = Part::default();
     let mut floors = Vec::new();
     let mut complete = false;
@@ -137,7 +137,10 @@ pub(super) fn rebuild(
         .load()
         .checkpoint()
         .map_err(ReplayError::index)?;
-    engine::retire_sleds(&options.dir).map_err(ReplayError::index)?;
+    ground
+        .engines
+        .retire(&options.dir)
+        .map_err(ReplayError::index)?;
     Ok((shared, replayed))
 }
 
@@ -255,7 +258,7 @@ fn replay_frame(
         .map_err(|error| ReplayError::Index(error.to_string()))
 }
 
-fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
+pub(super) fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
     let mut directory = Directory::default();
     let text = |error: IndexError| StoreError::Index(error.to_string());
     for kind in *b"DAL" {

@@ -10,9 +10,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
-use super::engine::{self, Applied, Index, IndexError};
+use super::disk::{Disk, RealDisk};
+use super::engine::{Applied, Engines, Index, IndexError, Sled};
 use super::error::OpenError;
 use super::identity;
+use super::image;
+use super::image::files::ImageError;
+use super::image::format::BadImage;
 use super::log::{self, CommitLog, Known, Opened};
 use super::options::Options;
 use super::rebuild::{self, Before, ReplayError, Replayed};
@@ -86,43 +90,73 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 
 /// Opens and brings the index up to the log's end. Blocking.
 pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recovered, OpenError> {
-    let dir = options.dir.clone();
-    let lock = lock(&dir)?;
-    let spool = super::spool::directory(&dir);
+    let lock = lock(&options.dir)?;
+    let spool = super::spool::directory(&options.dir);
     private_dir(&spool).map_err(io(&spool))?;
-    let known_id = identity::read(&dir).map_err(io(&dir))?;
-    let old = old_index(&options)?;
+    open_on(Arc::new(RealDisk), Arc::new(Sled), lock, options, telemetry)
+}
+
+/// The same on what is given; the caller has taken the lock.
+pub(super) fn open_on(
+    disk: Arc<dyn Disk>,
+    engines: Arc<dyn Engines>,
+    lock: File,
+    options: Options,
+    telemetry: Arc<Telemetry>,
+) -> Result<Recovered, OpenError> {
+    let dir = options.dir.clone();
+    let known_id = identity::read(&*disk, &dir).map_err(io(&dir))?;
+    let old = old_index(&*engines, &options)?;
+    let index_at = old.applied.map(|a| (a.at, a.seq));
+    let image = image_header(&*disk, &dir, known_id.or(old.applied.map(|a| a.store)))?;
+    let image_at = image.map(|header| (header.at, header.seq));
     let mut opened = log::open_files(
+        &disk,
         &dir,
         options.config.segment_bytes,
         Known {
             id: known_id,
             new_id: new_id(&dir)?,
             index_id: old.applied.map(|a| a.store),
-            acked: old.applied.map(|a| (a.at, a.seq)),
+            // Whichever knows more.
+            acked: [index_at, image_at]
+                .into_iter()
+                .flatten()
+                .max_by_key(|(_, seq)| *seq),
         },
     )?;
     if known_id.is_none() {
-        identity::write(&dir, opened.store_id).map_err(io(&dir))?;
+        identity::write(&*disk, &dir, opened.store_id).map_err(io(&dir))?;
     }
     tell(&opened, &telemetry);
     let ground = Ground {
+        disk: disk.clone(),
+        engines,
         options,
         telemetry: telemetry.clone(),
         store_id: opened.store_id,
-        disk: Arc::new(super::disk::RealDisk),
         reader: opened.reader.clone(),
         blobs: opened.blobs.clone(),
     };
     let mark = dir.join(REBUILD_MARK);
-    let asked = mark.exists();
+    let asked = disk.open(&mark).is_ok();
     let same_store = old.applied.is_some_and(|a| a.store == opened.store_id);
     let before = old.index.clone().filter(|_| same_store);
     let before = before.map(|index| Before {
         index,
         fits: !opened.report.misfit,
     });
-    let (shared, replayed, rebuilt) = bring_up(&ground, old, &opened, asked, before.as_ref())?;
+    if let Some(header) = image {
+        telemetry.store.image_at(header.made);
+    }
+    let (shared, replayed, rebuilt) = bring_up(
+        &ground,
+        old,
+        &opened,
+        image.map(|header| header.seq),
+        asked,
+        before.as_ref(),
+    )?;
     let mut floors = replayed.floors;
     if !rebuilt && opened.report.lost_groups > 0 {
         // The index has them, and the log has not: all are written.
@@ -139,7 +173,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     }
     shared.forget();
     if asked {
-        std::fs::remove_file(&mark).map_err(io(&mark))?;
+        disk.remove(&mark).map_err(io(&mark))?;
     }
     let undamaged =
         !replayed.damaged && opened.report.damaged_bytes == 0 && opened.report.lost_groups == 0;
@@ -176,13 +210,14 @@ struct Old {
 }
 
 /// What the machine lacks is an error; what is wrong with the index is a reason to rebuild it.
-fn old_index(options: &Options) -> Result<Old, OpenError> {
+fn old_index(engines: &dyn Engines, options: &Options) -> Result<Old, OpenError> {
     let mut old = Old {
         index: None,
         applied: None,
         reason: None,
     };
-    let read = engine::open_sled(&options.dir, options.config.cache_bytes).and_then(|index| {
+    let opened = engines.open(&options.dir, options.config.cache_bytes);
+    let read = opened.and_then(|index| {
         let applied = index.applied();
         old.index = Some(index);
         applied
@@ -198,6 +233,26 @@ fn old_index(options: &Options) -> Result<Old, OpenError> {
         Err(error) => old.reason = Some(error.to_string()),
     }
     Ok(old)
+}
+
+/// Of the newest state image that can be read. None: there is none yet.
+fn image_header(
+    disk: &dyn Disk,
+    dir: &Path,
+    store_id: Option<[u8; 16]>,
+) -> Result<Option<image::format::Header>, OpenError> {
+    image::files::newest_header(disk, dir, store_id).map_err(|error| match error {
+        ImageError::Io { path, source } => OpenError::Io { path, source },
+        ImageError::Bad {
+            path,
+            source: BadImage::Newer(found),
+        } => OpenError::Newer {
+            path,
+            found,
+            known: image::format::VERSION,
+        },
+        other => OpenError::Index(other.to_string()),
+    })
 }
 
 fn new_id(dir: &Path) -> Result<[u8; 16], OpenError> {
@@ -237,6 +292,7 @@ fn bring_up(
     ground: &Ground,
     old: Old,
     opened: &Opened,
+    image: Option<u64>,
     asked: bool,
     before: Option<&Before>,
 ) -> Result<(Arc<Shared>, Replayed, bool), OpenError> {
@@ -244,6 +300,12 @@ fn bring_up(
         _ if asked => "a check of it failed".into(),
         (_, Some(reason), _) => reason,
         _ if opened.report.misfit => "it does not belong to this log".into(),
+        // It had a checkpoint when the image was taken, so it has lost something since; and the
+        // log before the image may be gone.
+        (_, _, Some(applied)) if image.is_some_and(|seq| seq > applied.seq) => {
+            "it is older than the state image".into()
+        }
+        (_, _, None) if image.is_some() => "it is empty beside a state image".into(),
         (Some(index), None, Some(applied)) => {
             match rebuild::replay(ground, index, applied.at, applied.seq) {
                 Err(ReplayError::Index(reason)) => reason,

@@ -18,7 +18,7 @@ use super::beside::beside;
 use super::chunk::Chunk;
 use super::directory::Directory;
 use super::disk::Disk;
-use super::engine::{Applied, Batch, Index, IndexError};
+use super::engine::{Applied, Batch, Engines, Index, IndexError};
 use super::error::StoreError;
 use super::image::capture::Capture;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
@@ -39,10 +39,11 @@ pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreEr
 pub(super) type While<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
 
 pub(super) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
-    pub disk: Arc<dyn Disk>,
     /// Replaced as a whole when it is built anew.
     pub index: ArcSwap<Arc<dyn Index>>,
     /// Of the index, while an image of it is taken.
@@ -71,10 +72,11 @@ pub(super) struct Shared {
 /// What stays the same when the index is built anew.
 #[derive(Clone)]
 pub(super) struct Ground {
+    pub disk: Arc<dyn Disk>,
+    pub engines: Arc<dyn Engines>,
     pub options: Options,
     pub telemetry: Arc<Telemetry>,
     pub store_id: [u8; 16],
-    pub disk: Arc<dyn Disk>,
     pub reader: Arc<dyn LogRead>,
     pub blobs: Arc<dyn BlobStore>,
 }
@@ -91,10 +93,11 @@ impl Shared {
     pub(super) fn new(ground: Ground, index: Arc<dyn Index>, directory: Directory) -> Self {
         Self {
             ring: Ring::new(ground.options.config.feed_groups),
+            disk: ground.disk,
+            engines: ground.engines,
             options: ground.options,
             telemetry: ground.telemetry,
             store_id: ground.store_id,
-            disk: ground.disk,
             capture: Capture::default(),
             index: ArcSwap::from_pointee(index),
             reader: ground.reader,
@@ -122,10 +125,11 @@ impl Shared {
 
     pub(super) fn ground(&self) -> Ground {
         Ground {
+            disk: self.disk.clone(),
+            engines: self.engines.clone(),
             options: self.options.clone(),
             telemetry: self.telemetry.clone(),
             store_id: self.store_id,
-            disk: self.disk.clone(),
             reader: self.reader.clone(),
             blobs: self.blobs.clone(),
         }
@@ -220,7 +224,10 @@ impl Shared {
             return;
         }
         let path = self.options.dir.join(REBUILD_MARK);
-        if let Err(error) = std::fs::write(&path, b"") {
+        let marked = self.disk.create_new(&path);
+        if let Err(error) = marked
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
             tracing::error!(%error, "the mark that asks for a rebuild could not be written");
         }
     }
@@ -280,7 +287,7 @@ impl Shared {
             tracing::warn!(%error, "the old index could not be closed beside the work");
         }
         let mark = self.options.dir.join(REBUILD_MARK);
-        if let Err(error) = std::fs::remove_file(&mark)
+        if let Err(error) = self.disk.remove(&mark)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "the mark that asks for a rebuild could not be removed");

@@ -12,12 +12,15 @@
 mod memory;
 mod sled;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::types::LogPos;
 
 #[cfg(test)]
 pub(crate) use memory::MemoryIndex;
+pub(crate) use sled::Sled;
+#[cfg(test)]
 pub(crate) use sled::{open_fresh_sled, open_sled, retire_sleds};
 
 /// How far an index has the log, and of which store.
@@ -76,6 +79,16 @@ pub(crate) trait Index: Send + Sync {
     /// Makes what was applied durable. Only bounds the replay at the next start.
     fn checkpoint(&self) -> Result<(), IndexError>;
     fn size_on_disk(&self) -> u64;
+}
+
+/// Where indexes come from.
+pub(crate) trait Engines: Send + Sync {
+    /// The one that serves in `dir`, or a new one.
+    fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>;
+    /// An empty one; the one that serves stays where it is until `retire`.
+    fn open_fresh(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>;
+    /// The newest index takes the place of all others.
+    fn retire(&self, dir: &Path) -> Result<(), IndexError>;
 }
 
 /// Where `apply` puts its place in the log.

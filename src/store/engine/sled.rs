@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{APPLIED, Applied, Batch, Index, IndexError, check, decode_applied, encode_applied};
+use super::{
+    APPLIED, Applied, Batch, Engines, Index, IndexError, check, decode_applied, encode_applied,
+};
 
 const NAME: &str = "index";
 const OPEN_SECONDS: u64 = 30;
@@ -38,6 +40,23 @@ struct SledIndex {
     file: File,
     /// A sync failed: the kernel may have dropped the pages and call the next one a success.
     unsynced: AtomicBool,
+}
+
+/// Indexes in sled.
+pub(crate) struct Sled;
+
+impl Engines for Sled {
+    fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
+        open_sled(dir, cache_bytes)
+    }
+
+    fn open_fresh(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
+        open_fresh_sled(dir, cache_bytes)
+    }
+
+    fn retire(&self, dir: &Path) -> Result<(), IndexError> {
+        retire_sleds(dir)
+    }
 }
 
 /// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`. Where there

@@ -1,9 +1,14 @@
 //! Puts the records of an image into an index that is new.
 //!
-//! May import: `files`, the engine.
+//! May import: `files`, the engine, rebuilding.
 
-use super::files::{ImageError, Open};
+use std::sync::Arc;
+
+use super::files::{self, ImageError, Open};
+use crate::store::directory::Directory;
 use crate::store::engine::{self, Applied, Batch, Index, IndexError};
+use crate::store::rebuild::{ReplayError, directory};
+use crate::store::shared::{Ground, Shared};
 
 /// Records of one batch.
 const BATCH: usize = 1024;
@@ -51,4 +56,35 @@ pub(in crate::store) fn load(image: &Open, index: &dyn Index) -> Result<Applied,
     index.apply(Batch::new(), applied)?;
     tracing::info!(records, group = header.seq, "the state image is loaded");
     Ok(applied)
+}
+
+/// A fresh index with the newest good state image, or nothing, in it; and where it stands.
+pub(in crate::store) fn begin(ground: &Ground) -> Result<(Arc<Shared>, Applied), ReplayError> {
+    let (disk, dir) = (&*ground.disk, &ground.options.dir);
+    let fresh = || {
+        let index = ground
+            .engines
+            .open_fresh(dir, ground.options.config.cache_bytes)
+            .map_err(ReplayError::index)?;
+        let shared = Shared::new(ground.clone(), index, Directory::default());
+        Ok::<_, ReplayError>(Arc::new(shared))
+    };
+    let newest = files::newest(disk, dir, ground.store_id)
+        .map_err(|error| ReplayError::Log(error.to_string()))?;
+    if let Some(image) = newest {
+        let shared = fresh()?;
+        let loaded = load(&image, &***shared.index.load());
+        match loaded {
+            Ok(applied) => {
+                let directory = directory(&***shared.index.load())
+                    .map_err(|error| ReplayError::Index(error.to_string()))?;
+                shared.directory.store(Arc::new(directory));
+                return Ok((shared, applied));
+            }
+            Err(LoadError::Index(error)) => return Err(ReplayError::index(error)),
+            // What the log still has is better than nothing.
+            Err(error) => tracing::error!(%error, "the state image can't be used"),
+        }
+    }
+    Ok((fresh()?, Applied::default()))
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::store::check::{self, Sums};
+use crate::store::check::Sums;
 use crate::store::chunk::Chunk;
 use crate::store::keys::{self, BlobRecord, MailboxRecord};
 use crate::types::{AccountId, BlobId, MailboxId, MailboxKey, SystemFlags};
@@ -205,6 +205,7 @@ pub(in crate::store) fn concerns(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::check;
 
     #[test]
     fn an_empty_index_adds_up() {

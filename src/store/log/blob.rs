@@ -1,17 +1,14 @@
 //! Bodies: read from any file of the log, large ones written to files of their own.
 //!
-//! May import: `files`, `frame`, `record`, `beside` and the parent's types.
+//! May import: `files`, `frame`, `record`, the disk and the parent's types.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::beside::read_exact_at;
 use super::files::{self, Shared, failed};
 use super::frame::{FILE_HEADER, FileKind};
 use super::record::{self, CHUNK, ChunkEntry, RecordHeader};
@@ -28,10 +25,7 @@ pub(super) struct FileBlobs {
 impl BlobStore for FileBlobs {
     fn get(&self, id: &BlobId, place: &BlobPlace, range: Range<u64>) -> Result<Bytes, LogError> {
         let file = self.shared.file(place.segment)?;
-        let len = file
-            .metadata()
-            .map_err(|e| failed(&self.shared.dir, e))?
-            .len();
+        let len = file.len().map_err(|e| failed(&self.shared.dir, e))?;
         let head = record::header_len(place.raw_len);
         // The place comes from the index: nothing is allocated before it was held to the file.
         let ends = place.offset.checked_add(place.stored_len);
@@ -40,7 +34,7 @@ impl BlobStore for FileBlobs {
         }
         let read = |from: u64, len: u64| {
             let mut bytes = vec![0; len as usize];
-            read_exact_at(&file, &mut bytes, place.offset + from)
+            file.read_exact_beside(&mut bytes, place.offset + from)
                 .map_err(|e| failed(&self.shared.dir, e))?;
             Ok::<_, LogError>(bytes)
         };
@@ -85,7 +79,7 @@ impl BlobStore for FileBlobs {
         self.shared.forget_file(place.segment);
         let name = files::name(FileKind::Blob, place.segment);
         let path = self.shared.dir.join(name);
-        match std::fs::remove_file(&path) {
+        match self.shared.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
             _ => Ok(()),
         }
@@ -93,16 +87,17 @@ impl BlobStore for FileBlobs {
 
     fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError> {
         let shared = &self.shared;
-        let listing = files::list(&shared.dir).map_err(|e| failed(&shared.dir, e))?;
+        let listing =
+            files::list(&*shared.disk, &shared.dir).map_err(|e| failed(&shared.dir, e))?;
         let mut found = Vec::with_capacity(listing.blobs.len());
         for number in listing.blobs {
             let path = shared.dir.join(files::name(FileKind::Blob, number));
             let read = || {
-                let file = File::open(&path).ok()?;
+                let file = shared.disk.open(&path).ok()?;
                 let mut fixed = [0; record::FIXED_HEADER];
                 file.read_exact_at(&mut fixed, FILE_HEADER as u64).ok()?;
                 let raw_len = record::raw_len(&fixed)?;
-                let len = file.metadata().ok()?.len();
+                let len = file.len().ok()?;
                 let head = record::header_len(raw_len);
                 if head > len {
                     return None;
@@ -180,6 +175,7 @@ impl FileBlobs {
         if record::chunk_count(raw_len) > u64::from(u32::MAX) {
             return Err(LogError::TooLarge(raw_len));
         }
+        let disk = &*self.shared.disk;
         let number = self.shared.next_number();
         let name = files::name(FileKind::Blob, number);
         let path = self.shared.dir.join(&name);
@@ -187,8 +183,10 @@ impl FileBlobs {
         let written = self
             .fill(&unfinished, number, id, raw_len, next)
             .and_then(|stored_len| {
-                std::fs::rename(&unfinished, &path).map_err(|e| failed(&path, e))?;
-                files::sync_dir(&self.shared.dir).map_err(|e| failed(&path, e))?;
+                disk.rename(&unfinished, &path)
+                    .map_err(|e| failed(&path, e))?;
+                disk.sync_dir(&self.shared.dir)
+                    .map_err(|e| failed(&path, e))?;
                 Ok(stored_len)
             });
         match written {
@@ -200,8 +198,8 @@ impl FileBlobs {
             }),
             Err(error) => {
                 // Nobody knows of it yet.
-                let _ = std::fs::remove_file(&unfinished);
-                let _ = std::fs::remove_file(&path);
+                let _ = disk.remove(&unfinished);
+                let _ = disk.remove(&path);
                 Err(error)
             }
         }
@@ -216,7 +214,7 @@ impl FileBlobs {
         next: &mut dyn FnMut() -> Result<Option<BlobChunk>, LogError>,
     ) -> Result<u64, LogError> {
         let io = |source| failed(path, source);
-        let file = files::create_new(path).map_err(io)?;
+        let file = self.shared.disk.create_new(path).map_err(io)?;
         let start = FILE_HEADER as u64;
         let mut at = start + record::header_len(raw_len);
         let mut chunks = Vec::new();

@@ -1,16 +1,15 @@
 //! A disk that fails on purpose, for tests: the writer is the real one, only its write is struck.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Known, OpenError, Opened, open};
+use super::super::disk::{DiskFile, RealDisk};
+use super::{Disk, Known, OpenError, Opened, open};
 
 /// What happens to one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ impl Faults {
 }
 
 impl Fault {
-    pub(super) fn strike(self, file: &File, offset: u64, pieces: &[&[u8]]) -> io::Error {
+    pub(super) fn strike(self, file: &dyn DiskFile, offset: u64, pieces: &[&[u8]]) -> io::Error {
         let mut bytes = pieces.concat();
         match self {
             Self::Full => return io::ErrorKind::StorageFull.into(),
@@ -73,7 +72,8 @@ pub(crate) fn open_files(
     known: Known,
     faults: Arc<Faults>,
 ) -> Result<Opened, OpenError> {
-    let mut parts = open::open(dir, segment_bytes, known)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let mut parts = open::open(&disk, dir, segment_bytes, known)?;
     parts.log.faults = Some(faults);
     Ok(parts.finish())
 }

@@ -1,21 +1,20 @@
 //! The log's directory: names, modes, creation that survives a power cut, and open descriptors
 //! for readers.
 //!
-//! May import: `frame` and the parent's types.
+//! May import: `frame`, the disk and the parent's types.
 //!
 //! Segments `seg-<number>` and files of one large body `blob-<number>` share one sequence of
 //! numbers, so a place needs no kind. A file under its final name is complete in its header and,
 //! for bodies, in its content; unfinished ones end in `.tmp` and are removed at the next start.
 
-use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::super::disk::{Disk, DiskFile};
 use super::LogError;
 use super::frame::{FILE_HEADER, FileHeader, FileKind};
 use crate::types::LogPos;
@@ -26,20 +25,31 @@ const MAX_NUMBER: u64 = 1 << 50;
 /// Descriptors kept open for readers.
 const KEPT_OPEN: usize = 64;
 
+/// A segment that is ready for frames.
+pub(super) type Made = (u64, Arc<dyn DiskFile>);
+
 /// What the parts of an open log share.
 pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) store_id: [u8; 16],
     /// End of what is durable and acknowledged. Readers go no further.
     end: Mutex<LogPos>,
     next_number: AtomicU64,
     /// Most recently used last.
-    open: Mutex<Vec<(u64, Arc<File>)>>,
+    open: Mutex<Vec<(u64, Arc<dyn DiskFile>)>>,
 }
 
 impl Shared {
-    pub(super) fn new(dir: PathBuf, store_id: [u8; 16], end: LogPos, next_number: u64) -> Self {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        store_id: [u8; 16],
+        end: LogPos,
+        next_number: u64,
+    ) -> Self {
         Self {
+            disk,
             dir,
             store_id,
             end: Mutex::new(end),
@@ -70,28 +80,28 @@ impl Shared {
     }
 
     /// Makes a segment that is ready for frames: header and name are durable.
-    pub(super) fn create_segment(&self) -> Result<(u64, File), LogError> {
+    pub(super) fn create_segment(&self) -> Result<Made, LogError> {
         let number = self.next_number();
         let path = self.dir.join(name(FileKind::Segment, number));
         let make = || {
-            let file = create_new(&path)?;
+            let file = self.disk.create_new(&path)?;
             file.write_all_at(&self.header(FileKind::Segment, number), 0)?;
             file.sync_all()?;
-            sync_dir(&self.dir)?;
+            self.disk.sync_dir(&self.dir)?;
             Ok(file)
         };
         match make() {
             Ok(file) => Ok((number, file)),
             Err(source) => {
                 // Its number is not used again; an incomplete one is removed at the next start.
-                let _ = std::fs::remove_file(&path);
+                let _ = self.disk.remove(&path);
                 Err(failed(&path, source))
             }
         }
     }
 
     /// A descriptor for reading, from the cache or fresh.
-    pub(super) fn file(&self, number: u64) -> Result<Arc<File>, LogError> {
+    pub(super) fn file(&self, number: u64) -> Result<Arc<dyn DiskFile>, LogError> {
         let mut open = self.open.lock();
         if let Some(at) = open.iter().rposition(|(n, _)| *n == number) {
             let entry = open.remove(at);
@@ -100,7 +110,7 @@ impl Shared {
             return Ok(file);
         }
         drop(open);
-        let file = Arc::new(self.open_fresh(number)?);
+        let file = self.open_fresh(number)?;
         let mut open = self.open.lock();
         if open.iter().all(|(n, _)| *n != number) {
             if open.len() >= KEPT_OPEN {
@@ -121,10 +131,10 @@ impl Shared {
         self.open.lock().retain(|(n, _)| *n != number);
     }
 
-    fn open_fresh(&self, number: u64) -> Result<File, LogError> {
+    fn open_fresh(&self, number: u64) -> Result<Arc<dyn DiskFile>, LogError> {
         for kind in [FileKind::Segment, FileKind::Blob] {
             let path = self.dir.join(name(kind, number));
-            match File::open(&path) {
+            match self.disk.open(&path) {
                 Ok(file) => return Ok(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(LogError::Io { path, source }),
@@ -173,31 +183,22 @@ pub(super) struct Listing {
     pub(super) bytes: u64,
 }
 
-pub(super) fn list(dir: &Path) -> io::Result<Listing> {
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let Some(text) = file_name.to_str() else {
+    for file in disk.list(dir)? {
+        let Some(text) = file.name.to_str() else {
             continue;
         };
         match number_of(text) {
             Some((kind, number)) => {
-                // It may be unlinked meanwhile. What is no file would be waited for for ever.
-                let Ok(metadata) = std::fs::metadata(entry.path()) else {
-                    continue;
-                };
-                if !metadata.is_file() {
-                    continue;
-                }
-                listing.bytes += metadata.len();
+                listing.bytes += file.len;
                 match kind {
                     FileKind::Segment => listing.segments.push(number),
                     FileKind::Blob => listing.blobs.push(number),
                 }
             }
             None if text.strip_suffix(".tmp").and_then(number_of).is_some() => {
-                listing.unfinished.push(entry.path());
+                listing.unfinished.push(dir.join(text));
             }
             None => {}
         }
@@ -207,35 +208,9 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-pub(super) fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-}
-
-/// Makes a directory, private to its owner, and its name durable.
-pub(super) fn create_dir(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::disk::RealDisk;
     use super::*;
 
     #[test]
@@ -262,7 +237,13 @@ mod tests {
     #[test]
     fn descriptors_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
-        let shared = Shared::new(dir.path().into(), [0; 16], LogPos::default(), 1);
+        let shared = Shared::new(
+            Arc::new(RealDisk),
+            dir.path().into(),
+            [0; 16],
+            LogPos::default(),
+            1,
+        );
         for _ in 0..80 {
             let (number, _) = shared.create_segment().unwrap();
             shared.file(number).unwrap();

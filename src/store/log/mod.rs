@@ -1,6 +1,6 @@
 //! The log: append-only segment files that hold every message body and every change of state.
 //!
-//! May import: types and the parent's `OpenError`. Nothing outside this folder names its files.
+//! May import: types, the parent's disk and `OpenError`. Nothing outside this folder names its files.
 //!
 //! Invariants:
 //! - A commit group is one frame. It is durable when `append` returned, and only then visible
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::disk::Disk;
 use super::error::OpenError;
 use crate::types::{BlobId, LogPos};
 
@@ -224,11 +225,12 @@ pub(crate) struct Opened {
 
 /// Opens `dir/log`, or makes it. The caller holds the store's lock.
 pub(crate) fn open_files(
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     segment_bytes: u64,
     known: Known,
 ) -> Result<Opened, OpenError> {
-    open::open(dir, segment_bytes, known).map(open::Parts::finish)
+    open::open(disk, dir, segment_bytes, known).map(open::Parts::finish)
 }
 
 /// A log in memory, for tests.

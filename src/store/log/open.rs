@@ -13,12 +13,11 @@
 //! hold those bytes on purpose; then a torn group is taken for damage, which costs nothing.)
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::disk::{Disk, DiskFile};
 use super::blob::FileBlobs;
 use super::files::{self, Shared};
 use super::frame::{BadHeader, FILE_HEADER, FRAME_HEADER, FileHeader, FileKind, Seed, VERSION};
@@ -60,20 +59,28 @@ impl Parts {
     }
 }
 
-pub(super) fn open(dir: &Path, segment_bytes: u64, known: Known) -> Result<Parts, OpenError> {
+pub(super) fn open(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    segment_bytes: u64,
+    known: Known,
+) -> Result<Parts, OpenError> {
     let dir = dir.join("log");
     let io = |source| failed(&dir, source);
-    files::create_dir(&dir).map_err(io)?;
-    let mut listing = files::list(&dir).map_err(io)?;
+    disk.create_dir(&dir).map_err(io)?;
+    let mut listing = files::list(&**disk, &dir).map_err(io)?;
     for path in &listing.unfinished {
-        std::fs::remove_file(path).map_err(|e| failed(path, e))?;
+        disk.remove(path).map_err(|e| failed(path, e))?;
     }
     let mut report = OpenReport::default();
     let numbers = listing.segments.iter().chain(&listing.blobs).copied();
     let acked_segment = known.acked.map(|(at, _)| at.segment);
     let next_number = numbers.chain(acked_segment).max().map_or(1, |n| n + 1);
-    let told = read_headers(&dir, &mut listing.segments, known.id, &mut report)?;
-    let id = known.id.or(told).or_else(|| blob_header(&dir, &listing));
+    let told = read_headers(&**disk, &dir, &mut listing.segments, known.id, &mut report)?;
+    let id = known
+        .id
+        .or(told)
+        .or_else(|| blob_header(&**disk, &dir, &listing));
     let id = id.or(known.index_id);
     let had_groups = known.acked.is_some() || !listing.blobs.is_empty();
     let store_id = match id {
@@ -85,6 +92,7 @@ pub(super) fn open(dir: &Path, segment_bytes: u64, known: Known) -> Result<Parts
         None => return Err(foreign(&dir, "no segment has a header that can be read")),
     };
     let shared = Arc::new(Shared::new(
+        disk.clone(),
         dir.clone(),
         store_id,
         LogPos::default(),
@@ -124,6 +132,7 @@ pub(super) fn open(dir: &Path, segment_bytes: u64, known: Known) -> Result<Parts
 /// header is bad are left out; those at the end, which a power cut left while they were made,
 /// are removed.
 fn read_headers(
+    disk: &dyn Disk,
     dir: &Path,
     segments: &mut Vec<u64>,
     mut store_id: Option<[u8; 16]>,
@@ -134,11 +143,11 @@ fn read_headers(
     for number in segments.drain(..) {
         let path = dir.join(files::name(FileKind::Segment, number));
         let io = |source| failed(&path, source);
-        let file = File::open(&path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
+        let file = disk.open(&path).map_err(io)?;
+        let len = file.len().map_err(io)?;
         let mut bytes = [0; FILE_HEADER];
         let there = len.min(FILE_HEADER as u64) as usize;
-        let header = match read_start(&file, &path, &mut bytes[..there]) {
+        let header = match read_start(&*file, &path, &mut bytes[..there]) {
             Err(error) if files::is_unreadable(&error) => Err(BadHeader::Damaged),
             done => done
                 .map_err(io)
@@ -169,13 +178,13 @@ fn read_headers(
         }
     }
     for path in unmade {
-        std::fs::remove_file(&path).map_err(|e| failed(&path, e))?;
+        disk.remove(&path).map_err(|e| failed(&path, e))?;
     }
     *segments = useful;
     Ok(store_id)
 }
 
-fn read_start(file: &File, path: &Path, into: &mut [u8]) -> io::Result<()> {
+fn read_start(file: &dyn DiskFile, path: &Path, into: &mut [u8]) -> io::Result<()> {
     #[cfg(test)]
     super::faulty::on_read(path, 0..into.len() as u64)?;
     #[cfg(not(test))]
@@ -184,9 +193,11 @@ fn read_start(file: &File, path: &Path, into: &mut [u8]) -> io::Result<()> {
 }
 
 /// The store's id from a file of a large body.
-fn blob_header(dir: &Path, listing: &files::Listing) -> Option<[u8; 16]> {
+fn blob_header(disk: &dyn Disk, dir: &Path, listing: &files::Listing) -> Option<[u8; 16]> {
     listing.blobs.iter().find_map(|number| {
-        let file = File::open(dir.join(files::name(FileKind::Blob, *number))).ok()?;
+        let file = disk
+            .open(&dir.join(files::name(FileKind::Blob, *number)))
+            .ok()?;
         let mut bytes = [0; FILE_HEADER];
         file.read_exact_at(&mut bytes, 0).ok()?;
         FileHeader::decode(&bytes).ok().map(|h| h.store_id)
@@ -200,8 +211,9 @@ fn fits(shared: &Shared, segments: &[u64], (at, seq): (LogPos, u64)) -> Result<b
         return Ok(true);
     }
     let path = shared.dir.join(files::name(FileKind::Segment, at.segment));
-    let file = File::open(&path).map_err(|e| files::failed(&path, e))?;
-    let mut scan = Scan::new(&file, path, &shared.store_id, at.segment, 0, u64::MAX)?;
+    let file = shared.disk.open(&path);
+    let file = file.map_err(|e| files::failed(&path, e))?;
+    let mut scan = Scan::new(&*file, path, &shared.store_id, at.segment, 0, u64::MAX)?;
     while let Some(found) = scan.next_header()? {
         if found.offset >= at.offset {
             return Ok(found.header.seq > seq);
@@ -270,7 +282,7 @@ fn find_tail(
         let torn = newest && cut > 0 && one_group && report.lost_groups == 0 && !ends.unreadable;
         report.damaged_bytes += ends.damaged_bytes;
         if torn {
-            truncate(path, ends.good_end).map_err(|e| failed(path, e))?;
+            truncate(&*shared.disk, path, ends.good_end).map_err(|e| failed(path, e))?;
             report.torn_bytes += cut;
         } else {
             report.damaged_bytes += ends.tail_bytes;
@@ -326,11 +338,11 @@ fn look_through(
     path: &Path,
     acked_seq: u64,
 ) -> Result<Ends, OpenError> {
-    let file = File::open(path).map_err(|e| failed(path, e))?;
-    let file_len = file.metadata().map_err(|e| failed(path, e))?.len();
+    let file = shared.disk.open(path).map_err(|e| failed(path, e))?;
+    let file_len = file.len().map_err(|e| failed(path, e))?;
     let read = || {
         let path = path.to_path_buf();
-        let mut scan = Scan::new(&file, path, &shared.store_id, number, 0, u64::MAX)?;
+        let mut scan = Scan::new(&*file, path, &shared.store_id, number, 0, u64::MAX)?;
         let mut before = None;
         let mut last = None;
         while let Some(found) = scan.next_header()? {
@@ -380,7 +392,7 @@ fn start_writing(
         Some((number, offset)) => {
             let path = shared.dir.join(files::name(FileKind::Segment, number));
             let open = || {
-                let file = OpenOptions::new().read(true).write(true).open(&path)?;
+                let file = shared.disk.open_write(&path)?;
                 // The last frame may have been written but not synced.
                 file.sync_all()?;
                 Ok(file)
@@ -415,8 +427,8 @@ fn start_writing(
     ))
 }
 
-fn truncate(path: &Path, len: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+fn truncate(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
+    let file = disk.open_write(path)?;
     file.set_len(len)?;
     file.sync_all()
 }

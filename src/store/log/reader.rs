@@ -27,7 +27,8 @@ impl LogRead for FileReader {
         if from >= end {
             return Ok(report);
         }
-        let listing = files::list(&shared.dir).map_err(|e| failed(&shared.dir, e))?;
+        let listing =
+            files::list(&*shared.disk, &shared.dir).map_err(|e| failed(&shared.dir, e))?;
         // From the start the first group is known, from the middle the first one that is met.
         let mut last_seq = after.or((from == LogPos::default()).then_some(0));
         for number in listing.segments {
@@ -46,7 +47,7 @@ impl LogRead for FileReader {
             } else {
                 u64::MAX
             };
-            let mut scan = Scan::new(&file, path, &shared.store_id, number, start, limit)?;
+            let mut scan = Scan::new(&*file, path, &shared.store_id, number, start, limit)?;
             while let Some(frame) = scan.next_frame()? {
                 if let Some(last) = last_seq {
                     if frame.seq <= last {

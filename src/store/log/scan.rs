@@ -1,6 +1,6 @@
 //! Finds the frames of one segment, over damage where there is some.
 //!
-//! May import: `frame`, `record`, `files` and the parent's types.
+//! May import: `frame`, `record`, `files`, the disk and the parent's types.
 //!
 //! A frame is good when its header and its tail are: bodies are checked by whoever reads them,
 //! and at the log's end, where a group that was being written may lack some.
@@ -8,11 +8,10 @@
 //! Memory is bounded by the frame at hand, and that by what the file can hold.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use super::super::disk::DiskFile;
 use super::files::{self, failed};
 use super::frame::{self, BadFrame, FILE_HEADER, FRAME_HEADER, FrameHeader, Seed};
 use super::record::{self, RecordHeader};
@@ -25,7 +24,7 @@ const BLOCK: u64 = 4096;
 
 /// One segment while it is read.
 pub(super) struct Scan<'a> {
-    file: &'a File,
+    file: &'a dyn DiskFile,
     path: PathBuf,
     seed: Seed,
     segment: u64,
@@ -60,14 +59,14 @@ impl Found {
 impl<'a> Scan<'a> {
     /// From `from` to `limit`, or the file's end where that is earlier.
     pub(super) fn new(
-        file: &'a File,
+        file: &'a dyn DiskFile,
         path: PathBuf,
         store_id: &[u8; 16],
         segment: u64,
         from: u64,
         limit: u64,
     ) -> Result<Self, LogError> {
-        let len = file.metadata().map_err(|e| failed(&path, e))?.len();
+        let len = file.len().map_err(|e| failed(&path, e))?;
         let from = from.max(FILE_HEADER as u64);
         Ok(Self {
             file,

@@ -1,6 +1,6 @@
 //! Appends commit groups to segments.
 //!
-//! May import: `files`, `frame`, `record`, `scan` and the parent's types.
+//! May import: `files`, `frame`, `record`, `scan`, the disk and the parent's types.
 //!
 //! | after | on disk | next |
 //! |---|---|---|
@@ -14,14 +14,13 @@
 //! a frame that it finds whole but that was not acknowledged.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::files::{self, Shared, failed};
+use super::super::disk::DiskFile;
+use super::files::{self, Made, Shared, failed};
 use super::frame::{self, FILE_HEADER, FRAME_HEADER, FileKind, FrameHeader, MAX_PAYLOAD, Seed};
 use super::record::RecordHeader;
 use super::scan::Scan;
@@ -31,8 +30,6 @@ use crate::types::LogPos;
 /// Frames up to this size are put together in a buffer; larger ones are written from where
 /// their parts are.
 const GATHER: u64 = 256 * 1024;
-/// Slices of one gathering write; the system allows 1024.
-const SLICES: usize = 512;
 
 pub(super) struct FileLog {
     pub(super) shared: Arc<Shared>,
@@ -44,7 +41,7 @@ pub(super) struct FileLog {
     pub(super) last_start: Option<u64>,
     /// Empty segments that are on disk already, all newer than the active one.
     pub(super) spare: VecDeque<u64>,
-    preparing: Option<JoinHandle<Result<(u64, File), LogError>>>,
+    preparing: Option<JoinHandle<Result<Made, LogError>>>,
     poisoned: bool,
     must_roll: bool,
     buffer: Vec<u8>,
@@ -54,7 +51,7 @@ pub(super) struct FileLog {
 
 pub(super) struct Active {
     pub(super) number: u64,
-    pub(super) file: File,
+    pub(super) file: Arc<dyn DiskFile>,
     pub(super) offset: u64,
     pub(super) seed: Seed,
 }
@@ -101,7 +98,7 @@ impl FileLog {
                 self.spare.push_back(later);
             }
             let path = self.shared.dir.join(files::name(FileKind::Segment, number));
-            let file = OpenOptions::new().read(true).write(true).open(&path);
+            let file = self.shared.disk.open_write(&path);
             (number, file.map_err(|e| failed(&path, e))?)
         } else if let Some(prepared) = prepared {
             prepared
@@ -136,7 +133,7 @@ impl FileLog {
     fn write(&mut self, pieces: &[&[u8]], len: u64) -> io::Result<()> {
         #[cfg(test)]
         if let Some(fault) = self.faults.as_ref().and_then(|faults| faults.on_append()) {
-            return Err(fault.strike(&self.active.file, self.active.offset, pieces));
+            return Err(fault.strike(&*self.active.file, self.active.offset, pieces));
         }
         let Active { file, offset, .. } = &self.active;
         if len <= GATHER {
@@ -146,7 +143,7 @@ impl FileLog {
                 .for_each(|piece| self.buffer.extend_from_slice(piece));
             file.write_all_at(&self.buffer, *offset)?;
         } else {
-            write_gathered(file, pieces, *offset)?;
+            file.write_gathered_at(pieces, *offset)?;
         }
         file.sync_data()
     }
@@ -232,20 +229,16 @@ impl CommitLog for FileLog {
         self.shared.forget_files();
         let path = self.path();
         let io = |source| failed(&path, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io)?;
+        let file = self.shared.disk.open_write(&path).map_err(io)?;
         let keep = self.active.offset;
-        if file.metadata().map_err(io)?.len() < keep {
+        if file.len().map_err(io)? < keep {
             return Err(LogError::Damaged("the log is shorter than what was synced"));
         }
         file.set_len(keep).map_err(io)?;
         file.sync_all().map_err(io)?;
         if let Some(start) = self.last_start {
             let (id, number) = (&self.shared.store_id, self.active.number);
-            let mut scan = Scan::new(&file, path.clone(), id, number, start, keep)?;
+            let mut scan = Scan::new(&*file, path.clone(), id, number, start, keep)?;
             let last = scan.next_frame()?;
             let other = last.is_none_or(|f| f.seq != self.last_seq || f.end.offset != keep);
             // What the disk does not give now was synced, and is not written to again.
@@ -272,24 +265,4 @@ impl Drop for FileLog {
             let _ = thread.join();
         }
     }
-}
-
-fn write_gathered(file: &File, pieces: &[&[u8]], mut offset: u64) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut rest = &mut slices[..];
-    // Also drops empty slices in front, so that no write of nothing looks like a full disk.
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        let some = rest.len().min(SLICES);
-        match rustix::io::pwritev(file, &rest[..some], offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                IoSlice::advance_slices(&mut rest, written);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -27,6 +27,10 @@ impl Index for FaultyIndex {
         }
         self.inner.apply(batch, applied)
     }
+    fn load(&self, batch: Batch) -> Result<(), IndexError> {
+        self.inner.load(batch)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         self.inner.get(key)
     }

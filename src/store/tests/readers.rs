@@ -27,6 +27,10 @@ impl Index for SlowIndex {
         }
         self.inner.apply(batch, applied)
     }
+    fn load(&self, batch: Batch) -> Result<(), IndexError> {
+        self.inner.load(batch)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         let _lock = self.lock.read();
         self.inner.get(key)

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::super::disk::RealDisk;
 use super::faulty::{Fault, Faults};
 use super::frame::{FILE_HEADER, FRAME_HEADER, FRAME_MAGIC, FileHeader, FileKind};
 use super::record::CHUNK;
@@ -27,6 +28,16 @@ fn new(new_id: [u8; 16]) -> Known {
         new_id,
         ..Known::default()
     }
+}
+
+/// On the machine's own disk.
+fn open_files(
+    dir: &std::path::Path,
+    segment_bytes: u64,
+    known: Known,
+) -> Result<Opened, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    super::open_files(&disk, dir, segment_bytes, known)
 }
 
 struct Bench {
