@@ -28,6 +28,11 @@ pub struct StoreConfig {
     pub feed_groups: usize,
     /// What changes while a state image is taken is kept in memory up to here.
     pub image_memory_bytes: usize,
+    /// When a state image is taken every night, and the log compacted after it: hour and minute,
+    /// by the machine's clock.
+    pub upkeep_at: jiff::civil::Time,
+    /// Bodies move no faster than this.
+    pub compact_bytes_per_second: u64,
 }
 
 impl Default for StoreConfig {
@@ -46,6 +51,8 @@ impl Default for StoreConfig {
             max_messages_per_mailbox: 1_000_000,
             feed_groups: 4096,
             image_memory_bytes: 64 * 1024 * 1024,
+            upkeep_at: jiff::civil::time(3, 30, 0, 0),
+            compact_bytes_per_second: 32 * 1024 * 1024,
         }
     }
 }

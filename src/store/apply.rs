@@ -155,6 +155,10 @@ impl Tx {
                     _ => Ok(()),
                 }
             }
+            Op::BlobKept { blob, from } => {
+                self.kept.push((*blob, *from));
+                Ok(())
+            }
             Op::RecordPut { kind, key, value } => self.put(record_key(*kind, key), value),
             Op::RecordRemove { kind, key } => self.remove(record_key(*kind, key)),
             Op::GlobalFloor {

@@ -128,6 +128,7 @@ impl Committer {
             match self.queue.blocking_recv() {
                 Some(Message::Job(job)) => stopping = self.guarded_group(job),
                 Some(Message::Tend) => self.tend(),
+                Some(Message::Seal) => self.log.seal(),
                 Some(Message::Stop) | None => stopping = true,
             }
         }
@@ -166,7 +167,7 @@ impl Committer {
         let room = self.room.check(&self.shared);
         let mut tx = Tx::new(self.shared.clone(), now(), room);
         let mut replies = Vec::with_capacity(8);
-        let (mut next, mut weight, mut stop) = (Some(first), 0, false);
+        let (mut next, mut weight, mut stop, mut seal) = (Some(first), 0, false, false);
         while let Some(job) = next.take() {
             weight += job.weight;
             replies.push((job.run)(Ok(&mut tx)));
@@ -176,8 +177,13 @@ impl Committer {
             match self.queue.try_recv() {
                 Ok(Message::Job(job)) => next = Some(job),
                 Ok(Message::Stop) => stop = true,
+                Ok(Message::Seal) => seal = true,
                 Ok(Message::Tend) | Err(_) => {}
             }
+        }
+        if seal {
+            // Before it is written: whoever asked waits for a group in the new segment.
+            self.log.seal();
         }
         let outcome = match (tx.failed.take(), tx.ops.is_empty()) {
             (Some(error), _) => Outcome::Failed(error),

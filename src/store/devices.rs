@@ -116,6 +116,7 @@ impl Store {
 
     /// Changes after `from` (None: from now on).
     pub fn feed(&self, from: Option<LogPos>) -> Feed {
+        self.shared().feeds();
         Feed::new(self.shared().clone(), from)
     }
 

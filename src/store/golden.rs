@@ -248,6 +248,10 @@ fn ops() -> Vec<(&'static str, Op)> {
             uid_next: Uid(131),
             highest_modseq: ModSeq(204),
         },
+        Op::BlobKept {
+            blob: BlobId([0xb1; 16]),
+            from: place(),
+        },
     ];
     let name = |op: &Op| match op {
         Op::Arrive { .. } => "Arrive",
@@ -280,6 +284,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::GlobalFloor { .. } => "GlobalFloor",
         Op::AccountFloor { .. } => "AccountFloor",
         Op::MailboxFloor { .. } => "MailboxFloor",
+        Op::BlobKept { .. } => "BlobKept",
     };
     all.into_iter().map(|op| (name(&op), op)).collect()
 }

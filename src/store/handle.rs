@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::clock::now;
 use super::committer::{Committer, Room, Trouble};
+use super::compact::Compacted;
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
 use super::identity;
@@ -29,6 +30,7 @@ use super::recovery;
 use super::shared::Shared;
 use super::state::Tx;
 use super::turns::Turns;
+use super::upkeep::{ImageTaken, Keeper, Progress, Upkeep};
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
 
@@ -83,6 +85,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
+    upkeep: Arc<Upkeep>,
     lock: Mutex<Option<std::fs::File>>,
     replayed: u64,
     rebuilt: bool,
@@ -144,6 +147,15 @@ impl Store {
         let checkpoints = thread("checkpoint")
             .spawn(move || pulse::run(&shared, &beat, &weak))
             .map_err(failed)?;
+        let upkeep = Arc::new(Upkeep::default());
+        let keeper = Keeper {
+            shared: recovered.shared.clone(),
+            upkeep: upkeep.clone(),
+            queue: queue.downgrade(),
+        };
+        let upkeeps = thread("upkeep")
+            .spawn(move || keeper.run())
+            .map_err(failed)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 shared: recovered.shared,
@@ -153,9 +165,10 @@ impl Store {
                 units,
                 reads: Turns::new(READS),
                 arrivals: Arc::new(Turns::new(ARRIVALS)),
-                threads: Mutex::new(vec![commits, checkpoints]),
+                threads: Mutex::new(vec![upkeeps, commits, checkpoints]),
                 stopped,
                 pulse,
+                upkeep,
                 lock: Mutex::new(Some(recovered.lock)),
                 replayed: recovered.replayed,
                 rebuilt: recovered.rebuilt,
@@ -166,6 +179,8 @@ impl Store {
 
     /// Stops taking changes, commits what waits, checkpoints, lets go of the lock.
     pub async fn close(&self) {
+        // First, while its changes are still taken.
+        self.inner.upkeep.stop();
         let _ = self.inner.queue.send(Message::Stop).await;
         let inner = self.inner.clone();
         let joined = tokio::task::spawn_blocking(move || {
@@ -213,6 +228,16 @@ impl Store {
     /// False while changes are refused: the disk or the index failed and is being mended.
     pub fn is_writable(&self) -> bool {
         self.shared().is_writable()
+    }
+
+    /// Takes a state image now.
+    pub async fn take_image(&self, progress: Progress) -> Result<ImageTaken, StoreError> {
+        self.inner.upkeep.image(progress).await
+    }
+
+    /// Takes a state image, and removes what nobody needs any more from the log.
+    pub async fn compact(&self, progress: Progress) -> Result<Compacted, StoreError> {
+        self.inner.upkeep.compact(progress).await
     }
 
     /// Has `find` look for its facts in the committer, and waits until they are durable. What
@@ -452,7 +477,7 @@ impl Store {
 }
 
 /// One change in the group; an error or a panic takes back what it did so far.
-fn attempt<R>(
+pub(super) fn attempt<R>(
     tx: &mut Tx,
     find: impl FnOnce(&mut Tx) -> Result<R, StoreError>,
 ) -> Result<R, StoreError> {

@@ -23,6 +23,7 @@ mod check;
 mod chunk;
 mod clock;
 mod committer;
+mod compact;
 mod damage;
 mod devices;
 mod directory;
@@ -55,6 +56,7 @@ mod snapshot;
 mod spool;
 mod state;
 mod turns;
+mod upkeep;
 mod wake;
 
 #[cfg(test)]
@@ -62,6 +64,7 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
+pub use compact::Compacted;
 pub use directory::{Directory, Resolution};
 pub use error::{OpenError, StoreError};
 pub use feed::Feed;
@@ -76,3 +79,4 @@ pub use ring::{Change, Committed, Source};
 pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
+pub use upkeep::{ImageTaken, Progress};

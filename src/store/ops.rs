@@ -159,6 +159,12 @@ pub(super) enum Op {
         uid_next: Uid,
         highest_modseq: ModSeq,
     },
+    /// Compaction: this frame has a copy of the body. It takes effect only if the body still lies
+    /// at `from`.
+    BlobKept {
+        blob: BlobId,
+        from: BlobPlace,
+    },
 }
 
 /// Why a group could not be read.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
+use super::log::BlobPlace;
 use super::queue::Message;
 use super::shared::Shared;
 use crate::types::LogPos;
@@ -68,7 +69,8 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
     loop {
         let last = pulse.wait(every);
         let end = shared.ring.end();
-        if end != done {
+        let waiting = !shared.doomed.lock().is_empty() && *shared.files_held.lock() == 0;
+        if end != done || waiting {
             // Those that come later wait for the next one.
             let doomed = std::mem::take(&mut *shared.doomed.lock());
             let started = Instant::now();
@@ -77,11 +79,7 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
                 Ok(()) => {
                     done = end;
                     shared.telemetry.store.checkpointed(started.elapsed());
-                    for place in doomed {
-                        if let Err(error) = shared.blobs.remove(&place) {
-                            tracing::warn!(%error, "the file of an expunged message could not be removed");
-                        }
-                    }
+                    remove(shared, doomed);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the index could not be checkpointed");
@@ -100,6 +98,20 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
         }
         if last {
             return;
+        }
+    }
+}
+
+/// Files of large bodies that nothing names any more. While somebody copies files they wait.
+fn remove(shared: &Shared, doomed: Vec<BlobPlace>) {
+    let held = shared.files_held.lock();
+    if *held > 0 {
+        shared.doomed.lock().extend(doomed);
+        return;
+    }
+    for place in doomed {
+        if let Err(error) = shared.blobs.remove(&place) {
+            tracing::warn!(%error, "the file of an expunged message could not be removed");
         }
     }
 }

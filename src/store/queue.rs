@@ -22,5 +22,7 @@ pub(super) enum Message {
     Job(Job),
     /// Something is broken: look whether it can be mended.
     Tend,
+    /// The next group begins a new segment of the log.
+    Seal,
     Stop,
 }

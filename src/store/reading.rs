@@ -98,19 +98,23 @@ impl Store {
             shared.telemetry.store.damaged_body(blob, reason);
             StoreError::DamagedBody
         };
-        let Some(record) = shared.body(mailbox, uid, blob)? else {
-            return Err(StoreError::DamagedBody);
-        };
-        shared
-            .blobs
-            .get(&blob, &record.place, range)
-            .map_err(|error| match error {
-                LogError::Io { .. } => StoreError::Write(error.to_string()),
+        let mut looked = None;
+        loop {
+            let Some(record) = shared.body(mailbox, uid, blob)? else {
                 // Expunged meanwhile, and its file with it.
-                LogError::Missing(_) if matches!(shared.body(mailbox, uid, blob), Ok(None)) => {
-                    StoreError::DamagedBody
+                return Err(StoreError::DamagedBody);
+            };
+            let place = record.place;
+            match shared.blobs.get(&blob, &place, range.clone()) {
+                Err(LogError::Io { path, source }) => {
+                    let error = LogError::Io { path, source };
+                    return Err(StoreError::Write(error.to_string()));
                 }
-                other => damaged(&other.to_string()),
-            })
+                // Compaction may have moved it, and removed the file that it lay in.
+                Err(LogError::Missing(_)) if looked != Some(place) => looked = Some(place),
+                Err(other) => return Err(damaged(&other.to_string())),
+                Ok(bytes) => return Ok(bytes),
+            }
+        }
     }
 }

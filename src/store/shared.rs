@@ -30,7 +30,7 @@ use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
 use super::wake::{AccountView, Wake};
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid};
+use crate::types::{AccountId, BlobId, LogPos, MailboxId, MailboxKey, Uid, UnixMillis};
 
 /// What a scan does with each key and value; an error ends it.
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
@@ -60,6 +60,12 @@ pub(super) struct Shared {
     pub damage: Damage,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
+    /// Who copies files of the log: none goes meanwhile.
+    pub files_held: Mutex<u32>,
+    /// When this process opened it.
+    pub opened: UnixMillis,
+    /// Somebody reads changes.
+    fed: AtomicBool,
     /// The index is to be built anew as soon as that is possible.
     wanted: AtomicBool,
     /// The committer takes changes.
@@ -109,6 +115,9 @@ impl Shared {
             publish: Mutex::default(),
             damage: Damage::default(),
             doomed: Mutex::default(),
+            files_held: Mutex::default(),
+            opened: super::clock::now(),
+            fed: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             applying: AtomicBool::new(false),
@@ -234,6 +243,14 @@ impl Shared {
 
     pub(super) fn rebuild_is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn feeds(&self) {
+        self.fed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_fed(&self) -> bool {
+        self.fed.load(Ordering::Acquire)
     }
 
     pub(super) fn is_writable(&self) -> bool {

@@ -73,6 +73,8 @@ pub(super) struct Tx {
     pub(super) touched: HashSet<AccountId>,
     pub(super) directory: Arc<Directory>,
     pub(super) refs: HashMap<BlobId, Refs>,
+    /// Bodies that move to this frame, if they lie in this place.
+    pub(super) kept: Vec<(BlobId, BlobPlace)>,
 }
 
 impl Tx {
@@ -97,6 +99,7 @@ impl Tx {
             gone: HashSet::new(),
             touched: HashSet::new(),
             refs: HashMap::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -297,6 +300,16 @@ impl Tx {
                 let chunk = work.snapshot.chunk(*base).map(keys::encode).transpose()?;
                 self.overlay
                     .insert(keys::in_mailbox(b'f', *key, *base), chunk);
+            }
+        }
+        for (blob, from) in std::mem::take(&mut self.kept) {
+            let key = keys::blob(blob);
+            let known: Option<BlobRecord> = self.get(&key)?;
+            if let (Some(record), Some(place)) = (known, places.get(&blob))
+                && record.place == from
+            {
+                let place = *place;
+                self.put(key, &BlobRecord { place, ..record })?;
             }
         }
         for (blob, refs) in std::mem::take(&mut self.refs) {

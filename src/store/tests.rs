@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 mod damaged;
 mod faults;
+mod images;
 mod keywords;
 mod large;
 mod readers;

@@ -29,6 +29,8 @@ pub struct StoreMetrics {
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
     images: IntCounter,
+    compacted_segments: IntCounter,
+    compacted_bytes: IntCounter,
     image_bytes: IntGauge,
     image_time: IntGauge,
     image_seconds: Histogram,
@@ -177,6 +179,16 @@ impl StoreMetrics {
                 "posthorn_store_images_total",
                 "State images that were taken.",
             )?,
+            compacted_segments: counter(
+                registry,
+                "posthorn_store_compacted_segments_total",
+                "Segments of the log that were compacted and removed.",
+            )?,
+            compacted_bytes: counter(
+                registry,
+                "posthorn_store_compacted_bytes_total",
+                "Bytes of the segments that compaction removed.",
+            )?,
             image_bytes,
             image_time,
             image_seconds: histogram(
@@ -271,6 +283,12 @@ impl StoreMetrics {
     pub fn replayed(&self, frames: u64) {
         self.replayed_frames
             .set(i64::try_from(frames).unwrap_or(i64::MAX));
+    }
+
+    /// A segment went.
+    pub fn compacted(&self, bytes: u64) {
+        self.compacted_segments.inc();
+        self.compacted_bytes.inc_by(bytes);
     }
 
     pub fn image_taken(&self, bytes: u64, made: crate::types::UnixMillis, took: Duration) {

@@ -44,9 +44,7 @@ pub(in crate::store) struct Capture {
 pub(in crate::store) enum Ended {
     #[error("another one is being taken")]
     Busy,
-    #[error("the index was replaced meanwhile")]
-    Replaced,
-    #[error("too much changed meanwhile")]
+    #[error("the index was replaced, or too much of it changed meanwhile")]
     Overrun,
     #[error(transparent)]
     Index(#[from] IndexError),

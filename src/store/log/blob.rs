@@ -24,30 +24,11 @@ pub(super) struct FileBlobs {
 
 impl BlobStore for FileBlobs {
     fn get(&self, id: &BlobId, place: &BlobPlace, range: Range<u64>) -> Result<Bytes, LogError> {
-        let file = self.shared.file(place.segment)?;
-        let len = file.len().map_err(|e| failed(&self.shared.dir, e))?;
-        let head = record::header_len(place.raw_len);
-        // The place comes from the index: nothing is allocated before it was held to the file.
-        let ends = place.offset.checked_add(place.stored_len);
-        if ends.is_none_or(|end| end > len) || head > place.stored_len {
-            return Err(LogError::Damaged("a body lies beyond its file's end"));
-        }
-        let read = |from: u64, len: u64| {
-            let mut bytes = vec![0; len as usize];
-            file.read_exact_beside(&mut bytes, place.offset + from)
-                .map_err(|e| failed(&self.shared.dir, e))?;
-            Ok::<_, LogError>(bytes)
-        };
-        let whole = place.stored_len <= READ_WHOLE;
-        let start = read(0, if whole { place.stored_len } else { head })?;
-        let header = RecordHeader::decode(&start)
-            .ok_or(LogError::Damaged("a body's header is not right"))?;
-        if header.id != *id {
-            return Err(LogError::Damaged("another body lies in this place"));
-        }
-        if header.raw_len != place.raw_len || header.record_len() != place.stored_len {
-            return Err(LogError::Damaged("a body is not as long as it should be"));
-        }
+        let (start, header) = self.record(id, place, READ_WHOLE)?;
+        let (head, whole) = (
+            record::header_len(place.raw_len),
+            place.stored_len <= READ_WHOLE,
+        );
         let wanted = range.start.min(header.raw_len)..range.end.min(header.raw_len);
         if wanted.is_empty() {
             return Ok(Bytes::new());
@@ -62,9 +43,51 @@ impl BlobStore for FileBlobs {
                 .unwrap_or_default()
                 .to_vec()
         } else {
-            read(from, stored_len)?
+            self.read(place, from, stored_len)?
         };
         unpack(&header, chunks, &stored, wanted)
+    }
+
+    fn stored(&self, id: &BlobId, place: &BlobPlace) -> Result<BlobData, LogError> {
+        let (bytes, header) = self.record(id, place, u64::MAX)?;
+        let bytes = Bytes::from(bytes);
+        let mut at = record::header_len(place.raw_len) as usize;
+        let mut chunks = Vec::with_capacity(header.chunks.len());
+        for chunk in &header.chunks {
+            let end = at + chunk.stored_len as usize;
+            let stored = bytes.get(at..end);
+            let right = stored.is_some_and(|stored| crc32fast::hash(stored) == chunk.crc);
+            if !right {
+                return Err(LogError::Damaged("a chunk's checksum is wrong"));
+            }
+            chunks.push(BlobChunk {
+                codec: chunk.codec,
+                raw_len: chunk.raw_len,
+                crc: chunk.crc,
+                bytes: bytes.slice(at..end),
+            });
+            at = end;
+        }
+        Ok(BlobData {
+            id: *id,
+            raw_len: header.raw_len,
+            chunks,
+        })
+    }
+
+    fn remove_segment(&self, segment: u64) -> Result<(), LogError> {
+        let shared = &self.shared;
+        if segment >= shared.end().segment {
+            return Err(LogError::Damaged("a segment that is in use does not go"));
+        }
+        shared.forget_file(segment);
+        let path = shared.dir.join(files::name(FileKind::Segment, segment));
+        let gone = match shared.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        gone.and_then(|()| shared.disk.sync_dir(&shared.dir))
+            .map_err(|e| failed(&path, e))
     }
 
     fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError> {
@@ -164,6 +187,46 @@ fn unpack(
 }
 
 impl FileBlobs {
+    fn read(&self, place: &BlobPlace, from: u64, len: u64) -> Result<Vec<u8>, LogError> {
+        let file = self.shared.file(place.segment)?;
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_beside(&mut bytes, place.offset + from)
+            .map_err(|e| failed(&self.shared.dir, e))?;
+        Ok(bytes)
+    }
+
+    /// The header of a record, held against what the index says, and what was read: all of the
+    /// record where it is no longer than `whole`, else no more than the header.
+    fn record(
+        &self,
+        id: &BlobId,
+        place: &BlobPlace,
+        whole: u64,
+    ) -> Result<(Vec<u8>, RecordHeader), LogError> {
+        let file = self.shared.file(place.segment)?;
+        let len = file.len().map_err(|e| failed(&self.shared.dir, e))?;
+        let head = record::header_len(place.raw_len);
+        // The place comes from the index: nothing is allocated before it was held to the file.
+        let ends = place.offset.checked_add(place.stored_len);
+        if ends.is_none_or(|end| end > len) || head > place.stored_len {
+            return Err(LogError::Damaged("a body lies beyond its file's end"));
+        }
+        let wanted = match place.stored_len <= whole {
+            true => place.stored_len,
+            false => head,
+        };
+        let start = self.read(place, 0, wanted)?;
+        let header = RecordHeader::decode(&start)
+            .ok_or(LogError::Damaged("a body's header is not right"))?;
+        if header.id != *id {
+            return Err(LogError::Damaged("another body lies in this place"));
+        }
+        if header.raw_len != place.raw_len || header.record_len() != place.stored_len {
+            return Err(LogError::Damaged("a body is not as long as it should be"));
+        }
+        Ok((start, header))
+    }
+
     /// Writes under a name that the next start removes, and gives the file its real one when it
     /// is complete and durable.
     fn write_file(

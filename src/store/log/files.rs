@@ -178,6 +178,8 @@ fn number_of(name: &str) -> Option<(FileKind, u64)> {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) segments: Vec<u64>,
+    /// Length of each segment.
+    pub(super) sizes: Vec<(u64, u64)>,
     pub(super) blobs: Vec<u64>,
     pub(super) unfinished: Vec<PathBuf>,
     pub(super) bytes: u64,
@@ -193,7 +195,10 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Listing> {
             Some((kind, number)) => {
                 listing.bytes += file.len;
                 match kind {
-                    FileKind::Segment => listing.segments.push(number),
+                    FileKind::Segment => {
+                        listing.segments.push(number);
+                        listing.sizes.push((number, file.len));
+                    }
                     FileKind::Blob => listing.blobs.push(number),
                 }
             }
@@ -204,6 +209,7 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Listing> {
         }
     }
     listing.segments.sort_unstable();
+    listing.sizes.sort_unstable();
     listing.blobs.sort_unstable();
     Ok(listing)
 }

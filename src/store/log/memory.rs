@@ -98,6 +98,8 @@ impl CommitLog for Memory {
     fn end(&self) -> LogPos {
         self.0.lock().end
     }
+
+    fn seal(&mut self) {}
 }
 
 impl LogRead for Memory {
@@ -120,6 +122,19 @@ impl LogRead for Memory {
             }
         }
         Ok(report)
+    }
+
+    fn segments(&self) -> Result<Vec<(u64, u64)>, LogError> {
+        Ok(vec![(1, self.0.lock().end.offset)])
+    }
+
+    fn bodies_in(&self, segment: u64) -> Result<(Vec<(BlobId, BlobPlace)>, ReadReport), LogError> {
+        let inner = self.0.lock();
+        let frames = inner.frames.iter().filter(|_| segment == 1);
+        let bodies = frames
+            .flat_map(|frame| frame.blobs.iter().copied())
+            .collect();
+        Ok((bodies, ReadReport::default()))
     }
 }
 
@@ -157,6 +172,15 @@ impl BlobStore for Memory {
         let mut inner = self.0.lock();
         inner.bodies.remove(&(place.segment, place.offset));
         Ok(())
+    }
+
+    fn stored(&self, id: &BlobId, place: &BlobPlace) -> Result<BlobData, LogError> {
+        let raw = self.get(id, place, 0..u64::MAX)?;
+        Ok(BlobData::compress(*id, &raw))
+    }
+
+    fn remove_segment(&self, segment: u64) -> Result<(), LogError> {
+        Err(LogError::Missing(segment))
     }
 
     fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError> {

@@ -163,6 +163,8 @@ pub(crate) trait CommitLog: Send {
     /// acknowledged, and gives the last good frame's sequence number and end.
     fn recover(&mut self) -> Result<(u64, LogPos), LogError>;
     fn end(&self) -> LogPos;
+    /// The next group begins a new segment: the one before it is complete then.
+    fn seal(&mut self);
 }
 
 /// The reading end. Works while the log is appended to.
@@ -177,6 +179,11 @@ pub(crate) trait LogRead: Send + Sync {
         after: Option<u64>,
         each: &mut dyn FnMut(Frame) -> bool,
     ) -> Result<ReadReport, LogError>;
+    /// Numbers and lengths of all segments, ascending, those that are empty too.
+    fn segments(&self) -> Result<Vec<(u64, u64)>, LogError>;
+    /// The bodies that lie in a segment, by the directories of its good frames, and what else
+    /// was met there.
+    fn bodies_in(&self, segment: u64) -> Result<(Vec<(BlobId, BlobPlace)>, ReadReport), LogError>;
 }
 
 /// Message bodies by place.
@@ -191,6 +198,11 @@ pub(crate) trait BlobStore: Send + Sync {
     fn remove(&self, place: &BlobPlace) -> Result<(), LogError>;
     /// The bodies that are in files of their own. None: it can't be read which body it is.
     fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError>;
+    /// The body as it is stored, checked, to be written in another place.
+    fn stored(&self, id: &BlobId, place: &BlobPlace) -> Result<BlobData, LogError>;
+    /// Removes a segment that no place and no replay needs. What is written to, or comes after
+    /// it, is refused. The name is gone for good when this returns.
+    fn remove_segment(&self, segment: u64) -> Result<(), LogError>;
     /// As `put_large`, from a stream of exactly `raw_len` bytes, one chunk in memory at a time.
     fn put_large_from(
         &self,

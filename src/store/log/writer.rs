@@ -257,6 +257,11 @@ impl CommitLog for FileLog {
     fn end(&self) -> LogPos {
         self.shared.end()
     }
+
+    fn seal(&mut self) {
+        // An empty one is new enough.
+        self.must_roll |= self.active.offset > FILE_HEADER as u64;
+    }
 }
 
 impl Drop for FileLog {

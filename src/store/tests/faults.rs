@@ -90,6 +90,9 @@ impl CommitLog for FaultyLog {
     fn end(&self) -> LogPos {
         self.inner.end()
     }
+    fn seal(&mut self) {
+        self.inner.seal();
+    }
 }
 
 #[test]
