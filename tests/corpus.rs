@@ -4,9 +4,10 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("config", posthorn::config::fuzz_config),
     ("frame", posthorn::store::fuzz_frame),
+    ("image", posthorn::store::fuzz_image),
     ("imap_parser", posthorn::imap::fuzz_parser),
     ("imap_session", posthorn::imap::fuzz_session),
     ("mime", posthorn::mail::fuzz_walk),

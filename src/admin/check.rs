@@ -27,8 +27,18 @@ impl Request {
             Self::DomainAdd { domain } | Self::DomainRemove { domain } => {
                 parse_domain(domain).map(drop)
             }
-            Self::AccountList | Self::AliasList | Self::DomainList | Self::Status => Ok(()),
+            Self::AccountList
+            | Self::AliasList
+            | Self::DomainList
+            | Self::StoreImage
+            | Self::StoreCompact
+            | Self::Status => Ok(()),
         }
+    }
+
+    /// True for what takes as long as it takes, and tells how far it is.
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::StoreImage | Self::StoreCompact)
     }
 
     /// True for what sense has with an empty store: a store is not made for anything else.

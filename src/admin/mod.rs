@@ -13,5 +13,5 @@ mod registering;
 pub mod socket;
 pub mod subscription;
 
-pub use operations::Operations;
+pub use operations::{Operations, Tell};
 pub use protocol::{Failure, FailureKind, Password, Reply, Request};

@@ -13,7 +13,7 @@ use super::devices::{DeviceError, Devices, NewDevice, info};
 use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
 use crate::auth::{Auth, AuthError};
-use crate::store::{Account, Alias, Device, Resolution, Store, StoreError};
+use crate::store::{Account, Alias, Device, Progress, Resolution, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::types::{Address, DeviceId, Domain, UnixMillis};
 
@@ -29,6 +29,9 @@ pub struct Operations {
 }
 
 type Done = Result<Reply, Failure>;
+
+/// Where is told how far something is.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Operations {
     pub fn new(
@@ -47,9 +50,23 @@ impl Operations {
         }
     }
 
-    /// Does it.
-    pub async fn run(&self, request: Request) -> Done {
+    /// Does it. What takes long tells how far it is.
+    pub async fn run(&self, request: Request, tell: &Tell) -> Done {
+        let progress = || -> Progress {
+            let tell = Arc::clone(tell);
+            Box::new(move |text| tell(text))
+        };
         match request {
+            Request::StoreImage => {
+                let taken = self.store.take_image(progress()).await;
+                let image = taken.map_err(|error| explain(error, "the store"))?;
+                Ok(Reply::Image { image })
+            }
+            Request::StoreCompact => {
+                let done = self.store.compact(progress()).await;
+                let compacted = done.map_err(|error| explain(error, "the store"))?;
+                Ok(Reply::Compacted { compacted })
+            }
             Request::AccountAdd { address, password } => self.account_add(&address, password).await,
             Request::AccountPasswd { address, password } => {
                 let account = self.account(&address)?;

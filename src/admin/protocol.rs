@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::store::ContentLevel;
+use crate::store::{Compacted, ContentLevel, ImageTaken};
 use crate::types::Secret;
 
 /// A password on its way over the socket, which only the server's own user can open.
@@ -98,6 +98,10 @@ pub enum Request {
         address: String,
         id: u32,
     },
+    /// Take a state image of the store.
+    StoreImage,
+    /// Take one, and compact the log.
+    StoreCompact,
     Status,
 }
 
@@ -146,6 +150,12 @@ pub enum Reply {
     },
     Status {
         status: Box<StatusView>,
+    },
+    Image {
+        image: ImageTaken,
+    },
+    Compacted {
+        compacted: Compacted,
     },
 }
 
@@ -272,6 +282,8 @@ impl Failure {
 pub enum Answer {
     Ok(Reply),
     Error(Failure),
+    /// It goes on: what it is at. Any number of these come before one of the others.
+    Progress(String),
 }
 
 #[cfg(test)]

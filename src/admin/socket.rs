@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::operations::Operations;
+use super::operations::{Operations, Tell};
 use super::protocol::{Answer, Failure, FailureKind, Reply, Request};
 
 /// A request is a few hundred bytes; a list of targets may be longer.
@@ -150,11 +150,17 @@ async fn serve_one(
     };
     drop(asking);
     let Ok(Ok(Some(line))) = request else { return };
+    let long = serde_json::from_str::<Request>(&line).is_ok_and(|request| request.is_long());
     let served = async {
         let _place = places.acquire().await.map_err(io::Error::other)?;
         answer(&mut stream, &line, &operations).await
     };
-    if let Ok(Err(error)) = timeout(patience, served).await {
+    let served = match long {
+        // It says all the time that it is still at it.
+        true => served.await,
+        false => timeout(patience, served).await.unwrap_or(Ok(())),
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "admin socket");
     }
 }
@@ -172,7 +178,7 @@ async fn answer(stream: &mut UnixStream, line: &str, operations: &Operations) ->
         Answer::Error(Failure::new(FailureKind::Usage, "the request is too long"))
     } else {
         match serde_json::from_str::<Request>(line) {
-            Ok(request) => match operations.run(request).await {
+            Ok(request) => match told(stream, operations, request).await? {
                 Ok(reply) => Answer::Ok(reply),
                 Err(failure) => Answer::Error(failure),
             },
@@ -182,10 +188,40 @@ async fn answer(stream: &mut UnixStream, line: &str, operations: &Operations) ->
             )),
         }
     };
-    let mut text = serde_json::to_vec(&answer).map_err(io::Error::other)?;
-    text.push(b'\n');
-    stream.write_all(&text).await?;
+    write(stream, &answer).await?;
     stream.shutdown().await
+}
+
+async fn write(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut text = serde_json::to_vec(answer).map_err(io::Error::other)?;
+    text.push(b'\n');
+    stream.write_all(&text).await
+}
+
+/// How often whoever waits hears that something is still going on.
+const STILL: Duration = Duration::from_secs(2);
+
+/// Does it, and tells meanwhile how far it is. An error: nobody listens any more.
+async fn told(
+    stream: &mut UnixStream,
+    operations: &Operations,
+    request: Request,
+) -> io::Result<Result<Reply, Failure>> {
+    let long = request.is_long();
+    let (send, mut at) = watch::channel(String::new());
+    let tell: Tell = Arc::new(move |text: &str| {
+        send.send_replace(text.to_owned());
+    });
+    let mut work = std::pin::pin!(operations.run(request, &tell));
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = tokio::time::sleep(STILL), if long => {}
+            changed = at.changed(), if long => changed.map_err(io::Error::other)?,
+        }
+        let text = at.borrow_and_update().clone();
+        timeout(STILL * 15, write(stream, &Answer::Progress(text))).await??;
+    }
 }
 
 /// Connects to the server of a data directory. None: no server runs there.
@@ -208,11 +244,12 @@ pub async fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
     }
 }
 
-/// Asks a running server.
+/// Asks a running server. It answers, or says how far it is, at least every `wait`.
 pub async fn ask(
     mut stream: UnixStream,
     request: &Request,
     wait: Duration,
+    tell: &Tell,
 ) -> Result<Reply, Failure> {
     let failed = |reason: String| {
         Failure::new(
@@ -220,24 +257,26 @@ pub async fn ask(
             format!("the running server did not answer: {reason}"),
         )
     };
-    let exchange = async {
+    let silent = |_| failed(format!("nothing in {} s", wait.as_secs()));
+    let sent = async {
         let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
         line.push(b'\n');
-        stream.write_all(&line).await?;
-        let mut text = Vec::new();
-        (&mut stream)
-            .take(MAX_ANSWER)
-            .read_to_end(&mut text)
-            .await?;
-        Ok::<_, io::Error>(text)
+        stream.write_all(&line).await
     };
-    let text = timeout(wait, exchange)
-        .await
-        .map_err(|_| failed(format!("nothing in {} s", wait.as_secs())))?
-        .map_err(|error| failed(error.to_string()))?;
-    match serde_json::from_slice(&text) {
-        Ok(Answer::Ok(reply)) => Ok(reply),
-        Ok(Answer::Error(failure)) => Err(failure),
-        Err(error) => Err(failed(error.to_string())),
+    let io = |error: io::Error| failed(error.to_string());
+    timeout(wait, sent).await.map_err(silent)?.map_err(io)?;
+    let mut lines = BufReader::new(&mut stream);
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let mut line = (&mut lines).take(MAX_ANSWER);
+        let read = timeout(wait, line.read_until(b'\n', &mut text)).await;
+        read.map_err(silent)?.map_err(io)?;
+        match serde_json::from_slice(&text) {
+            Ok(Answer::Ok(reply)) => return Ok(reply),
+            Ok(Answer::Error(failure)) => return Err(failure),
+            Ok(Answer::Progress(at)) => tell(&at),
+            Err(error) => return Err(failed(error.to_string())),
+        }
     }
 }

@@ -47,8 +47,19 @@ pub(super) enum Command {
     /// Phones, browsers and programs that are woken.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// The mailstore: look after it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// How the server does, on one screen.
     Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Take a state image: what a rebuild of the index begins with.
+    Image,
+    /// Take a state image and remove what nobody needs any more from the log.
+    Compact,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

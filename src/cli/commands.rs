@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::args::*;
 use super::out::write_line;
-use super::{CliError, check, show};
+use super::{CliError, check, progress, show};
 use crate::admin::devices::Devices;
 use crate::admin::protocol::NewWebPush;
 use crate::admin::{Operations, Password, Reply, Request, socket};
@@ -70,6 +70,10 @@ pub(super) fn run(args: Args) -> Done {
             },
             DeviceCommand::Remove { address, id } => Request::DeviceRemove { address, id },
             DeviceCommand::Test { address, id } => Request::DeviceTest { address, id },
+        },
+        Command::Store(command) => match command {
+            StoreCommand::Image => Request::StoreImage,
+            StoreCommand::Compact => Request::StoreCompact,
         },
         Command::Status => Request::Status,
     };
@@ -210,7 +214,10 @@ fn operate(path: &Path, config: &Config, request: Request) -> Result<Reply, CliE
             Ok(Some(stream)) => {
                 // The server gives up first and says why.
                 let wait = Duration::from_secs(config.limits.admin_timeout_secs + 5);
-                Ok(socket::ask(stream, &request, wait).await?)
+                let tell = progress::tell();
+                let answer = socket::ask(stream, &request, wait, &tell).await;
+                progress::done();
+                Ok(answer?)
             }
             Ok(None) => directly(path, config, request).await,
             Err(error) => {
@@ -271,7 +278,8 @@ async fn directly(path: &Path, config: &Config, request: Request) -> Result<Repl
     let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
     let devices = Devices::new(store.clone(), live, None, Lookups::new());
     let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
-    let result = operations.run(request).await;
+    let result = operations.run(request, &progress::tell()).await;
+    progress::done();
     store.close().await;
     Ok(result?)
 }

@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod commands;
 mod out;
+mod progress;
 mod show;
 
 use std::ffi::OsStr;

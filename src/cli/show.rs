@@ -28,6 +28,14 @@ pub(super) fn reply(reply: &Reply) -> String {
                 .iter()
                 .map(|alias| vec![alias.address.clone(), alias.targets.join(", ")]),
         ),
+        Reply::Image { image } => format!(
+            "a state image of {} messages in {} mailboxes: {} in {:.1} s",
+            image.messages,
+            image.mailboxes,
+            bytes(image.bytes),
+            image.millis as f64 / 1000.0
+        ),
+        Reply::Compacted { compacted } => compaction(compacted),
         Reply::Domains { domains } => table(
             &["DOMAIN", "ACCOUNTS", "CREATED"],
             domains.iter().map(|domain| {
@@ -238,6 +246,23 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
             format!("{}\n", cells.trim_end())
         })
         .collect()
+}
+
+fn compaction(done: &crate::store::Compacted) -> String {
+    let mut text = format!(
+        "the log has {} and had {}: {} segments went, {} of wanted mail moved",
+        bytes(done.after_bytes),
+        bytes(done.before_bytes),
+        done.segments,
+        bytes(done.moved_bytes),
+    );
+    if done.damaged_segments > 0 {
+        text += &format!(
+            "; {} segments stay because mail in them is damaged: see `posthorn store check --deep`",
+            done.damaged_segments
+        );
+    }
+    text
 }
 
 fn bytes(count: u64) -> String {

@@ -240,6 +240,7 @@ impl Compaction<'_> {
             return Ok(());
         }
         let weight = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bodies = group.len() as u64;
         let moved = self.asks.commit(
             weight,
             Box::new(move |tx: &mut Tx| {
@@ -259,7 +260,7 @@ impl Compaction<'_> {
         );
         moved?;
         done.moved_bytes += bytes;
-        done.moved_bodies += 1;
+        done.moved_bodies += bodies;
         if self.rate > 0 {
             let pause = bytes as f64 / self.rate as f64;
             self.asks.pause(Duration::from_secs_f64(pause));

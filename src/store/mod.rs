@@ -71,6 +71,10 @@ pub use feed::Feed;
 pub use handle::{Store, StoreStatus};
 #[doc(hidden)]
 pub use log::fuzz_frame;
+#[doc(hidden)]
+pub fn fuzz_image(data: &[u8]) {
+    image::format::fuzz(data);
+}
 pub use login::Login;
 pub use model::*;
 pub use options::Options;

@@ -140,7 +140,7 @@ impl State {
             }
             passed = Some(key.to_vec());
             let more = records.len() < PIECE_RECORDS
-                && (records.len() % 32 != 0 || started.elapsed() < PIECE);
+                && (!records.len().is_multiple_of(32) || started.elapsed() < PIECE);
             last &= more;
             more
         })?;

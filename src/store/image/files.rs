@@ -96,14 +96,16 @@ pub(in crate::store) fn list(disk: &dyn Disk, data: &Path) -> Result<Vec<Candida
     Ok(found)
 }
 
+type EachBlock<'a> = &'a mut dyn FnMut(&mut Reader, &BlockHeader, &[u8]) -> Result<(), BadImage>;
+
 /// An image that is read.
-pub(in crate::store) struct Open {
+pub(in crate::store) struct Image {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     pub header: Header,
 }
 
-impl Open {
+impl Image {
     /// Reads the header only.
     pub(in crate::store) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, ImageError> {
         let file = disk.open(path).map_err(ImageError::io(path))?;
@@ -130,10 +132,7 @@ impl Open {
         self.blocks(&mut |reader, block, body| reader.unpack(block, body, each))
     }
 
-    fn blocks(
-        &self,
-        each: &mut dyn FnMut(&mut Reader, &BlockHeader, &[u8]) -> Result<(), BadImage>,
-    ) -> Result<u64, ImageError> {
+    fn blocks(&self, each: EachBlock<'_>) -> Result<u64, ImageError> {
         let mut reader = Reader::new(self.header);
         let mut at = HEADER as u64;
         let mut body = Vec::new();
@@ -168,9 +167,9 @@ pub(in crate::store) fn newest(
     disk: &dyn Disk,
     data: &Path,
     store_id: [u8; 16],
-) -> Result<Option<Open>, ImageError> {
+) -> Result<Option<Image>, ImageError> {
     for candidate in list(disk, data)? {
-        let opened = Open::open(disk, &candidate.path).and_then(|image| {
+        let opened = Image::open(disk, &candidate.path).and_then(|image| {
             image.check()?;
             Ok(image)
         });
@@ -199,7 +198,7 @@ pub(in crate::store) fn newest_header(
     store_id: Option<[u8; 16]>,
 ) -> Result<Option<Header>, ImageError> {
     for candidate in list(disk, data)? {
-        match Open::open(disk, &candidate.path) {
+        match Image::open(disk, &candidate.path) {
             Ok(image) if store_id.is_none_or(|id| id == image.header.store_id) => {
                 return Ok(Some(image.header));
             }

@@ -367,8 +367,10 @@ mod tests {
         out
     }
 
+    type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
     /// The records, or what is wrong.
-    fn read(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BadImage> {
+    fn read(mut bytes: &[u8]) -> Result<Records, BadImage> {
         let mut reader = Reader::new(header());
         let mut out = Vec::new();
         loop {

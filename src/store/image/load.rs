@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::files::{self, ImageError, Open};
+use super::files::{self, Image, ImageError};
 use crate::store::directory::Directory;
 use crate::store::engine::{self, Applied, Batch, Index, IndexError};
 use crate::store::rebuild::{ReplayError, directory};
@@ -26,7 +26,7 @@ pub(in crate::store) enum LoadError {
 
 /// The index then stands where the image was taken. Until all is there it stands nowhere, so
 /// that a crash in between does not leave half of it.
-pub(in crate::store) fn load(image: &Open, index: &dyn Index) -> Result<Applied, LoadError> {
+pub(in crate::store) fn load(image: &Image, index: &dyn Index) -> Result<Applied, LoadError> {
     let header = image.header;
     if header.schema != engine::SCHEMA {
         return Err(LoadError::Schema(header.schema, engine::SCHEMA));

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::capture::Ended;
-use super::files::{self, COPY, Candidate, ImageError, Open, UNFINISHED};
+use super::files::{self, COPY, Candidate, Image, ImageError, UNFINISHED};
 use super::format::{BadImage, HEADER, Header, Writer};
 use super::tally::Tally;
 use crate::store::clock::now;
@@ -52,12 +52,19 @@ pub(in crate::store) struct Taken {
     pub took: Duration,
 }
 
+/// What is done with each record.
+pub(in crate::store) type EachRecord<'a> =
+    &'a mut dyn FnMut(&Header, &[u8], &[u8]) -> Result<(), TakeError>;
+
+/// What it is of, what it adds up to, and the index that was read.
+pub(in crate::store) type Surveyed = (Header, Tally, Arc<dyn Index>);
+
 /// Reads all of the index as it is at one group; what it adds up to.
 pub(in crate::store) fn survey(
     shared: &Shared,
-    each: &mut dyn FnMut(&Header, &[u8], &[u8]) -> Result<(), TakeError>,
+    each: EachRecord<'_>,
     go_on: &dyn Fn() -> bool,
-) -> Result<Option<(Header, Tally, Arc<dyn Index>)>, TakeError> {
+) -> Result<Option<Surveyed>, TakeError> {
     let index = (**shared.index.load()).clone();
     let limit = shared.options.config.image_memory_bytes;
     let Some(at) = shared.capture.begin(index.clone(), limit)? else {
@@ -197,7 +204,7 @@ fn keep(
         shared.ask_for_rebuild();
         return Err(TakeError::Wrong(what));
     }
-    Open::open(disk, unfinished)?.check()?;
+    Image::open(disk, unfinished)?.check()?;
     // From now on an index that is older than the image is known to have lost something.
     index.checkpoint()?;
     let path = dir.join(files::name(header.seq));
