@@ -32,13 +32,17 @@ impl Request {
             | Self::DomainList
             | Self::StoreImage
             | Self::StoreCompact
+            | Self::StoreCheck { .. }
             | Self::Status => Ok(()),
         }
     }
 
     /// True for what takes as long as it takes, and tells how far it is.
     pub fn is_long(&self) -> bool {
-        matches!(self, Self::StoreImage | Self::StoreCompact)
+        matches!(
+            self,
+            Self::StoreImage | Self::StoreCompact | Self::StoreCheck { .. }
+        )
     }
 
     /// True for what sense has with an empty store: a store is not made for anything else.

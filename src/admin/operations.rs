@@ -62,6 +62,18 @@ impl Operations {
                 let image = taken.map_err(|error| explain(error, "the store"))?;
                 Ok(Reply::Image { image })
             }
+            Request::StoreCheck { deep } => {
+                let report = self.store.check(deep, progress()).await;
+                let mut report = report.map_err(|error| explain(error, "the store"))?;
+                if self.running_since.is_none() && self.store.status().rebuilt {
+                    let text = "the index was missing or damaged, and was built anew just now";
+                    report.problems.insert(0, text.into());
+                    report.ok = false;
+                }
+                Ok(Reply::Checked {
+                    report: Box::new(report),
+                })
+            }
             Request::StoreCompact => {
                 let done = self.store.compact(progress()).await;
                 let compacted = done.map_err(|error| explain(error, "the store"))?;

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::store::{Compacted, ContentLevel, ImageTaken};
+use crate::store::{CheckReport, Compacted, ContentLevel, ImageTaken};
 use crate::types::Secret;
 
 /// A password on its way over the socket, which only the server's own user can open.
@@ -102,6 +102,10 @@ pub enum Request {
     StoreImage,
     /// Take one, and compact the log.
     StoreCompact,
+    /// Look whether all is well; `deep`: read every body.
+    StoreCheck {
+        deep: bool,
+    },
     Status,
 }
 
@@ -156,6 +160,9 @@ pub enum Reply {
     },
     Compacted {
         compacted: Compacted,
+    },
+    Checked {
+        report: Box<CheckReport>,
     },
 }
 

@@ -60,6 +60,12 @@ pub(super) enum StoreCommand {
     Image,
     /// Take a state image and remove what nobody needs any more from the log.
     Compact,
+    /// Look whether all is well; the exit status is 1 where something is not.
+    Check {
+        /// Read the body of every message too.
+        #[arg(long)]
+        deep: bool,
+    },
 }
 
 #[derive(Debug, Clone, ClapArgs)]

@@ -74,6 +74,7 @@ pub(super) fn run(args: Args) -> Done {
         Command::Store(command) => match command {
             StoreCommand::Image => Request::StoreImage,
             StoreCommand::Compact => Request::StoreCompact,
+            StoreCommand::Check { deep } => Request::StoreCheck { deep },
         },
         Command::Status => Request::Status,
     };
@@ -84,6 +85,7 @@ pub(super) fn run(args: Args) -> Done {
         Reply::Tested {
             delivered: false, ..
         } => Err(CliError::Told),
+        Reply::Checked { report } if !report.ok => Err(CliError::Told),
         _ => Ok(()),
     }
 }

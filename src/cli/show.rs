@@ -35,6 +35,7 @@ pub(super) fn reply(reply: &Reply) -> String {
             bytes(image.bytes),
             image.millis as f64 / 1000.0
         ),
+        Reply::Checked { report } => check(report),
         Reply::Compacted { compacted } => compaction(compacted),
         Reply::Domains { domains } => table(
             &["DOMAIN", "ACCOUNTS", "CREATED"],
@@ -246,6 +247,36 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
             format!("{}\n", cells.trim_end())
         })
         .collect()
+}
+
+fn check(report: &crate::store::CheckReport) -> String {
+    let mut text = format!(
+        "{} accounts, {} mailboxes, {} messages, {} bodies, {} state images\n",
+        report.accounts, report.mailboxes, report.messages, report.bodies, report.images
+    );
+    if report.deep {
+        text += &format!(
+            "{} bodies read, {}\n",
+            report.bodies_read,
+            bytes(report.bytes_read)
+        );
+    }
+    for problem in &report.problems {
+        text += &format!("PROBLEM: {problem}\n");
+    }
+    for message in &report.damaged {
+        text += &format!(
+            "  {} {} UID {}: {} (file {} of the log)\n",
+            message.account, message.mailbox, message.uid, message.reason, message.file
+        );
+    }
+    if report.ok {
+        text += match report.deep {
+            true => "all is well",
+            false => "all is well; --deep reads the bodies too",
+        };
+    }
+    text
 }
 
 fn compaction(done: &crate::store::Compacted) -> String {

@@ -33,6 +33,8 @@ pub struct StoreConfig {
     pub upkeep_at: jiff::civil::Time,
     /// Bodies move no faster than this.
     pub compact_bytes_per_second: u64,
+    /// Every night all bodies are read and checked, no faster than this. 0: not at all.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for StoreConfig {
@@ -53,6 +55,7 @@ impl Default for StoreConfig {
             image_memory_bytes: 64 * 1024 * 1024,
             upkeep_at: jiff::civil::time(3, 30, 0, 0),
             compact_bytes_per_second: 32 * 1024 * 1024,
+            scrub_bytes_per_second: 8 * 1024 * 1024,
         }
     }
 }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asks::Asks;
 use super::error::StoreError;
 use super::image::tally::Live;
 use super::keys::{self, BlobRecord};
@@ -30,7 +31,6 @@ use super::ops::{Group, Op};
 use super::ring::changes;
 use super::shared::Shared;
 use super::state::Tx;
-use super::upkeep::Asks;
 use crate::types::{BlobId, LogPos};
 
 /// One group of what moves: so much, and so many.
@@ -263,7 +263,7 @@ impl Compaction<'_> {
         done.moved_bodies += bodies;
         if self.rate > 0 {
             let pause = bytes as f64 / self.rate as f64;
-            self.asks.pause(Duration::from_secs_f64(pause));
+            self.asks.owe(Duration::from_secs_f64(pause));
         }
         Ok(())
     }

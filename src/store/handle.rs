@@ -15,6 +15,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::asks::Progress;
+use super::audit::CheckReport;
 use super::clock::now;
 use super::committer::{Committer, Room, Trouble};
 use super::compact::Compacted;
@@ -30,7 +32,7 @@ use super::recovery;
 use super::shared::Shared;
 use super::state::Tx;
 use super::turns::Turns;
-use super::upkeep::{ImageTaken, Keeper, Progress, Upkeep};
+use super::upkeep::{ImageTaken, Keeper, Upkeep};
 use crate::telemetry::Telemetry;
 use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
 
@@ -238,6 +240,27 @@ impl Store {
     /// Takes a state image, and removes what nobody needs any more from the log.
     pub async fn compact(&self, progress: Progress) -> Result<Compacted, StoreError> {
         self.inner.upkeep.compact(progress).await
+    }
+
+    /// Looks at the whole store; with `deep` also whether every body can be read.
+    pub async fn check(&self, deep: bool, progress: Progress) -> Result<CheckReport, StoreError> {
+        let inner = &self.inner;
+        let keeper = Keeper {
+            shared: inner.shared.clone(),
+            upkeep: inner.upkeep.clone(),
+            queue: inner.queue.downgrade(),
+        };
+        let (answer, answered) = oneshot::channel();
+        let thread = keeper.check(deep, progress, answer)?;
+        {
+            let mut threads = inner.threads.lock();
+            if threads.is_empty() {
+                return Err(StoreError::Closed);
+            }
+            threads.retain(|thread| !thread.is_finished());
+            threads.insert(0, thread);
+        }
+        answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Has `find` look for its facts in the committer, and waits until they are durable. What

@@ -16,6 +16,8 @@
 pub mod log;
 
 mod apply;
+mod asks;
+mod audit;
 mod beside;
 mod bulk;
 mod carry;
@@ -45,6 +47,7 @@ mod ops;
 mod options;
 mod prepared;
 mod pulse;
+mod quarantine;
 mod queue;
 mod reading;
 mod rebuild;
@@ -64,6 +67,8 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
+pub use asks::Progress;
+pub use audit::{CheckReport, DamagedMessage};
 pub use compact::Compacted;
 pub use directory::{Directory, Resolution};
 pub use error::{OpenError, StoreError};
@@ -83,4 +88,4 @@ pub use ring::{Change, Committed, Source};
 pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
-pub use upkeep::{ImageTaken, Progress};
+pub use upkeep::ImageTaken;

@@ -11,6 +11,7 @@ use super::handle::Store;
 use super::keys;
 use super::log::LogError;
 use super::model::MessageRecord;
+use super::quarantine::Damaged;
 use crate::types::{BlobId, MailboxKey, Uid};
 
 /// Fewer records than this are read where the caller is.
@@ -94,8 +95,10 @@ impl Store {
         range: std::ops::Range<u64>,
     ) -> Result<Bytes, StoreError> {
         let shared = self.shared();
-        let damaged = |reason: &str| {
+        let damaged = |file: u64, reason: &str| {
             shared.telemetry.store.damaged_body(blob, reason);
+            shared.quarantine.met(blob, Damaged::new(file, reason));
+            shared.telemetry.store.quarantined(shared.quarantine.len());
             StoreError::DamagedBody
         };
         let mut looked = None;
@@ -112,7 +115,7 @@ impl Store {
                 }
                 // Compaction may have moved it, and removed the file that it lay in.
                 Err(LogError::Missing(_)) if looked != Some(place) => looked = Some(place),
-                Err(other) => return Err(damaged(&other.to_string())),
+                Err(other) => return Err(damaged(place.segment, &other.to_string())),
                 Ok(bytes) => return Ok(bytes),
             }
         }

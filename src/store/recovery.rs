@@ -171,6 +171,9 @@ pub(super) fn open_on(
             tracing::error!(%error, "numbers that were given could not be written down yet")
         }
     }
+    if let Err(error) = shared.note_quarantine() {
+        tracing::warn!(%error, "bodies that are damaged may not be known");
+    }
     shared.forget();
     if asked {
         disk.remove(&mark).map_err(io(&mark))?;

@@ -26,6 +26,7 @@ use super::log::{BlobPlace, BlobStore, LogRead};
 use super::lost::Damage;
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::options::Options;
+use super::quarantine::Quarantine;
 use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
 use super::wake::{AccountView, Wake};
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     pub publish: Mutex<()>,
     pub ring: Ring,
     pub damage: Damage,
+    pub quarantine: Quarantine,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
     /// Who copies files of the log: none goes meanwhile.
@@ -114,6 +116,7 @@ impl Shared {
             mailboxes: Mutex::default(),
             publish: Mutex::default(),
             damage: Damage::default(),
+            quarantine: Quarantine::default(),
             doomed: Mutex::default(),
             files_held: Mutex::default(),
             opened: super::clock::now(),

@@ -1,45 +1,30 @@
-//! The thread that looks after the store beside the work: state images, compaction.
+//! The thread that looks after the store beside the work: state images, compaction, and checks.
 //!
 //! May import: the rest of the store, telemetry, types.
 //!
-//! One thing at a time, by the clock or when somebody asks. It stops within a second when the
-//! store does; nothing that it was at is lost by that.
+//! One thing at a time, by the clock or when somebody asks; what reads all bodies has a thread of
+//! its own. All stop within a second when the store does; nothing that they were at is lost by
+//! that.
 
 use std::sync::Arc;
-use std::sync::mpsc as channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
+use super::asks::{Asking, Asks, Progress};
+use super::audit::{Audit, CheckReport};
 use super::clock::now;
 use super::compact::{Compacted, Compaction};
 use super::error::StoreError;
-use super::handle::attempt;
 use super::image::files;
 use super::image::take::{self, Taken};
 use super::ops::Op;
-use super::queue::{Job, Message, Reply, Run};
+use super::queue::Message;
 use super::shared::Shared;
-use super::state::Tx;
 use crate::types::UnixMillis;
-
-/// Something that the committer does for whoever looks after the store.
-pub(super) type Change = Box<dyn FnOnce(&mut Tx) -> Result<(), StoreError> + Send>;
-
-/// Who works beside the committer, and what it may ask for.
-pub(super) trait Asks {
-    /// Durable and applied when it returns.
-    fn commit(&self, weight: usize, change: Change) -> Result<(), StoreError>;
-    /// False where the store stops.
-    fn go_on(&self) -> bool;
-    fn pause(&self, pause: Duration);
-    /// Told to whoever waits, if anybody does.
-    fn progress(&self, text: &str);
-}
-
-/// Where progress is told.
-pub type Progress = Box<dyn Fn(&str) + Send>;
 
 /// What somebody asks for, and where the answer goes.
 enum Task {
@@ -70,6 +55,8 @@ struct State {
 pub(super) struct Upkeep {
     state: Mutex<State>,
     changed: Condvar,
+    /// A check that somebody asked for is under way.
+    checking: AtomicBool,
 }
 
 /// Tasks that may wait.
@@ -108,12 +95,12 @@ impl Upkeep {
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.state.lock().stop
     }
 
     /// False where that was cut short by a stop.
-    fn wait(&self, pause: Duration) -> bool {
+    pub(super) fn wait(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let mut state = self.state.lock();
         while !state.stop {
@@ -142,46 +129,11 @@ impl Upkeep {
 }
 
 /// The thread's own.
+#[derive(Clone)]
 pub(super) struct Keeper {
     pub shared: Arc<Shared>,
     pub upkeep: Arc<Upkeep>,
     pub queue: mpsc::WeakSender<Message>,
-}
-
-struct Asking<'a> {
-    keeper: &'a Keeper,
-    progress: &'a dyn Fn(&str),
-}
-
-impl Asks for Asking<'_> {
-    fn commit(&self, weight: usize, change: Change) -> Result<(), StoreError> {
-        let queue = self.keeper.queue.upgrade().ok_or(StoreError::Closed)?;
-        let (answer, answered) = channel::sync_channel(1);
-        let run: Run = Box::new(move |tx: Result<&mut Tx, StoreError>| {
-            let found = tx.and_then(|tx| attempt(tx, change));
-            let reply: Reply = Box::new(move |durable: Result<(), StoreError>| {
-                let _ = answer.send(found.and(durable));
-            });
-            reply
-        });
-        queue
-            .blocking_send(Message::Job(Job { weight, run }))
-            .map_err(|_| StoreError::Closed)?;
-        drop(queue);
-        answered.recv().unwrap_or(Err(StoreError::Closed))
-    }
-
-    fn go_on(&self) -> bool {
-        !self.keeper.upkeep.stopping()
-    }
-
-    fn pause(&self, pause: Duration) {
-        self.keeper.upkeep.wait(pause);
-    }
-
-    fn progress(&self, text: &str) {
-        (self.progress)(text);
-    }
 }
 
 /// After an image that failed.
@@ -189,38 +141,120 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// So that a clock that is set is noticed.
 const LOOK: Duration = Duration::from_secs(600);
 
+/// The one check that is under way.
+struct Only(Arc<Upkeep>);
+
+impl Drop for Only {
+    fn drop(&mut self) {
+        self.0.checking.store(false, Ordering::Release);
+    }
+}
+
+/// How long after a start the index is checked whole.
+const VERIFY: Duration = Duration::from_secs(60);
+
 impl Keeper {
     /// Runs until told to stop.
     pub(super) fn run(self) {
         let mut failed: Option<Instant> = None;
-        loop {
+        let mut verify = Some(Instant::now() + VERIFY);
+        let mut scrub: Option<JoinHandle<()>> = None;
+        while !self.upkeep.is_stopping() {
             let due = self.due_in(now());
             let pause = match failed {
                 Some(at) => AGAIN.saturating_sub(at.elapsed()),
                 None => due,
             };
-            match self.upkeep.next(Instant::now() + pause.min(LOOK)) {
+            let until = Instant::now() + pause.min(LOOK);
+            match self.upkeep.next(verify.map_or(until, |at| at.min(until))) {
                 Some(Task::Image(progress, answer)) => {
-                    let _ = answer.send(self.image(&*progress).map(|taken| taken.told()));
+                    progress("taking a state image");
+                    let _ = answer.send(self.image().map(|taken| taken.told()));
                 }
                 Some(Task::Compact(progress, answer)) => {
-                    let _ = answer.send(self.compact(&*progress, 0));
+                    let asks = self.asks(progress);
+                    let done = self.seal(&asks).and_then(|()| self.compact(&asks));
+                    let _ = answer.send(done);
                 }
-                None if self.upkeep.stopping() => return,
+                None if self.upkeep.is_stopping() => {}
+                None if verify.is_some_and(|at| at <= Instant::now()) => {
+                    verify = None;
+                    self.told(self.audit(&self.asks(quiet()), 0).verify());
+                }
                 None if pause <= LOOK => {
-                    let rate = self.shared.options.config.compact_bytes_per_second;
-                    failed = match self.compact(&|_| {}, rate) {
-                        Ok(_) => None,
-                        Err(StoreError::Closed) => return,
-                        Err(error) => {
-                            tracing::warn!(%error, "the store's upkeep is tried again later");
-                            Some(Instant::now())
-                        }
-                    };
+                    let done = self.compact(&self.asks(quiet()));
+                    failed = done.is_err().then(Instant::now);
+                    self.told(done.map(drop));
+                    if scrub.as_ref().is_none_or(JoinHandle::is_finished) {
+                        scrub = self.scrub();
+                    }
                 }
                 None => {}
             }
         }
+        if let Some(scrub) = scrub {
+            let _ = scrub.join();
+        }
+    }
+
+    fn told(&self, done: Result<(), StoreError>) {
+        match done {
+            Ok(()) | Err(StoreError::Closed) => {}
+            Err(error) => tracing::warn!(%error, "the store's upkeep is tried again later"),
+        }
+    }
+
+    fn asks(&self, progress: Progress) -> Asking {
+        Asking::new(self.upkeep.clone(), self.queue.clone(), progress)
+    }
+
+    fn audit<'a>(&'a self, asks: &'a Asking, rate: u64) -> Audit<'a> {
+        Audit {
+            shared: &self.shared,
+            asks,
+            rate,
+        }
+    }
+
+    /// Checks the store on a thread of its own, one at a time.
+    pub(super) fn check(
+        self,
+        deep: bool,
+        progress: Progress,
+        answer: oneshot::Sender<Result<CheckReport, StoreError>>,
+    ) -> Result<JoinHandle<()>, StoreError> {
+        if self.upkeep.checking.swap(true, Ordering::AcqRel) {
+            return Err(StoreError::Busy);
+        }
+        let only = Only(self.upkeep.clone());
+        let spawned = std::thread::Builder::new()
+            .name("check".into())
+            .spawn(move || {
+                let report = self.audit(&self.asks(progress), 0).run(deep);
+                drop(only);
+                let _ = answer.send(report);
+            });
+        spawned.map_err(|error| StoreError::Write(format!("no thread for the check: {error}")))
+    }
+
+    /// Reads all bodies, with pauses. Where it begins differs from time to time, so that restarts
+    /// do not keep it from any.
+    fn scrub(&self) -> Option<JoinHandle<()>> {
+        let rate = self.shared.options.config.scrub_bytes_per_second;
+        if rate == 0 {
+            return None;
+        }
+        let keeper = self.clone();
+        let spawned = std::thread::Builder::new()
+            .name("scrub".into())
+            .spawn(move || {
+                let asks = keeper.asks(quiet());
+                let done = keeper.audit(&asks, rate).scrub(now());
+                keeper.told(done);
+            });
+        spawned
+            .inspect_err(|error| tracing::warn!(%error, "bodies are not checked tonight"))
+            .ok()
     }
 
     /// Until the next image by the clock. A night that was missed is made up for, a while after
@@ -242,9 +276,8 @@ impl Keeper {
         due_in(made, self.shared.opened, now, at, &zone)
     }
 
-    fn image(&self, progress: &dyn Fn(&str)) -> Result<Taken, StoreError> {
-        progress("taking a state image");
-        let go_on = || !self.upkeep.stopping();
+    fn image(&self) -> Result<Taken, StoreError> {
+        let go_on = || !self.upkeep.is_stopping();
         let taken = take::take(&self.shared, &go_on).map_err(|error| {
             tracing::warn!(%error, "no state image was taken");
             error.told()
@@ -253,39 +286,20 @@ impl Keeper {
     }
 
     /// An image, and what may go after it.
-    fn compact(&self, progress: &dyn Fn(&str), rate: u64) -> Result<Compacted, StoreError> {
-        let asks = Asking {
-            keeper: self,
-            progress,
-        };
-        let sealed = match rate {
-            // Somebody asked, and wants the room now.
-            0 => true,
-            // By itself it leaves a segment that is not full alone, unless half of it is dead.
-            _ => false,
-        };
-        if sealed {
-            self.seal(&asks)?;
-        }
-        let taken = self.image(progress)?;
+    fn compact(&self, asks: &Asking) -> Result<Compacted, StoreError> {
+        asks.progress("taking a state image");
+        let taken = self.image()?;
         let compaction = Compaction {
             shared: &self.shared,
-            asks: &asks,
-            rate: match rate {
-                0 => self.shared.options.config.compact_bytes_per_second,
-                rate => rate,
-            },
+            asks,
+            rate: self.shared.options.config.compact_bytes_per_second,
         };
         compaction.run(taken.header.at, taken.tally.live())
     }
 
     /// The active segment ends, and a group stands in the next one.
-    fn seal(&self, asks: &dyn Asks) -> Result<(), StoreError> {
-        let queue = self.queue.upgrade().ok_or(StoreError::Closed)?;
-        queue
-            .blocking_send(Message::Seal)
-            .map_err(|_| StoreError::Closed)?;
-        drop(queue);
+    fn seal(&self, asks: &Asking) -> Result<(), StoreError> {
+        asks.send(Message::Seal)?;
         asks.commit(
             0,
             Box::new(|tx| {
@@ -342,8 +356,12 @@ impl Taken {
     }
 }
 
+fn quiet() -> Progress {
+    Box::new(|_| {})
+}
+
 impl take::TakeError {
-    fn told(&self) -> StoreError {
+    pub(super) fn told(&self) -> StoreError {
         match self {
             Self::Stopped => StoreError::Closed,
             Self::Image(files::ImageError::Io { source, .. }) if is_full(source) => {

@@ -29,6 +29,9 @@ pub struct StoreMetrics {
     replayed_frames: IntGauge,
     checkpoint_seconds: Histogram,
     images: IntCounter,
+    bad_images: IntCounter,
+    scrubbed_bytes: IntCounter,
+    quarantined: IntGauge,
     compacted_segments: IntCounter,
     compacted_bytes: IntCounter,
     image_bytes: IntGauge,
@@ -189,6 +192,20 @@ impl StoreMetrics {
                 "posthorn_store_compacted_bytes_total",
                 "Bytes of the segments that compaction removed.",
             )?,
+            scrubbed_bytes: counter(
+                registry,
+                "posthorn_store_scrubbed_bytes_total",
+                "Stored bytes of bodies that were read and checked by themselves.",
+            )?,
+            bad_images: counter(
+                registry,
+                "posthorn_store_bad_images_total",
+                "State images that a check found damaged.",
+            )?,
+            quarantined: gauge(
+                "posthorn_store_quarantined_bodies",
+                "Message bodies that are known to be damaged.",
+            )?,
             image_bytes,
             image_time,
             image_seconds: histogram(
@@ -283,6 +300,21 @@ impl StoreMetrics {
     pub fn replayed(&self, frames: u64) {
         self.replayed_frames
             .set(i64::try_from(frames).unwrap_or(i64::MAX));
+    }
+
+    /// A pass over all bodies has ended.
+    pub fn scrubbed(&self, bytes: u64) {
+        self.scrubbed_bytes.inc_by(bytes);
+    }
+
+    pub fn bad_image(&self) {
+        self.bad_images.inc();
+    }
+
+    /// Bodies that are known to be damaged now.
+    pub fn quarantined(&self, bodies: u64) {
+        self.quarantined
+            .set(i64::try_from(bodies).unwrap_or(i64::MAX));
     }
 
     /// A segment went.

@@ -56,6 +56,7 @@ impl Needs {
 struct Trouble {
     gone: bool,
     unknown_encoding: bool,
+    damaged: bool,
 }
 
 impl Exec {
@@ -131,6 +132,11 @@ impl Exec {
                     .flatten()
             };
             selected.absorb(&known, &mut out.buf);
+        }
+        if trouble.damaged {
+            // NIL alone would pass for a message without text.
+            let text = "[SERVERBUG] The text of some messages is damaged on the server's disk";
+            return Err(Refusal::Trouble(text.into()));
         }
         if trouble.unknown_encoding {
             // RFC 9051, 7.1
@@ -265,7 +271,7 @@ impl Exec {
                 keywords,
                 with_flags: marked.contains(told.uid.0),
             };
-            trouble.unknown_encoding |= view.write(*seq, items, out).await?;
+            view.write(*seq, items, trouble, out).await?;
         }
         Ok(())
     }
@@ -282,8 +288,13 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// True where a part's encoding is unknown.
-    async fn write(&self, seq: u32, items: &[FetchItem], out: &mut Out<'_>) -> Result<bool, Gone> {
+    async fn write(
+        &self,
+        seq: u32,
+        items: &[FetchItem],
+        trouble: &mut Trouble,
+        out: &mut Out<'_>,
+    ) -> Result<(), Gone> {
         let message = self.record.map(|record| Text {
             store: &self.exec.store,
             mailbox: self.mailbox,
@@ -306,9 +317,10 @@ impl View<'_> {
             .enumerate()
             .filter(|(n, _)| known(*n))
             .collect();
-        let unknown = left.len() < items.len();
+        trouble.unknown_encoding |= left.len() < items.len();
+        trouble.damaged |= texts.as_ref().is_some_and(|texts| texts.damaged);
         if left.is_empty() && !self.with_flags {
-            return Ok(unknown);
+            return Ok(());
         }
         let _ = write!(out.buf, "* {seq} FETCH (");
         let (mut flags_written, mut between) = (false, "");
@@ -339,7 +351,7 @@ impl View<'_> {
         }
         out.line(")");
         out.piece().await?;
-        Ok(unknown)
+        Ok(())
     }
 
     /// The bytes of the message, not only its record.

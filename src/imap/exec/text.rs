@@ -51,6 +51,8 @@ pub(super) enum Place {
 /// What all items of a FETCH ask of one message, in their order.
 pub(super) struct Texts {
     pub places: Vec<Place>,
+    /// Some of it could not be read.
+    pub damaged: bool,
     /// The message, where it is small.
     memory: Option<Bytes>,
 }
@@ -115,14 +117,11 @@ impl Message<'_> {
         let finder = || Finder::new(self).find(items);
         if self.is_large() {
             let _place = self.turn().await;
-            let (places, _) = aside(finder);
-            return Texts {
-                places,
-                memory: None,
-            };
+            let mut texts = aside(finder);
+            texts.memory = None;
+            return texts;
         }
-        let (places, memory) = finder();
-        Texts { places, memory }
+        finder()
     }
 }
 
@@ -183,7 +182,7 @@ impl<'a> Finder<'a> {
             .get_or_init(|| (0..size).step_by(STEP as usize).all(sound))
     }
 
-    fn find(self, items: &[FetchItem]) -> (Vec<Place>, Option<Bytes>) {
+    fn find(self, items: &[FetchItem]) -> Texts {
         let mut decoded = HashMap::new();
         let summary = self.message.record.summary.is_some();
         let place = |item: &FetchItem| match item {
@@ -206,8 +205,15 @@ impl<'a> Finder<'a> {
             _ => Place::Nil,
         };
         let places = items.iter().map(place).collect();
+        let damaged = matches!(self.whole.get(), Some(None))
+            || matches!(self.top.get(), Some(None))
+            || self.sound.get() == Some(&false);
         let memory = (!self.is_large()).then(|| self.whole.into_inner().flatten());
-        (places, memory.flatten())
+        Texts {
+            places,
+            damaged,
+            memory: memory.flatten(),
+        }
     }
 
     fn section(&self, section: &Section) -> Option<Place> {

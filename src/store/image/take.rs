@@ -262,7 +262,12 @@ fn remove_old(shared: &Shared, seq: u64) {
         path, seq: other, ..
     } in listed.iter().filter(|c| c.seq < seq)
     {
-        if before.is_none() {
+        let whole = || {
+            Image::open(disk, path)
+                .and_then(|image| image.check())
+                .is_ok()
+        };
+        if before.is_none() && whole() {
             before = Some(*other);
             continue;
         }

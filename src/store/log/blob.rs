@@ -75,6 +75,20 @@ impl BlobStore for FileBlobs {
         })
     }
 
+    fn check(&self, id: &BlobId, place: &BlobPlace) -> Result<(), LogError> {
+        let (_, header) = self.record(id, place, 0)?;
+        let mut at = record::header_len(place.raw_len);
+        for chunk in &header.chunks {
+            let len = u64::from(chunk.stored_len);
+            let stored = self.read(place, at, len)?;
+            if crc32fast::hash(&stored) != chunk.crc {
+                return Err(LogError::Damaged("a chunk's checksum is wrong"));
+            }
+            at += len;
+        }
+        Ok(())
+    }
+
     fn remove_segment(&self, segment: u64) -> Result<(), LogError> {
         let shared = &self.shared;
         if segment >= shared.end().segment {
@@ -190,9 +204,13 @@ impl FileBlobs {
     fn read(&self, place: &BlobPlace, from: u64, len: u64) -> Result<Vec<u8>, LogError> {
         let file = self.shared.file(place.segment)?;
         let mut bytes = vec![0; len as usize];
-        file.read_exact_beside(&mut bytes, place.offset + from)
-            .map_err(|e| failed(&self.shared.dir, e))?;
-        Ok(bytes)
+        match file.read_exact_beside(&mut bytes, place.offset + from) {
+            Ok(()) => Ok(bytes),
+            Err(error) if files::is_unreadable(&error) => {
+                Err(LogError::Damaged("the disk can't read it"))
+            }
+            Err(error) => Err(failed(&self.shared.dir, error)),
+        }
     }
 
     /// The header of a record, held against what the index says, and what was read: all of the

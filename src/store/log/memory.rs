@@ -179,6 +179,10 @@ impl BlobStore for Memory {
         Ok(BlobData::compress(*id, &raw))
     }
 
+    fn check(&self, id: &BlobId, place: &BlobPlace) -> Result<(), LogError> {
+        self.get(id, place, 0..u64::MAX).map(drop)
+    }
+
     fn remove_segment(&self, segment: u64) -> Result<(), LogError> {
         Err(LogError::Missing(segment))
     }

@@ -200,6 +200,8 @@ pub(crate) trait BlobStore: Send + Sync {
     fn own_files(&self) -> Result<Vec<(Option<BlobId>, BlobPlace)>, LogError>;
     /// The body as it is stored, checked, to be written in another place.
     fn stored(&self, id: &BlobId, place: &BlobPlace) -> Result<BlobData, LogError>;
+    /// Reads it through: an error where it is not what was written.
+    fn check(&self, id: &BlobId, place: &BlobPlace) -> Result<(), LogError>;
     /// Removes a segment that no place and no replay needs. What is written to, or comes after
     /// it, is refused. The name is gone for good when this returns.
     fn remove_segment(&self, segment: u64) -> Result<(), LogError>;

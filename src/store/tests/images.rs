@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-fn quiet() -> Progress {
+pub(super) fn quiet() -> Progress {
     Box::new(|_| {})
 }
 
@@ -33,7 +33,7 @@ fn log_bytes(dir: &Path) -> u64 {
 }
 
 /// Noise, which does not get smaller.
-fn noise(n: u32, len: usize) -> Prepared {
+pub(super) fn noise(n: u32, len: usize) -> Prepared {
     let mut state = u64::from(n) + 1;
     let mut text = format!("Subject: {n}\r\n\r\n").into_bytes();
     text.extend(
