@@ -36,10 +36,22 @@ fn settings(role: Role) -> Settings {
 /// alice and bob are here, x.test is ours, the password is `right`.
 fn answer(work: Work, log: &mut String) -> Answer {
     match work {
-        Work::Resolve(super::parser::Target::Postmaster) => {
+        Work::Resolve(super::parser::Target::Postmaster, _) => {
             Answer::Resolved(Resolution::Accounts(vec![AccountId(1)]))
         }
-        Work::Resolve(super::parser::Target::Address(address)) => {
+        Work::Resolve(super::parser::Target::Address(address), expected) => {
+            // dora is full, tight nearly.
+            let room = match address.local() {
+                "tight" => 5000,
+                "dora" => 0,
+                _ => u64::MAX,
+            };
+            if room < expected.least {
+                return Answer::OverQuota;
+            }
+            if room < expected.most {
+                return Answer::Tight(Resolution::Accounts(vec![AccountId(3)]));
+            }
             Answer::Resolved(match (address.local(), address.domain().as_str()) {
                 ("alice", "x.test") => Resolution::Accounts(vec![AccountId(1)]),
                 ("bob", "x.test") => Resolution::Accounts(vec![AccountId(2)]),
