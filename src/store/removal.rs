@@ -51,7 +51,7 @@ impl Tx {
 
     /// A slice of the removal of an account; true where it was the last one. From the first one
     /// on nobody logs in to it, and nothing comes in.
-    fn remove_slice(&mut self, id: AccountId) -> Result<bool, StoreError> {
+    pub(super) fn remove_slice(&mut self, id: AccountId) -> Result<bool, StoreError> {
         let account = self.directory.account(id).ok_or(StoreError::NoAccount)?;
         let account = account.clone();
         let list = self.list(id)?;
