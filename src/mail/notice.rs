@@ -69,10 +69,11 @@ impl QuotaWarning<'_> {
         }
         text.push_str(
             "\r\n\
-             Once the limit is reached, new mail is refused: whoever sends it is told that your\r\n\
-             mailbox is full. To make room, delete what you do not need, in all folders, and\r\n\
-             empty the trash (in some programs: compact or purge the folder). Mail in the trash\r\n\
-             counts. Whoever runs this server can raise the limit.\r\n",
+             Once the limit is reached, new mail is refused: whoever sends it is told\r\n\
+             that your mailbox is full. To make room, delete what you do not need, in\r\n\
+             all folders, and empty the trash (in some programs: compact or purge the\r\n\
+             folder). Mail in the trash counts. Whoever runs this server can raise the\r\n\
+             limit.\r\n",
         );
         text.into_bytes()
     }

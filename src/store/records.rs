@@ -84,4 +84,38 @@ mod tests {
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
         assert_eq!(account(Kind::Quota, &key), None);
     }
+
+    /// As for all that is in the log: a value keeps its form.
+    #[test]
+    fn values_stay() {
+        use crate::store::{Limit, Limits, Quota, Removal};
+        use crate::types::UnixMillis;
+        let quota = Quota {
+            bytes: Limit::At(300),
+            messages: Limit::None,
+        };
+        let limits = Limits {
+            bytes: Some(300),
+            messages: None,
+        };
+        let removal = Removal {
+            due: UnixMillis(300),
+            begun: true,
+        };
+        let value = |op: Result<Op, StoreError>| match op {
+            Ok(Op::RecordPut { value, .. }) => value,
+            other => panic!("{other:?}"),
+        };
+        let id = AccountId(1);
+        let written = [
+            value(put(Kind::Quota, id, &quota)),
+            value(put(Kind::QuotaWarned, id, &limits)),
+            value(put(Kind::Removal, id, &removal)),
+        ];
+        let golden: [&[u8]; 3] = [&[1, 2, 0xac, 2, 1], &[1, 1, 0xac, 2, 0], &[1, 0xac, 2, 1]];
+        assert_eq!(written, golden);
+        assert_eq!(decode::<Quota>(&written[0]), Ok(quota));
+        assert_eq!(decode::<Limits>(&written[1]), Ok(limits));
+        assert_eq!(decode::<Removal>(&written[2]), Ok(removal));
+    }
 }
