@@ -13,7 +13,9 @@ impl Request {
         match self {
             Self::AccountAdd { address, .. }
             | Self::AccountPasswd { address, .. }
-            | Self::AccountRemove { address }
+            | Self::AccountRemove { address, .. }
+            | Self::AccountRestore { address }
+            | Self::AccountQuota { address, .. }
             | Self::AccountShow { address }
             | Self::AliasRemove { address }
             | Self::DeviceList { address }

@@ -5,6 +5,7 @@
 //! the store is open: in the server, behind `socket`, or in the command line itself where no
 //! server runs. `protocol` is what travels on the socket.
 
+mod accounts;
 mod check;
 pub mod devices;
 pub mod operations;

@@ -20,7 +20,7 @@ use crate::types::{Address, DeviceId, Domain, UnixMillis};
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Operations {
-    store: Store,
+    pub(super) store: Store,
     auth: Auth,
     devices: Devices,
     telemetry: Arc<Telemetry>,
@@ -89,20 +89,16 @@ impl Operations {
                     .map_err(|error| explain(error, &address))?;
                 done(format!("{} has a new password", account.address))
             }
-            Request::AccountRemove { address } => {
-                let account = self.account(&address)?;
-                self.store
-                    .account_remove(account.id)
-                    .await
-                    .map_err(|error| explain(error, &address))?;
-                done(format!("{} and its mail are removed", account.address))
+            Request::AccountRemove { address, keep_days } => {
+                self.account_remove(&address, keep_days).await
             }
-            Request::AccountList => {
-                let mut accounts: Vec<_> =
-                    self.store.directory().accounts().map(|a| view(a)).collect();
-                accounts.sort_by(|a, b| a.address.cmp(&b.address));
-                Ok(Reply::Accounts { accounts })
-            }
+            Request::AccountRestore { address } => self.account_restore(&address).await,
+            Request::AccountQuota {
+                address,
+                bytes,
+                messages,
+            } => self.account_quota(&address, bytes, messages).await,
+            Request::AccountList => self.account_list(),
             Request::AccountShow { address } => self.account_show(&address),
             Request::AliasAdd { address, targets } => self.alias_add(&address, &targets).await,
             Request::AliasRemove { address } => {
@@ -172,7 +168,7 @@ impl Operations {
         self.store
             .account_add(parsed.clone(), hash)
             .await
-            .map_err(|error| explain(error, address))?;
+            .map_err(|error| self.explain_add(error, address))?;
         done(format!("account {parsed} is added"))
     }
 
@@ -288,7 +284,7 @@ impl Operations {
         aliases.sort();
         Ok(Reply::Account {
             account: Box::new(AccountDetail {
-                account: view(&account),
+                account: self.view(&account).map_err(failed)?,
                 mailboxes,
                 aliases,
                 devices: self.devices_of(&account)?,
@@ -353,7 +349,7 @@ impl Operations {
         }
     }
 
-    fn account(&self, address: &str) -> Result<Arc<Account>, Failure> {
+    pub(super) fn account(&self, address: &str) -> Result<Arc<Account>, Failure> {
         let parsed = parse_address(address)?;
         self.store
             .directory()
@@ -385,12 +381,12 @@ impl Operations {
     }
 }
 
-fn done(message: String) -> Done {
+pub(super) fn done(message: String) -> Done {
     Ok(Reply::Done { message })
 }
 
 /// The store's errors in an administrator's words.
-fn explain(error: StoreError, what: &str) -> Failure {
+pub(super) fn explain(error: StoreError, what: &str) -> Failure {
     let (kind, advice) = match &error {
         StoreError::Busy => (FailureKind::Temporary, "; try again"),
         StoreError::DiskFull => (
@@ -408,6 +404,7 @@ fn explain(error: StoreError, what: &str) -> Failure {
         StoreError::Invalid(_)
         | StoreError::Limit(_)
         | StoreError::MailboxFull
+        | StoreError::OverQuota
         | StoreError::UseTaken
         | StoreError::HasChildren => (FailureKind::Failed, ""),
         StoreError::DamagedBody | StoreError::Index(_) => {
@@ -415,14 +412,6 @@ fn explain(error: StoreError, what: &str) -> Failure {
         }
     };
     Failure::new(kind, format!("{what}: {error}{advice}"))
-}
-
-fn view(account: &Account) -> AccountView {
-    AccountView {
-        address: account.address.to_string(),
-        created: when(account.created),
-        disabled: account.disabled,
-    }
 }
 
 fn device_view(device: &Device) -> DeviceView {
@@ -443,7 +432,7 @@ fn device_view(device: &Device) -> DeviceView {
     }
 }
 
-fn when(at: UnixMillis) -> String {
+pub(super) fn when(at: UnixMillis) -> String {
     i64::try_from(at.secs())
         .ok()
         .and_then(|secs| Timestamp::from_second(secs).ok())

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::store::{CheckReport, Compacted, ContentLevel, ImageTaken};
+use crate::store::{CheckReport, Compacted, ContentLevel, ImageTaken, Limit};
 use crate::types::Secret;
 
 /// A password on its way over the socket, which only the server's own user can open.
@@ -63,6 +63,18 @@ pub enum Request {
     },
     AccountRemove {
         address: String,
+        /// Disabled now, removed then. None: removed now.
+        #[serde(default)]
+        keep_days: Option<u32>,
+    },
+    AccountRestore {
+        address: String,
+    },
+    /// None leaves a limit as it is.
+    AccountQuota {
+        address: String,
+        bytes: Option<Limit>,
+        messages: Option<Limit>,
     },
     AccountList,
     AccountShow {
@@ -131,6 +143,14 @@ pub enum Reply {
     Account {
         account: Box<AccountDetail>,
     },
+    /// What an account keeps and may keep, and whether the limits are those for all.
+    Quota {
+        address: String,
+        #[serde(flatten)]
+        quota: QuotaView,
+        bytes_default: bool,
+        messages_default: bool,
+    },
     Aliases {
         aliases: Vec<AliasView>,
     },
@@ -172,6 +192,19 @@ pub struct AccountView {
     /// RFC 3339.
     pub created: String,
     pub disabled: bool,
+    /// RFC 3339: when it is removed, where that was said.
+    pub remove_at: Option<String>,
+    #[serde(flatten)]
+    pub quota: QuotaView,
+}
+
+/// Bytes are the sum of the sizes of all mail; no limit is null.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct QuotaView {
+    pub bytes: u64,
+    pub bytes_limit: Option<u64>,
+    pub messages: u64,
+    pub messages_limit: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

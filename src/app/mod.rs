@@ -15,6 +15,7 @@ mod reload;
 mod services;
 mod signals;
 mod spare;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -94,7 +94,8 @@ impl Services {
             source,
         })?);
         guard.disarm();
-        let tasks = listening.into_iter().map(|l| l.done).collect();
+        let mut tasks: Vec<_> = listening.into_iter().map(|l| l.done).collect();
+        tasks.extend(super::upkeep::start(&core.store, &stop));
         Ok(Self {
             stop,
             ready,

@@ -1,9 +1,10 @@
 //! What can be typed.
 //!
-//! May import: nothing of ours.
+//! May import: store's words.
 
 use std::path::PathBuf;
 
+use crate::store::Limit;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// A mail server that wakes phones.
@@ -130,6 +131,25 @@ pub(super) enum AccountCommand {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Disable it now and remove it after so many days; `account restore` takes that back.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        keep_days: Option<u32>,
+    },
+    /// Take back `remove --keep-days`: same password, same mail.
+    Restore {
+        /// The account's address.
+        address: String,
+    },
+    /// Show, or set, how much mail an account may keep.
+    Quota {
+        /// The account's address.
+        address: String,
+        /// Size of all its mail: a number with K, M, G or T, `none`, or `default`.
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        bytes: Option<Limit>,
+        /// Number of messages: a number, `none`, or `default`.
+        #[arg(long, value_name = "N", value_parser = number)]
+        messages: Option<Limit>,
     },
     /// List accounts.
     List,
@@ -139,6 +159,45 @@ pub(super) enum AccountCommand {
         address: String,
     },
 }
+
+fn word(text: &str) -> Option<Limit> {
+    match text {
+        "none" => Some(Limit::None),
+        "default" => Some(Limit::Default),
+        _ => None,
+    }
+}
+
+/// A limit of messages.
+fn number(text: &str) -> Result<Limit, String> {
+    let parsed = || text.parse().ok().filter(|n| (1..=MOST).contains(n));
+    let limit = word(text).or_else(|| parsed().map(Limit::At));
+    limit.ok_or_else(|| "write a number above 0, `none` or `default`".into())
+}
+
+/// A limit of bytes: `500M`, `2G`, `2GiB`.
+fn size(text: &str) -> Result<Limit, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (digits, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => Some(0),
+        "K" | "KB" | "KIB" => Some(10),
+        "M" | "MB" | "MIB" => Some(20),
+        "G" | "GB" | "GIB" => Some(30),
+        "T" | "TB" | "TIB" => Some(40),
+        _ => None,
+    };
+    let parsed = || {
+        let number: u64 = digits.parse().ok()?;
+        let bytes = number.checked_mul(1 << shift?)?;
+        Some(bytes).filter(|bytes| (1..=MOST).contains(bytes))
+    };
+    let limit = word(text).or_else(|| parsed().map(Limit::At));
+    limit.ok_or_else(|| "write a size such as 500M or 2G, `none` or `default`".into())
+}
+
+/// Numbers of quotas have 63 bits (RFC 9208, 3.1.2).
+const MOST: u64 = i64::MAX as u64;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AliasCommand {
@@ -223,6 +282,31 @@ mod tests {
     fn the_definition_holds_together() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn limits_as_they_are_typed() {
+        for (text, limit) in [
+            ("none", Some(Limit::None)),
+            ("default", Some(Limit::Default)),
+            ("500", Some(Limit::At(500))),
+            ("3k", Some(Limit::At(3072))),
+            ("2G", Some(Limit::At(2 << 30))),
+            ("1TiB", Some(Limit::At(1 << 40))),
+            ("0", None),
+            ("", None),
+            ("G", None),
+            ("2X", None),
+            ("-1", None),
+            ("1.5G", None),
+            ("9999999999999999T", None),
+            ("18446744073709551615", None),
+        ] {
+            assert_eq!(size(text).ok(), limit, "{text}");
+        }
+        assert_eq!(number("7"), Ok(Limit::At(7)));
+        assert_eq!(number("none"), Ok(Limit::None));
+        assert!(number("0").is_err() && number("7K").is_err());
     }
 
     #[test]

@@ -142,13 +142,34 @@ fn account(command: AccountCommand) -> Result<Request, CliError> {
             let password = new_password(&address, &password)?;
             Request::AccountPasswd { address, password }
         }
-        AccountCommand::Remove { address, yes } => {
+        AccountCommand::Remove {
+            address,
+            yes,
+            keep_days,
+        } => {
             let address = checked(address)?;
             if !yes {
-                confirm(&format!("Remove {address} with all its mail?"))?;
+                confirm(&match keep_days {
+                    None => format!("Remove {address} with all its mail?"),
+                    Some(days) => format!(
+                        "Disable {address} now, and remove it with all its mail in {days} days?"
+                    ),
+                })?;
             }
-            Request::AccountRemove { address }
+            Request::AccountRemove { address, keep_days }
         }
+        AccountCommand::Restore { address } => Request::AccountRestore {
+            address: checked(address)?,
+        },
+        AccountCommand::Quota {
+            address,
+            bytes,
+            messages,
+        } => Request::AccountQuota {
+            address: checked(address)?,
+            bytes,
+            messages,
+        },
         AccountCommand::List => Request::AccountList,
         AccountCommand::Show { address } => Request::AccountShow {
             address: checked(address)?,

@@ -5,23 +5,39 @@
 //! May import: admin's protocol.
 
 use crate::admin::Reply;
-use crate::admin::protocol::{AccountDetail, DeviceView, StatusView};
+use crate::admin::protocol::{AccountDetail, AccountView, DeviceView, QuotaView, StatusView};
 
 pub(super) fn reply(reply: &Reply) -> String {
     match reply {
         Reply::Done { message } => message.clone(),
         Reply::Accounts { accounts } => table(
-            &["ADDRESS", "CREATED", ""],
+            &["ADDRESS", "CREATED", "SIZE", "MESSAGES", ""],
             accounts.iter().map(|account| {
-                let state = if account.disabled { "disabled" } else { "" };
                 vec![
                     account.address.clone(),
                     account.created.clone(),
-                    state.into(),
+                    size(&account.quota),
+                    messages(&account.quota),
+                    state(account),
                 ]
             }),
         ),
         Reply::Account { account } => detail(account),
+        Reply::Quota {
+            address,
+            quota,
+            bytes_default,
+            messages_default,
+        } => {
+            let by = |default: &bool| if *default { " (default)" } else { "" };
+            format!(
+                "{address}\nsize      {}{}\nmessages  {}{}",
+                size(quota),
+                by(bytes_default),
+                messages(quota),
+                by(messages_default)
+            )
+        }
         Reply::Aliases { aliases } => table(
             &["ALIAS", "DELIVERS TO"],
             aliases
@@ -72,20 +88,50 @@ pub(super) fn reply(reply: &Reply) -> String {
     }
 }
 
+fn state(account: &AccountView) -> String {
+    match &account.remove_at {
+        Some(at) => format!("disabled, removed at {at}"),
+        None if account.disabled => "disabled".into(),
+        None => String::new(),
+    }
+}
+
+/// Rounded down: 100 % is full.
+fn of_limit(used: u64, shown: String, limit: Option<(u64, String)>) -> String {
+    match limit {
+        Some((most, limit)) => {
+            let percent = u128::from(used) * 100 / u128::from(most.max(1));
+            format!("{shown} of {limit}, {percent} %")
+        }
+        None => shown,
+    }
+}
+
+fn size(quota: &QuotaView) -> String {
+    let limit = quota.bytes_limit.map(|most| (most, bytes(most)));
+    of_limit(quota.bytes, bytes(quota.bytes), limit)
+}
+
+fn messages(quota: &QuotaView) -> String {
+    let limit = quota.messages_limit.map(|most| (most, most.to_string()));
+    of_limit(quota.messages, quota.messages.to_string(), limit)
+}
+
 fn count(number: u64, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
 fn detail(account: &AccountDetail) -> String {
     let mut text = format!(
-        "{}{}\ncreated  {}\naliases  {}\n\n",
+        "{}{}\ncreated   {}\nsize      {}\nmessages  {}\naliases   {}\n\n",
         account.account.address,
-        if account.account.disabled {
-            " (disabled)"
-        } else {
-            ""
+        match state(&account.account) {
+            state if state.is_empty() => state,
+            state => format!(" ({state})"),
         },
         account.account.created,
+        size(&account.account.quota),
+        messages(&account.account.quota),
         if account.aliases.is_empty() {
             "none".into()
         } else {

@@ -252,6 +252,9 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         100,
         100_000_000,
     );
+    bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
+    bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
+    bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);

@@ -24,6 +24,12 @@ pub struct StoreConfig {
     pub max_mailboxes_per_account: usize,
     /// What comes beyond is refused.
     pub max_messages_per_mailbox: usize,
+    /// For each account without limits of its own; 0: no limit. Sum of the sizes of its mail,
+    /// and number of messages.
+    pub quota_bytes: u64,
+    pub quota_messages: u64,
+    /// An account's owner gets a mail when it comes to so much of a limit.
+    pub quota_warn_percent: u64,
     /// Groups that a feed can read from memory.
     pub feed_groups: usize,
     /// What changes while a state image is taken is kept in memory up to here.
@@ -51,6 +57,9 @@ impl Default for StoreConfig {
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,
+            quota_bytes: 0,
+            quota_messages: 0,
+            quota_warn_percent: 90,
             feed_groups: 4096,
             image_memory_bytes: 64 * 1024 * 1024,
             upkeep_at: jiff::civil::time(3, 30, 0, 0),

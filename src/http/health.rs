@@ -57,6 +57,9 @@ async fn scrape(
         let status = context.store.status();
         let room = (status.disk_free_bytes, status.takes_mail);
         context.telemetry.store.set_room(room.0, room.1);
+        let quotas = context.store.quota_figures();
+        let metrics = &context.telemetry.store;
+        metrics.set_quotas(quotas.near, quotas.full);
         let age = status.outbox_oldest_ms as f64 / 1000.0;
         context.telemetry.push.set_outbox(status.outbox, age);
         let mut counted = counted.lock();

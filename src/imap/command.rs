@@ -74,6 +74,10 @@ pub enum Command {
         mailbox: MailboxName,
         items: Vec<StatusItem>,
     },
+    /// RFC 9208, 4.1.
+    GetQuota(String),
+    GetQuotaRoot(MailboxName),
+    SetQuota(String),
     Append(Append),
     Idle,
     // Selected
@@ -131,6 +135,9 @@ impl Command {
             Self::List(_) | Self::Lsub { .. } => "list",
             Self::Namespace => "namespace",
             Self::Status { .. } => "status",
+            Self::GetQuota(_) => "getquota",
+            Self::GetQuotaRoot(_) => "getquotaroot",
+            Self::SetQuota(_) => "setquota",
             Self::Append(_) => "append",
             Self::Idle => "idle",
             Self::Check => "check",
@@ -184,6 +191,8 @@ pub enum StatusItem {
     UidValidity,
     Unseen,
     Deleted,
+    /// RFC 9208, 4.1.4.
+    DeletedStorage,
     Size,
     HighestModSeq,
     /// RFC 7889, 3.2.

@@ -157,7 +157,8 @@ impl Session {
         if self.authenticated {
             all.push_str(
                 " IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE ESEARCH SEARCHRES WITHIN \
-                 SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE",
+                 SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE \
+                 QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
             );
             all.push_str(&format!(
                 " APPENDLIMIT={}",

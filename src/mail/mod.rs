@@ -11,6 +11,7 @@ mod content;
 mod date;
 mod header;
 mod html;
+pub mod notice;
 mod section;
 mod structure;
 mod summary;

@@ -46,7 +46,7 @@ pub fn fuzz_session(data: &[u8]) {
         }
         while let Some(output) = session.poll() {
             let answer = match output {
-                Output::Work(Work::Resolve(_)) => {
+                Output::Work(Work::Resolve(..)) => {
                     Answer::Resolved(crate::store::Resolution::Accounts(vec![Default::default()]))
                 }
                 Output::Work(Work::Login { .. }) => Answer::LoggedIn(Ok(Default::default())),

@@ -47,6 +47,7 @@ pub(super) fn store_error(error: &StoreError) -> Reply {
         StoreError::DiskFull => Reply::new(452, "4.3.1", "Insufficient system storage"),
         // RFC 3463, 3.3
         StoreError::MailboxFull => Reply::new(452, "4.2.2", "A mailbox is full, try again later"),
+        StoreError::OverQuota => Reply::new(552, "5.2.2", "The mailbox is full"),
         StoreError::Busy => Reply::new(451, "4.3.2", "Too busy, try again later"),
         StoreError::Closed => Reply::new(451, "4.3.2", "Shutting down, try again later"),
         StoreError::NoAccount | StoreError::NoMailbox => {

@@ -36,13 +36,26 @@ fn settings(role: Role) -> Settings {
 /// alice and bob are here, x.test is ours, the password is `right`.
 fn answer(work: Work, log: &mut String) -> Answer {
     match work {
-        Work::Resolve(super::parser::Target::Postmaster) => {
+        Work::Resolve(super::parser::Target::Postmaster, _) => {
             Answer::Resolved(Resolution::Accounts(vec![AccountId(1)]))
         }
-        Work::Resolve(super::parser::Target::Address(address)) => {
+        Work::Resolve(super::parser::Target::Address(address), expected) => {
+            // dora is full, tight nearly.
+            let room = match address.local() {
+                "tight" => 3000,
+                "dora" => 0,
+                _ => u64::MAX,
+            };
+            if room < expected.least {
+                return Answer::OverQuota;
+            }
+            if room < expected.most {
+                return Answer::Tight(Resolution::Accounts(vec![AccountId(3)]));
+            }
             Answer::Resolved(match (address.local(), address.domain().as_str()) {
                 ("alice", "x.test") => Resolution::Accounts(vec![AccountId(1)]),
                 ("bob", "x.test") => Resolution::Accounts(vec![AccountId(2)]),
+                ("dora", "x.test") => Resolution::Accounts(vec![AccountId(4)]),
                 ("lost", "x.test") => Resolution::Unsure,
                 (_, "x.test") => Resolution::NoUser,
                 _ => Resolution::NotLocal,
@@ -448,4 +461,69 @@ proptest! {
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         super::fuzz_session(&bytes);
     }
+}
+
+#[test]
+fn who_is_full_is_refused_alone_and_who_may_be_comes_alone() {
+    let full = ("RCPT TO:<dora@x.test>\r\n", "552 5.2.2 The mailbox is full");
+    let alone = "452 4.5.3 One recipient at a time, a mailbox is nearly full";
+    let tight = |reply| ("RCPT TO:<tight@x.test>\r\n", reply);
+    let bob = |reply| ("RCPT TO:<bob@x.test>\r\n", reply);
+    let ok = "250 2.1.5 Recipient OK";
+    let rset = ("RSET\r\n", "250 2.0.0 Reset");
+    let sized = ("MAIL FROM:<c@y.test> SIZE=9\r\n", "250 2.1.0 Sender OK");
+    // The size that was said and what trace lines add are over the room of `tight`.
+    for mail in [MAIL, sized] {
+        talk(
+            settings(Role::Mx),
+            &[
+                HELLO,
+                mail,
+                RCPT,
+                full,
+                tight(alone),
+                bob(ok),
+                rset,
+                mail,
+                full,
+                tight(ok),
+                bob(alone),
+                tight(alone),
+                DATA,
+                (
+                    "x\r\n.\r\n",
+                    "!message \"x\\r\\n\"\n!deliver tight@x.test 3\n250 2.0.0 kept",
+                ),
+                mail,
+                RCPT,
+                bob(ok),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_mail_program_sends_to_all_at_once() {
+    let ok = "250 2.1.5 Recipient OK";
+    let mut user = settings(Role::Submission);
+    user.tls = true;
+    user.can_start_tls = false;
+    talk(
+        user,
+        &[
+            (
+                HELLO.0,
+                "250-mx.test\n250-PIPELINING\n250-SIZE 100\n250-8BITMIME\n250-SMTPUTF8\n\
+                 250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250 AUTH PLAIN LOGIN",
+            ),
+            (
+                "AUTH PLAIN AGFsaWNlAHJpZ2h0\r\n",
+                "235 2.7.0 Authentication successful",
+            ),
+            ("MAIL FROM:<alice@x.test>\r\n", "250 2.1.0 Sender OK"),
+            ("RCPT TO:<tight@x.test>\r\n", ok),
+            ("RCPT TO:<bob@x.test>\r\n", ok),
+            ("RCPT TO:<dora@x.test>\r\n", "552 5.2.2 The mailbox is full"),
+        ],
+    );
 }

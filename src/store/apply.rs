@@ -5,10 +5,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::directory::Directory;
 use super::error::StoreError;
 use super::keys::{self, AccountMarks, BlobRecord, NameRecord};
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::ops::{Entry, Op};
+use super::quota::Usage;
+use super::records;
 use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
@@ -159,8 +162,14 @@ impl Tx {
                 self.kept.push((*blob, *from));
                 Ok(())
             }
-            Op::RecordPut { kind, key, value } => self.put(record_key(*kind, key), value),
-            Op::RecordRemove { kind, key } => self.remove(record_key(*kind, key)),
+            Op::RecordPut { kind, key, value } => {
+                self.note_record(*kind, key, Some(value));
+                self.put(records::key(*kind, key), value)
+            }
+            Op::RecordRemove { kind, key } => {
+                self.note_record(*kind, key, None);
+                self.remove(records::key(*kind, key))
+            }
             Op::GlobalFloor {
                 next_account,
                 uid_validity,
@@ -190,6 +199,19 @@ impl Tx {
                 work.changed = true;
                 Ok(())
             }
+        }
+    }
+
+    fn moves(&mut self, account: AccountId, before: Usage, after: Usage) {
+        self.moved.entry(account).or_default().add(before, after);
+    }
+
+    /// Those that everybody asks for are in memory too.
+    fn note_record(&mut self, kind: u16, key: &[u8], value: Option<&[u8]>) {
+        if Directory::keeps(kind) {
+            let key = records::key(kind, key);
+            let quota = Arc::make_mut(&mut self.directory).put_record(&key, value);
+            self.requoted.extend(quota);
         }
     }
 
@@ -240,9 +262,12 @@ impl Tx {
         self.effort += 1;
         let work = self.mailbox(mailbox)?;
         let flags = work.snapshot.named(flags);
+        let before = Usage::of(&work.snapshot.record);
         let base = work.snapshot.add(uid, flags, modseq, record.size);
         work.dirty.insert(base);
         work.changed = true;
+        let after = Usage::of(&work.snapshot.record);
+        self.moves(mailbox.account, before, after);
         self.refer(record.blob, 1);
         let mut value = keys::encode(&record)?;
         if value.len() > keys::MAX_VALUE {
@@ -299,9 +324,12 @@ impl Tx {
             gone.push((uid, size));
         }
         let work = self.mailbox(mailbox)?;
+        let before = Usage::of(&work.snapshot.record);
         let bases = work.snapshot.remove(&gone, modseq);
         work.dirty.extend(bases);
         work.changed = true;
+        let after = Usage::of(&work.snapshot.record);
+        self.moves(mailbox.account, before, after);
         Ok(())
     }
 
@@ -424,6 +452,12 @@ impl Tx {
         for (blob, by) in blobs {
             self.refer(blob, by);
         }
+        let record = match self.mailboxes.get(&mailbox) {
+            Some(work) => Some(work.snapshot.record),
+            None => self.get(&keys::mailbox(b'M', mailbox))?,
+        };
+        let before = record.as_ref().map_or_else(Usage::default, Usage::of);
+        self.moves(mailbox.account, before, Usage::default());
         for kind in *b"MNKfmv" {
             self.remove_all(&keys::mailbox(kind, mailbox))?;
         }
@@ -476,6 +510,9 @@ impl Tx {
         for kind in *b"AUSpo" {
             self.remove_all(&keys::account(kind, id))?;
         }
+        for kind in records::OF_ACCOUNTS {
+            self.remove(records::of_account(kind, id))?;
+        }
         Arc::make_mut(&mut self.directory).remove_account(id);
         self.lists.remove(&id);
         self.gone.insert(id);
@@ -486,11 +523,5 @@ impl Tx {
 fn queue_key(id: u64, due: UnixMillis) -> Vec<u8> {
     let mut key = keys::named(b'q', &due.0.to_be_bytes());
     key.extend_from_slice(&id.to_be_bytes());
-    key
-}
-
-fn record_key(kind: u16, name: &[u8]) -> Vec<u8> {
-    let mut key = keys::named(b'r', &kind.to_be_bytes());
-    key.extend_from_slice(name);
     key
 }

@@ -3,13 +3,14 @@
 //! A large change is cut into slices, each a commit of its own that waits its turn behind what
 //! others want: nobody waits for more than a slice, and no group is larger than one.
 //!
-//! May import: types.
+//! May import: telemetry, types.
 
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::*;
 use super::ops::Op;
 use super::state::Tx;
+use crate::telemetry::OverQuota;
 use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
 /// Messages of a slice.
@@ -56,6 +57,11 @@ impl Tx {
             let source = &self.mailbox(from)?.snapshot;
             let more = uids.ranges().flat_map(|r| source.range(r)).count();
             self.room_in(to, more)?;
+        }
+        // What moves within the account makes it no fuller.
+        if !(take && from.account == to.account) && self.is_limited(to.account) {
+            let more = self.sizes(from, uids)?;
+            self.within_quota(to.account, more, OverQuota::Copy)?;
         }
         self.carry(from, uids, to, take)
     }
@@ -318,6 +324,7 @@ impl Store {
             return self.copy_slice(from, uids, to, exactly).await;
         }
         self.has_room_in(to, found.len())?;
+        self.count_fits(to.account, found.len() as u64)?;
         let store = self.clone();
         to_its_end(async move { store.copy_slices(from, &found, to, exactly).await }).await
     }

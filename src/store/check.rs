@@ -19,7 +19,7 @@ use super::log;
 pub(super) const KEY: &[u8] = b"s";
 
 /// Kinds that are counted with their values.
-const KINDS: &[u8] = b"ADLNSUcgopt";
+const KINDS: &[u8] = b"ADLNSUcgoprt";
 
 /// How many, and the sum of their checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::model::{Account, Alias, LocalDomain};
+use super::quota::Quota;
+use super::records::{self, Kind};
+use super::removal::Removal;
 use crate::types::{AccountId, Address, Domain};
 
 /// What an address means here.
@@ -27,6 +30,10 @@ pub struct Directory {
     pub(super) by_address: HashMap<String, AccountId>,
     pub(super) aliases: HashMap<String, Arc<Alias>>,
     pub(super) domains: HashMap<Domain, LocalDomain>,
+    /// Of accounts whose limits are not the default ones.
+    quotas: HashMap<AccountId, Quota>,
+    /// Accounts that are to be removed.
+    removals: HashMap<AccountId, Removal>,
 }
 
 impl Directory {
@@ -45,6 +52,48 @@ impl Directory {
         if let Some(account) = self.accounts.remove(&id) {
             self.by_address.remove(&account.address.lookup_key());
         }
+        self.quotas.remove(&id);
+        self.removals.remove(&id);
+    }
+
+    /// Are records of this kind in memory?
+    pub(super) fn keeps(kind: u16) -> bool {
+        [Kind::Quota, Kind::Removal]
+            .iter()
+            .any(|k| *k as u16 == kind)
+    }
+
+    /// By the record's key in the index; gives the account whose quota it is. One that makes no
+    /// sense is as good as none.
+    pub(super) fn put_record(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<AccountId> {
+        if let Some(account) = records::account(Kind::Removal, key) {
+            match value.and_then(|value| records::decode(value).ok()) {
+                Some(removal) => self.removals.insert(account, removal),
+                None => self.removals.remove(&account),
+            };
+        }
+        let account = records::account(Kind::Quota, key)?;
+        match value.and_then(|value| records::decode(value).ok()) {
+            Some(quota) => self.quotas.insert(account, quota),
+            None => self.quotas.remove(&account),
+        };
+        Some(account)
+    }
+
+    /// An account's own limits.
+    pub fn quota(&self, id: AccountId) -> Quota {
+        self.quotas.get(&id).copied().unwrap_or_default()
+    }
+
+    /// When an account goes, where that was said.
+    pub fn removal(&self, id: AccountId) -> Option<Removal> {
+        self.removals.get(&id).copied()
+    }
+
+    /// The one that goes first.
+    pub fn next_removal(&self) -> Option<(AccountId, Removal)> {
+        let all = self.removals.iter().map(|(id, removal)| (*id, *removal));
+        all.min_by_key(|(id, removal)| (removal.due, *id))
     }
 
     pub(super) fn put_alias(&mut self, alias: Alias) {

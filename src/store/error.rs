@@ -37,6 +37,8 @@ pub enum StoreError {
     Invalid(&'static str),
     #[error("the mailbox is full")]
     MailboxFull,
+    #[error("the account has reached its quota")]
+    OverQuota,
     #[error("limit reached: {0}")]
     Limit(&'static str),
     // Damage: an operator should look.

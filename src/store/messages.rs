@@ -1,8 +1,9 @@
 //! The store's face, continued: messages that come in. They change and go in `bulk`, and are read
 //! in `reading`.
 //!
-//! May import: types.
+//! May import: telemetry, types.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::clock::now;
@@ -11,8 +12,10 @@ use super::handle::Store;
 use super::model::*;
 use super::ops::{Entry, Op, Origin};
 use super::prepared::{Prepared, Settled};
+use super::quota::Usage;
 use super::spool::{self, Spool};
 use super::state::Tx;
+use crate::telemetry::OverQuota;
 use crate::types::{AccountId, Flag, Flags, MailboxKey, ModSeq, Uid, UnixMillis};
 
 /// Longest header lines put in front for one recipient.
@@ -117,6 +120,88 @@ impl Tx {
             }
         }
     }
+
+    /// One body for all, or for none. `limited`: not where that is over an account's quota.
+    pub(super) fn deliver(
+        &mut self,
+        body: Settled,
+        message: Prepared,
+        received: UnixMillis,
+        recipients: Vec<Recipient>,
+        limited: bool,
+    ) -> Result<Vec<Delivered>, StoreError> {
+        let mut wanted: HashMap<AccountId, Usage> = HashMap::new();
+        let mut targets = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let inbox = match self.inbox(recipient.account) {
+                Err(StoreError::NoAccount) => continue,
+                inbox => inbox?,
+            };
+            let asked = recipient
+                .mailbox
+                .map(|mailbox| MailboxKey { mailbox, ..inbox });
+            let mailbox = match asked.map(|key| self.mailbox(key).map(|_| key)) {
+                Some(Err(StoreError::NoMailbox)) | None => inbox,
+                Some(found) => found?,
+            };
+            self.next(mailbox)?;
+            let before = targets.iter().filter(|(to, _)| *to == mailbox).count();
+            self.room_in(mailbox, before + 1)?;
+            let more = wanted.entry(recipient.account).or_default();
+            *more = more.plus(Usage {
+                bytes: message.raw_len() + recipient.prefix.len() as u64,
+                messages: 1,
+            });
+            targets.push((mailbox, recipient));
+        }
+        if targets.is_empty() {
+            return Err(StoreError::NoAccount);
+        }
+        for (account, more) in wanted.into_iter().filter(|_| limited) {
+            self.within_quota(account, more, OverQuota::Delivery)?;
+        }
+        let mut entries: Vec<Entry> = Vec::with_capacity(targets.len());
+        let mut delivered = Vec::with_capacity(targets.len());
+        for (mailbox, recipient) in targets {
+            let (mut uid, mut modseq) = self.next(mailbox)?;
+            // Entries of this fact are not applied yet.
+            let before = entries.iter().filter(|e| e.mailbox == mailbox).count() as u32;
+            uid.0 = uid.0.saturating_add(before);
+            modseq.0 += u64::from(before);
+            let flags = self.bits_with_room(mailbox, &recipient.flags, &entries)?;
+            let uid_validity = self.mailbox(mailbox)?.snapshot.uid_validity();
+            delivered.push(Delivered {
+                mailbox,
+                uid_validity,
+                uid,
+                modseq,
+            });
+            entries.push(Entry {
+                mailbox,
+                uid,
+                modseq,
+                flags,
+                prefix: recipient.prefix,
+            });
+        }
+        let record = MessageRecord {
+            blob: message.id()?,
+            prefix: Vec::new(),
+            size: message.raw_len(),
+            internal_date: received,
+            internal_zone: 0,
+            saved: self.now,
+            summary: message.summary,
+        };
+        let large = self.store_body(body);
+        self.fact(Op::Arrive {
+            origin: Origin::Delivery,
+            large,
+            record,
+            entries,
+        })?;
+        Ok(delivered)
+    }
 }
 
 impl Store {
@@ -147,7 +232,7 @@ impl Store {
         self.is_writable() && self.has_room(0)
     }
 
-    async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
+    pub(super) async fn settle(&self, message: &Prepared) -> Result<Settled, StoreError> {
         let blobs = self.shared().blobs.clone();
         if !message.is_large() {
             return message.settle(&blobs);
@@ -178,68 +263,7 @@ impl Store {
         let body = self.settle(&message).await?;
         self.commit(body.weight() + 512 * recipients.len(), move |tx| {
             tx.room()?;
-            let mut targets = Vec::with_capacity(recipients.len());
-            for recipient in recipients {
-                let inbox = match tx.inbox(recipient.account) {
-                    Err(StoreError::NoAccount) => continue,
-                    inbox => inbox?,
-                };
-                let asked = recipient
-                    .mailbox
-                    .map(|mailbox| MailboxKey { mailbox, ..inbox });
-                let mailbox = match asked.map(|key| tx.mailbox(key).map(|_| key)) {
-                    Some(Err(StoreError::NoMailbox)) | None => inbox,
-                    Some(found) => found?,
-                };
-                tx.next(mailbox)?;
-                let before = targets.iter().filter(|(to, _)| *to == mailbox).count();
-                tx.room_in(mailbox, before + 1)?;
-                targets.push((mailbox, recipient));
-            }
-            if targets.is_empty() {
-                return Err(StoreError::NoAccount);
-            }
-            let mut entries: Vec<Entry> = Vec::with_capacity(targets.len());
-            let mut delivered = Vec::with_capacity(targets.len());
-            for (mailbox, recipient) in targets {
-                let (mut uid, mut modseq) = tx.next(mailbox)?;
-                // Entries of this fact are not applied yet.
-                let before = entries.iter().filter(|e| e.mailbox == mailbox).count() as u32;
-                uid.0 = uid.0.saturating_add(before);
-                modseq.0 += u64::from(before);
-                let flags = tx.bits_with_room(mailbox, &recipient.flags, &entries)?;
-                let uid_validity = tx.mailbox(mailbox)?.snapshot.uid_validity();
-                delivered.push(Delivered {
-                    mailbox,
-                    uid_validity,
-                    uid,
-                    modseq,
-                });
-                entries.push(Entry {
-                    mailbox,
-                    uid,
-                    modseq,
-                    flags,
-                    prefix: recipient.prefix,
-                });
-            }
-            let record = MessageRecord {
-                blob: message.id()?,
-                prefix: Vec::new(),
-                size: message.raw_len(),
-                internal_date: received,
-                internal_zone: 0,
-                saved: tx.now,
-                summary: message.summary,
-            };
-            let large = tx.store_body(body);
-            tx.fact(Op::Arrive {
-                origin: Origin::Delivery,
-                large,
-                record,
-                entries,
-            })?;
-            Ok(delivered)
+            tx.deliver(body, message, received, recipients, true)
         })
         .await
     }
@@ -257,6 +281,11 @@ impl Store {
         self.commit(body.weight() + 512, move |tx| {
             tx.room()?;
             tx.room_in(to, 1)?;
+            let more = Usage {
+                bytes: message.raw_len(),
+                messages: 1,
+            };
+            tx.within_quota(to.account, more, OverQuota::Append)?;
             let (uid, modseq) = tx.next(to)?;
             let flags = tx.bits(to, &flags, &mut 0)?;
             let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::error::StoreError;
 use super::keys;
 use super::ops::Op;
+use super::records::Kind;
 use super::shared::Shared;
 use crate::types::BlobId;
 
 /// Kind of the records that remember them.
-const KIND: u16 = 0x0100;
+const KIND: u16 = Kind::Damaged as u16;
 
 /// More are not remembered one by one: something else is wrong then.
 const MOST: usize = 100_000;

@@ -261,7 +261,7 @@ fn replay_frame(
 pub(super) fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
     let mut directory = Directory::default();
     let text = |error: IndexError| StoreError::Index(error.to_string());
-    for kind in *b"DAL" {
+    for kind in *b"DALr" {
         let mut failed = Ok(());
         let scanned = index.scan(&[kind], None, &mut |key, value| {
             let whole = keys::join(key, value.to_vec(), &|key| index.get(key).map_err(text));
@@ -270,6 +270,9 @@ pub(super) fn directory(index: &dyn Index) -> Result<Directory, StoreError> {
                     directory.domains.insert(d.domain.clone(), d);
                 }),
                 b'A' => keys::decode(&value).map(|a| directory.put_account(a)),
+                b'r' => keys::decode(&value).map(|value: Vec<u8>| {
+                    directory.put_record(key, Some(&value));
+                }),
                 _ => keys::decode(&value).map(|a| directory.put_alias(a)),
             });
             failed.is_ok()

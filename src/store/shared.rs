@@ -6,13 +6,13 @@
 //! published, and by everybody who loads something from the index in order to keep it, so that
 //! nothing stale is kept. It is never held over a write to the log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::beside::beside;
 use super::chunk::Chunk;
@@ -27,6 +27,7 @@ use super::lost::Damage;
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::options::Options;
 use super::quarantine::Quarantine;
+use super::quota::Counted;
 use super::ring::Ring;
 use super::snapshot::{Mailbox, Messages, Snapshot};
 use super::wake::{AccountView, Wake};
@@ -56,6 +57,11 @@ pub(super) struct Shared {
     pub directory_changed: watch::Sender<()>,
     pub accounts: Mutex<HashMap<AccountId, Arc<AccountView>>>,
     pub mailboxes: Mutex<HashMap<MailboxKey, Arc<Mailbox>>>,
+    /// What accounts keep, of those that somebody asked for; moved with `publish`.
+    pub usages: Mutex<HashMap<AccountId, Counted>>,
+    /// Accounts that may have to be warned of their quota, and a word to whoever does.
+    pub unsettled: Mutex<BTreeSet<AccountId>>,
+    pub settle: Notify,
     pub publish: Mutex<()>,
     pub ring: Ring,
     pub damage: Damage,
@@ -114,6 +120,9 @@ impl Shared {
             directory_changed: watch::Sender::new(()),
             accounts: Mutex::default(),
             mailboxes: Mutex::default(),
+            usages: Mutex::default(),
+            unsettled: Mutex::default(),
+            settle: Notify::new(),
             publish: Mutex::default(),
             damage: Damage::default(),
             quarantine: Quarantine::default(),
@@ -274,6 +283,7 @@ impl Shared {
         let old = self.index.swap(fresh.index.load_full());
         self.directory.store(fresh.directory.load_full());
         self.directory_changed.send_replace(());
+        self.usages.lock().clear();
         let mut accounts = self.accounts.lock();
         accounts.retain(|account, view| {
             wake.accounts.push(view.clone());
@@ -517,6 +527,7 @@ impl Shared {
     pub(super) fn forget(&self) {
         self.mailboxes.lock().clear();
         self.accounts.lock().clear();
+        self.usages.lock().clear();
     }
 }
 

@@ -18,6 +18,7 @@ use super::log::{self, BlobData, BlobPlace};
 use super::model::MailboxList;
 use super::ops::Op;
 use super::prepared::Placed;
+use super::quota::Moved;
 use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
 use super::wake::Wake;
@@ -75,6 +76,10 @@ pub(super) struct Tx {
     pub(super) refs: HashMap<BlobId, Refs>,
     /// Bodies that move to this frame, if they lie in this place.
     pub(super) kept: Vec<(BlobId, BlobPlace)>,
+    /// By how much the group changes what accounts keep.
+    pub(super) moved: HashMap<AccountId, Moved>,
+    /// Accounts with other limits than before.
+    pub(super) requoted: BTreeSet<AccountId>,
 }
 
 impl Tx {
@@ -100,6 +105,8 @@ impl Tx {
             touched: HashSet::new(),
             refs: HashMap::new(),
             kept: Vec::new(),
+            moved: HashMap::new(),
+            requoted: BTreeSet::new(),
         }
     }
 
@@ -183,7 +190,7 @@ impl Tx {
         Ok(())
     }
 
-    fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.overlay.get(key) {
             Some(value) => Ok(value.clone()),
             None => self.shared.raw(key),
@@ -381,6 +388,7 @@ impl Tx {
             shared.directory.store(self.directory.clone());
             shared.directory_changed.send_replace(());
         }
+        shared.move_usages(&self);
         {
             let mut accounts = shared.accounts.lock();
             for account in &self.gone {

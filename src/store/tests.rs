@@ -14,6 +14,7 @@ mod faults;
 mod images;
 mod keywords;
 mod large;
+mod quota;
 mod readers;
 mod repair;
 
@@ -73,10 +74,15 @@ async fn accounts(store: &Store) -> [AccountId; 2] {
         .await
         .unwrap();
     let add = |name: &str| store.account_add(Address::parse(name).unwrap(), "hash".into());
-    [
+    let both = [
         add("a@x.test").await.unwrap(),
         add("b@x.test").await.unwrap(),
-    ]
+    ];
+    // From here on it is moved, and compared by `dump`.
+    for account in both {
+        assert_eq!(store.usage(account), Ok(Usage::default()));
+    }
+    both
 }
 
 fn key(store: &Store, account: AccountId, name: &str) -> MailboxKey {
@@ -115,11 +121,16 @@ fn dump(store: &Store) -> String {
     accounts.sort_by_key(|a| a.id);
     for account in accounts {
         writeln!(out, "{account:?} {:?}", store.devices(account.id).unwrap()).unwrap();
+        let (quota, removal) = (directory.quota(account.id), directory.removal(account.id));
+        writeln!(out, "{quota:?} {removal:?} {:?}", store.usage(account.id)).unwrap();
+        let mut sum = Usage::default();
         let list = store.mailboxes(account.id).unwrap();
         writeln!(out, "missing {:?}", list.subscribed_missing).unwrap();
         for info in &list.mailboxes {
             let status = store.mailbox_status(info.key).unwrap();
             writeln!(out, "{info:?} {status:?}").unwrap();
+            sum.bytes += status.size;
+            sum.messages += u64::from(status.messages);
             let snapshot = store.mailbox(info.key).unwrap().snapshot();
             writeln!(out, "keywords {:?}", snapshot.keywords()).unwrap();
             let mut records = BTreeMap::new();
@@ -137,6 +148,7 @@ fn dump(store: &Store) -> String {
                 writeln!(out, "{seq} {message:?} {} {:?}", record.saved.0, body).unwrap();
             }
         }
+        assert_eq!(store.usage(account.id), Ok(sum));
     }
     let mut aliases: Vec<_> = directory.aliases().map(|a| format!("{a:?}")).collect();
     aliases.sort();

@@ -28,7 +28,7 @@ pub use imap::{ImapEnd, ImapMetrics, ImapResult, ImapState};
 pub use net::{Handshake, NetMetrics, Refused};
 pub use push::{DeviceCounts, PushMetrics};
 pub use smtp::{SmtpMetrics, SmtpRefusal};
-pub use store::StoreMetrics;
+pub use store::{OverQuota, StoreMetrics};
 
 /// A metric could not be registered: a name was used twice, a bug.
 pub use prometheus::Error as MetricError;

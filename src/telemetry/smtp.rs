@@ -19,6 +19,8 @@ pub enum SmtpRefusal {
     Relay,
     TooLarge,
     NoSpace,
+    /// The recipient's account is full.
+    OverQuota,
     LoginRequired,
     /// The sender address belongs to somebody else.
     NotYours,
@@ -30,11 +32,12 @@ pub enum SmtpRefusal {
 }
 
 impl SmtpRefusal {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::UnknownUser,
         Self::Relay,
         Self::TooLarge,
         Self::NoSpace,
+        Self::OverQuota,
         Self::LoginRequired,
         Self::NotYours,
         Self::TooManyRecipients,
@@ -50,6 +53,7 @@ impl SmtpRefusal {
             Self::Relay => "relay",
             Self::TooLarge => "too_large",
             Self::NoSpace => "no_space",
+            Self::OverQuota => "over_quota",
             Self::LoginRequired => "login_required",
             Self::NotYours => "not_yours",
             Self::TooManyRecipients => "too_many_recipients",

@@ -2,12 +2,33 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::errors::{ErrorKind, Errors};
 use super::seldom::Seldom;
 use super::{MetricError, latency_buckets};
-use crate::types::MailboxKey;
+use crate::types::{AccountId, MailboxKey};
+
+/// What a quota refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverQuota {
+    /// A recipient, before the message or with it.
+    Delivery,
+    Append,
+    Copy,
+}
+
+impl OverQuota {
+    const ALL: [Self; 3] = [Self::Delivery, Self::Append, Self::Copy];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Append => "append",
+            Self::Copy => "copy",
+        }
+    }
+}
 
 pub struct StoreMetrics {
     errors: Errors,
@@ -22,6 +43,9 @@ pub struct StoreMetrics {
     rebuilds: IntCounter,
     lost_groups: IntCounter,
     damage: [IntGauge; 2],
+    quota_refusals: IntCounterVec,
+    quota_warnings: IntCounter,
+    quota_accounts: [IntGauge; 2],
     panics: IntCounter,
     writable: IntGauge,
     disk_free: IntGauge,
@@ -104,6 +128,27 @@ impl StoreMetrics {
             "posthorn_store_image_timestamp_seconds",
             "When the newest state image was taken, in seconds since 1970.",
         )?;
+        let quota_accounts = [
+            gauge(
+                "posthorn_store_accounts_near_quota",
+                "Accounts that have come to the warning of a limit, those that are full included.",
+            )?,
+            gauge(
+                "posthorn_store_accounts_over_quota",
+                "Accounts that have reached a limit: nothing more fits.",
+            )?,
+        ];
+        let quota_refusals = IntCounterVec::new(
+            Opts::new(
+                "posthorn_store_quota_refusals_total",
+                "What was refused because an account has reached its quota.",
+            ),
+            &["what"],
+        )?;
+        for what in OverQuota::ALL {
+            quota_refusals.with_label_values(&[what.label()]);
+        }
+        registry.register(Box::new(quota_refusals.clone()))?;
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -162,6 +207,13 @@ impl StoreMetrics {
                 "Acknowledged commit groups that could not be read back from the log.",
             )?,
             damage,
+            quota_refusals,
+            quota_warnings: counter(
+                registry,
+                "posthorn_store_quota_warnings_total",
+                "Mails that warned an account's owner of a limit.",
+            )?,
+            quota_accounts,
             panics: counter(
                 registry,
                 "posthorn_store_panics_total",
@@ -261,6 +313,23 @@ impl StoreMetrics {
     pub fn mended(&self, mailbox: MailboxKey) {
         if let Some(left_out) = self.mailbox_lines.line() {
             tracing::error!(account = %mailbox.account, mailbox = %mailbox.mailbox, left_out, "a mailbox did not add up after a rebuild: it shows what there is of it");
+        }
+    }
+
+    pub fn over_quota(&self, what: OverQuota) {
+        self.quota_refusals.with_label_values(&[what.label()]).inc();
+    }
+
+    /// Its owner got a mail.
+    pub fn quota_warned(&self, account: AccountId, percent: u64) {
+        self.quota_warnings.inc();
+        tracing::warn!(%account, percent, "an account has come near its quota; its owner got a mail");
+    }
+
+    /// How many accounts are near a limit, and at one; found out when metrics are read.
+    pub fn set_quotas(&self, near: u64, full: u64) {
+        for (gauge, value) in self.quota_accounts.iter().zip([near, full]) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
     }
 

@@ -1,9 +1,9 @@
 //! APPEND (RFC 9051, 6.3.12; RFC 4315; RFC 7889).
 
-use super::{Answer, Exec, Gone, Out, Refusal};
+use super::{Answer, Exec, Gone, Out, Refusal, store_error};
 use crate::imap::command::Append;
-use crate::store::{Spool, Whose};
-use crate::telemetry::ImapResult;
+use crate::store::{Fits, Spool, StoreError, Whose};
+use crate::telemetry::{ImapResult, OverQuota};
 use crate::types::UnixMillis;
 
 /// A message that comes in.
@@ -27,6 +27,11 @@ impl Exec {
     /// Before the message comes: why it may not, as what follows the tag.
     pub fn refuse_append(&self, head: &Append) -> Option<String> {
         match self.target(&head.mailbox) {
+            // RFC 9208, 4.3.1
+            Ok(_) if self.store.fits(self.account.id, head.size, head.size) == Fits::No => {
+                self.telemetry.store.over_quota(OverQuota::Append);
+                Some(format!("NO {}", store_error(&StoreError::OverQuota)))
+            }
             Ok(_) => None,
             Err(Refusal::No(text)) => Some(format!("NO {text}")),
             Err(_) => Some("NO [UNAVAILABLE] Try again later".into()),

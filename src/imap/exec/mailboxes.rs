@@ -1,7 +1,7 @@
 //! SELECT, EXAMINE, CREATE, DELETE, STATUS, CLOSE (RFC 9051, 6.3 and 6.4).
 
 use super::sync::Selected;
-use super::{Answer, Exec, Out, Refusal};
+use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
 use crate::store::{MailboxInfo, SpecialUse, StoreError};
@@ -141,6 +141,11 @@ impl Exec {
             true => self.store.mailbox(info.key)?.recent(),
             false => 0,
         };
+        // Only for this are records of messages read.
+        let deleted_storage = match items.contains(&StatusItem::DeletedStorage) {
+            true if status.deleted > 0 => aside(|| self.store.deleted_bytes(info.key))?,
+            _ => 0,
+        };
         out.extend_from_slice(b"* STATUS ");
         encode::mailbox(out, &info.name, self.rev2);
         let pair = |item: &StatusItem| match item {
@@ -150,6 +155,7 @@ impl Exec {
             StatusItem::UidValidity => format!("UIDVALIDITY {}", status.uid_validity),
             StatusItem::Unseen => format!("UNSEEN {}", status.unseen),
             StatusItem::Deleted => format!("DELETED {}", status.deleted),
+            StatusItem::DeletedStorage => format!("DELETED-STORAGE {deleted_storage}"),
             StatusItem::Size => format!("SIZE {}", status.size),
             StatusItem::HighestModSeq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
             StatusItem::AppendLimit => format!("APPENDLIMIT {}", self.append_limit),

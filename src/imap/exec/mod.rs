@@ -11,6 +11,7 @@ mod fetch;
 mod list;
 mod mailboxes;
 mod messages;
+mod quota;
 mod search;
 pub mod sync;
 mod text;
@@ -180,7 +181,8 @@ pub(super) fn store_error(error: &StoreError) -> String {
         StoreError::Exists => "ALREADYEXISTS",
         StoreError::UseTaken => "USEATTR",
         StoreError::HasChildren => "HASCHILDREN",
-        StoreError::MailboxFull => "OVERQUOTA",
+        // RFC 9208, 4.3.1
+        StoreError::MailboxFull | StoreError::OverQuota => "OVERQUOTA",
         StoreError::Limit(_) => "LIMIT",
         StoreError::Invalid(_) => "CANNOT",
         StoreError::NoAccount => "UNAVAILABLE",
@@ -279,6 +281,12 @@ impl Exec {
                 out.line("* NAMESPACE ((\"\" \"/\")) NIL NIL");
                 Ok("Namespace listed".into())
             }
+            Command::GetQuota(root) => self.get_quota(&root, out),
+            Command::GetQuotaRoot(mailbox) => self.get_quota_root(&mailbox, out),
+            // RFC 9208, 4.1.3: QUOTASET is not offered.
+            Command::SetQuota(_) => Err(Refusal::No(
+                "[NOPERM] Only whoever runs this server can do that".into(),
+            )),
             Command::Status { mailbox, items } => self.status(&mailbox, &items, out),
             Command::Close => self.close().await,
             Command::Unselect => {

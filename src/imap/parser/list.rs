@@ -1,4 +1,4 @@
-//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438).
+//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438, 9208).
 //!
 //! Machine: no IO, no clock, no randomness.
 
@@ -70,6 +70,7 @@ pub(super) fn status_items(c: &mut Cursor<'_>) -> Parsed<Vec<StatusItem>> {
             "UIDVALIDITY" => StatusItem::UidValidity,
             "UNSEEN" => StatusItem::Unseen,
             "DELETED" => StatusItem::Deleted,
+            "DELETED-STORAGE" => StatusItem::DeletedStorage,
             "SIZE" => StatusItem::Size,
             "APPENDLIMIT" => StatusItem::AppendLimit,
             _ => return bad(format!("Unknown status item {name}")),

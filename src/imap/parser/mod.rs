@@ -161,7 +161,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 26] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -176,6 +176,9 @@ const KNOWN: [&str; 23] = [
     "LIST",
     "LSUB",
     "STATUS",
+    "GETQUOTA",
+    "GETQUOTAROOT",
+    "SETQUOTA",
     "APPEND",
     "SEARCH",
     "FETCH",
@@ -279,6 +282,9 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
             let items = list::status_items(c)?;
             Command::Status { mailbox, items }
         }
+        "GETQUOTA" => Command::GetQuota(c.astring_text()?),
+        "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
+        "SETQUOTA" => Command::SetQuota(set_quota(c)?),
         "APPEND" => return bad(APPEND_FORM),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
@@ -292,6 +298,25 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "FETCH" | "SEARCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, name, false)?,
         _ => return bad("Unknown command"),
     })
+}
+
+/// The root; the limits are checked in form only (RFC 9208, 7).
+fn set_quota(c: &mut Cursor<'_>) -> Parsed<String> {
+    let root = c.astring_text()?;
+    c.space()?;
+    c.expect(b'(')?;
+    if !c.eat(b')') {
+        loop {
+            c.atom()?;
+            c.space()?;
+            c.number()?;
+            if !c.eat(b' ') {
+                break;
+            }
+        }
+        c.expect(b')')?;
+    }
+    Ok(root)
 }
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {

@@ -1,6 +1,6 @@
 //! What the machine asks for: recipients, logins, delivery.
 //!
-//! May import: store, auth, config, mail, types.
+//! May import: store, auth, config, mail, telemetry, types.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,8 +10,9 @@ use crate::auth::AuthError;
 use crate::mail::trace;
 use crate::smtp::parser::{Target, safe_name};
 use crate::smtp::reply::{Reply, store_error};
-use crate::smtp::session::{Admission, Answer, Envelope, Role, Work};
-use crate::store::{Login, Recipient, Resolution, Whose};
+use crate::smtp::session::{Admission, Answer, Envelope, Expected, Role, Work};
+use crate::store::{Fits, Login, Recipient, Resolution, StoreError, Whose};
+use crate::telemetry::OverQuota;
 use crate::types::{AccountId, Address, Domain};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -19,18 +20,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 impl Connection {
     pub(super) async fn work(&mut self, work: Work) -> Answer {
         match work {
-            Work::Resolve(Target::Address(address)) => {
-                let store = &self.context.store;
-                let resolution = store.resolve(&address);
-                // Before the message, so that others get it.
-                match &resolution {
-                    Resolution::Accounts(all) if !all.iter().all(|a| store.has_room_for(*a)) => {
-                        Answer::Full
-                    }
-                    _ => Answer::Resolved(resolution),
-                }
-            }
-            Work::Resolve(Target::Postmaster) => Answer::Resolved(self.postmaster()),
+            Work::Resolve(target, expected) => self.resolve(&target, expected),
             Work::Login {
                 authzid,
                 login,
@@ -76,6 +66,31 @@ impl Connection {
                     }
                 })
             }
+        }
+    }
+
+    /// Before the message, so that others get it.
+    fn resolve(&self, target: &Target, expected: Expected) -> Answer {
+        let store = &self.context.store;
+        let resolution = match target {
+            Target::Address(address) => store.resolve(address),
+            Target::Postmaster => self.postmaster(),
+        };
+        let Resolution::Accounts(all) = &resolution else {
+            return Answer::Resolved(resolution);
+        };
+        if !all.iter().all(|account| store.has_room_for(*account)) {
+            return Answer::Full;
+        }
+        let fits = |account: &AccountId| store.fits(*account, expected.least, expected.most);
+        let found: Vec<Fits> = all.iter().map(fits).collect();
+        if found.contains(&Fits::No) {
+            self.context.telemetry.store.over_quota(OverQuota::Delivery);
+            return Answer::OverQuota;
+        }
+        match found.contains(&Fits::Perhaps) {
+            true => Answer::Tight(resolution),
+            false => Answer::Resolved(resolution),
         }
     }
 
@@ -172,10 +187,16 @@ impl Connection {
                 }
             }
         }
-        store
-            .deliver(message, now, recipients)
-            .await
-            .map_err(|error| store_error(&error))?;
+        let several = self.role == Role::Mx && envelope.recipients.len() > 1;
+        let stored = store.deliver(message, now, recipients).await;
+        stored.map_err(|error| match error {
+            // They all had room when they were named, so one was filled meanwhile: when the peer
+            // comes again it is told which.
+            StoreError::OverQuota if several => {
+                Reply::new(452, "4.2.2", "A mailbox became full meanwhile, try again")
+            }
+            error => store_error(&error),
+        })?;
         Ok(id)
     }
 

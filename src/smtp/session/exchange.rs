@@ -31,7 +31,8 @@ pub struct Settings {
 /// Work that the machine can't do itself; it waits for the answer.
 #[derive(Debug)]
 pub enum Work {
-    Resolve(Target),
+    /// Who is that, and is there room for a message of this size?
+    Resolve(Target, Expected),
     Login {
         authzid: String,
         login: String,
@@ -46,9 +47,20 @@ pub enum Work {
     Deliver(Envelope),
 }
 
+/// What a message may come to on disk, as far as the peer has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub least: u64,
+    pub most: u64,
+}
+
 #[derive(Debug)]
 pub enum Answer {
     Resolved(Resolution),
+    /// An account of these has room for the least that is expected, and not for the most.
+    Tight(Resolution),
+    /// The recipient has reached its quota, or would with this message.
+    OverQuota,
     /// The recipient's mailbox takes no more for now.
     Full,
     LoggedIn(Result<AccountId, AuthError>),

@@ -42,7 +42,7 @@ impl Session {
         // Who is there is known at once: those replies wait for the others of the group.
         if matches!(
             self.output.back(),
-            Some(Output::Work(Work::Resolve(_) | Work::Admit { .. }))
+            Some(Output::Work(Work::Resolve(..) | Work::Admit { .. }))
         ) {
             return;
         }

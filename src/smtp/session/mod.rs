@@ -25,7 +25,7 @@ use crate::store::StoreError;
 use crate::telemetry::{SmtpRefusal, SmtpState};
 use crate::types::{AccountId, Address};
 
-pub use exchange::{Accepted, Admission, Answer, Envelope, Output, Role, Settings, Work};
+pub use exchange::{Accepted, Admission, Answer, Envelope, Expected, Output, Role, Settings, Work};
 
 /// How much of a message must come for its timeout to begin anew: a byte now and then holds no
 /// place for ever.
@@ -36,6 +36,8 @@ struct Transaction {
     from: Option<Address>,
     parameters: MailParameters,
     recipients: Vec<Accepted>,
+    /// Its recipient may be found to be full with the message: so it is the only one.
+    alone: bool,
     /// Unknown users that were named besides.
     unknown: usize,
 }
@@ -312,7 +314,16 @@ impl Session {
         };
         match (waiting, answer) {
             (Waiting::Rcpt(given), Answer::Resolved(resolution)) => {
-                self.resolved(given, resolution)
+                self.resolved(given, resolution, false)
+            }
+            (Waiting::Rcpt(given), Answer::Tight(resolution)) => {
+                self.resolved(given, resolution, true)
+            }
+            (Waiting::Rcpt(_), Answer::OverQuota) => {
+                // The peer did nothing wrong, and may have others.
+                self.refusals.push(SmtpRefusal::OverQuota);
+                self.reply(&store_error(&StoreError::OverQuota));
+                self.junk();
             }
             (Waiting::Rcpt(_), Answer::Full) => self.refuse(&store_error(&StoreError::MailboxFull)),
             (Waiting::Login, Answer::LoggedIn(Ok(account))) => {

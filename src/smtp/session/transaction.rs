@@ -3,8 +3,8 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::{
-    Accepted, Admission, Envelope, Incoming, Output, Phase, Role, Session, Transaction, Waiting,
-    Work,
+    Accepted, Admission, Envelope, Expected, Incoming, Output, Phase, Role, Session, Transaction,
+    Waiting, Work,
 };
 use crate::config::BareLineEndings;
 use crate::smtp::data::{ChunkReader, DataReader, Faults};
@@ -13,6 +13,9 @@ use crate::smtp::reply::Reply;
 use crate::store::Resolution;
 use crate::telemetry::SmtpRefusal;
 use crate::types::Address;
+
+/// What trace lines, and header lines that are missing, add at most to a message.
+const TRACE: u64 = 4096;
 
 fn login_required() -> Reply {
     Reply::new(530, "5.7.0", "Authentication required")
@@ -51,6 +54,7 @@ impl Session {
             from,
             parameters,
             recipients: Vec::new(),
+            alone: false,
             unknown: 0,
         };
         let work = Work::Admit {
@@ -86,6 +90,7 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, target: Target, utf8: bool) {
+        let limits = &self.settings.limits;
         let Some(transaction) = &self.transaction else {
             let reply = Reply::new(503, "5.5.1", "MAIL first");
             return self.turn_away(SmtpRefusal::Sequence, &reply);
@@ -105,12 +110,30 @@ impl Session {
             Target::Address(address) => address.to_string(),
             Target::Postmaster => "postmaster".to_owned(),
         };
-        self.work(Work::Resolve(target), Waiting::Rcpt(given));
+        let most = limits.max_message_bytes;
+        let declared = transaction.parameters.size;
+        let expected = Expected {
+            least: declared.unwrap_or(1),
+            most: declared.unwrap_or(most).saturating_add(TRACE),
+        };
+        self.work(Work::Resolve(target, expected), Waiting::Rcpt(given));
     }
 
-    pub(super) fn resolved(&mut self, given: String, resolution: Resolution) {
+    /// `tight`: there may be no room for it once the message is here.
+    pub(super) fn resolved(&mut self, given: String, resolution: Resolution, tight: bool) {
         match (resolution, &mut self.transaction) {
             (Resolution::Accounts(accounts), Some(transaction)) => {
+                // The message has one answer for all. So that it is the right one for each, who
+                // may be full comes alone: a server sends the others right behind (RFC 5321,
+                // 4.5.3.1.10). A mail program can't, and its user sees the answer.
+                if self.settings.role == Role::Mx {
+                    if (tight || transaction.alone) && !transaction.recipients.is_empty() {
+                        self.refusals.push(SmtpRefusal::TooManyRecipients);
+                        let text = "One recipient at a time, a mailbox is nearly full";
+                        return self.reply(&Reply::new(452, "4.5.3", text));
+                    }
+                    transaction.alone = tight;
+                }
                 transaction.recipients.push(Accepted { given, accounts });
                 self.reply(&Reply::new(250, "2.1.5", "Recipient OK"));
             }

@@ -121,6 +121,10 @@ fn filled(dir: &Path) -> (Store, AccountId, String) {
         };
         store.alias_put(alias).await.unwrap();
         store
+            .set_quota(a, Some(Limit::At(1 << 40)), None)
+            .await
+            .unwrap();
+        store
             .update(vec![Update::SettingPut("k".into(), vec![7])])
             .await
             .unwrap();
@@ -151,6 +155,7 @@ fn records_that_sled_lost_are_noticed_and_built_anew() {
         ("domain", keys::named(b'D', b"x.test"), true),
         ("alias", keys::named(b'L', b"all@x.test"), true),
         ("setting", keys::named(b't', b"k"), true),
+        ("quota", records::of_account(records::Kind::Quota, a), true),
         ("global marks", b"g".to_vec(), true),
         ("sums", b"s".to_vec(), true),
     ];

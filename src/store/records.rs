@@ -1,0 +1,123 @@
+//! Records by kind (`Op::RecordPut`): what came after the first version of the store, and needs
+//! no fact of its own. The log holds the numbers: one that was used is never used for another
+//! kind again, and a value never changes its form.
+//!
+//! May import: types. Machine: no IO, no clock, no randomness.
+//!
+//! | kind | key | value |
+//! |---|---|---|
+//! | 1 | account | [`super::Quota`]: limits that are not the default ones |
+//! | 2 | account | [`super::Limits`] that its owner was warned of |
+//! | 3 | account | [`super::Removal`]: when it goes |
+//! | 4 | body | [`super::quarantine::Damaged`] |
+//!
+//! The records of an account go with it.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::StoreError;
+use super::keys;
+use super::ops::Op;
+use crate::types::AccountId;
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Quota = 1,
+    QuotaWarned = 2,
+    Removal = 3,
+    Damaged = 4,
+}
+
+/// Kinds whose key is an account.
+pub(super) const OF_ACCOUNTS: [Kind; 3] = [Kind::Quota, Kind::QuotaWarned, Kind::Removal];
+
+/// Its key in the index.
+pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
+    let mut key = keys::named(b'r', &kind.to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}
+
+pub(super) fn of_account(kind: Kind, account: AccountId) -> Vec<u8> {
+    key(kind as u16, &account.0.to_be_bytes())
+}
+
+/// The account of a key of the index.
+pub(super) fn account(kind: Kind, key: &[u8]) -> Option<AccountId> {
+    let rest = key.strip_prefix(&self::key(kind as u16, &[])[..])?;
+    Some(AccountId(u32::from_be_bytes(rest.try_into().ok()?)))
+}
+
+/// What is kept: bytes, so that who does not know the kind keeps them too.
+pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    keys::decode(value)
+}
+
+pub(super) fn put<T: Serialize>(
+    kind: Kind,
+    account: AccountId,
+    value: &T,
+) -> Result<Op, StoreError> {
+    Ok(Op::RecordPut {
+        kind: kind as u16,
+        key: account.0.to_be_bytes().to_vec(),
+        value: keys::encode(value)?,
+    })
+}
+
+pub(super) fn remove(kind: Kind, account: AccountId) -> Op {
+    Op::RecordRemove {
+        kind: kind as u16,
+        key: account.0.to_be_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_kinds_stay() {
+        assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3]);
+        let key = of_account(Kind::Removal, AccountId(258));
+        assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
+        assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
+        assert_eq!(account(Kind::Quota, &key), None);
+    }
+
+    /// As for all that is in the log: a value keeps its form.
+    #[test]
+    fn values_stay() {
+        use crate::store::{Limit, Limits, Quota, Removal};
+        use crate::types::UnixMillis;
+        let quota = Quota {
+            bytes: Limit::At(300),
+            messages: Limit::None,
+        };
+        let limits = Limits {
+            bytes: Some(300),
+            messages: None,
+        };
+        let removal = Removal {
+            due: UnixMillis(300),
+            begun: true,
+        };
+        let value = |op: Result<Op, StoreError>| match op {
+            Ok(Op::RecordPut { value, .. }) => value,
+            other => panic!("{other:?}"),
+        };
+        let id = AccountId(1);
+        let written = [
+            value(put(Kind::Quota, id, &quota)),
+            value(put(Kind::QuotaWarned, id, &limits)),
+            value(put(Kind::Removal, id, &removal)),
+        ];
+        let golden: [&[u8]; 3] = [&[1, 2, 0xac, 2, 1], &[1, 1, 0xac, 2, 0], &[1, 0xac, 2, 1]];
+        assert_eq!(written, golden);
+        assert_eq!(decode::<Quota>(&written[0]), Ok(quota));
+        assert_eq!(decode::<Limits>(&written[1]), Ok(limits));
+        assert_eq!(decode::<Removal>(&written[2]), Ok(removal));
+    }
+}
