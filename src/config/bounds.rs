@@ -256,6 +256,24 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
+    bound(
+        "store.image_memory_bytes",
+        c.image_memory_bytes as u64,
+        MIB,
+        64 * GIB,
+    );
+    bound(
+        "store.compact_bytes_per_second",
+        c.compact_bytes_per_second,
+        64 * KIB,
+        1024 * GIB,
+    );
+    bound(
+        "store.scrub_bytes_per_second",
+        c.scrub_bytes_per_second,
+        0,
+        1024 * GIB,
+    );
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);
     bound("limits.keepalive_secs", c.keepalive_secs, 0, DAY);
