@@ -9,6 +9,7 @@ use super::error::StoreError;
 use super::keys::{self, AccountMarks, BlobRecord, NameRecord};
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::ops::{Entry, Op};
+use super::packed::Kept;
 use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
@@ -246,7 +247,7 @@ impl Tx {
         self.refer(record.blob, 1);
         let mut value = keys::encode(&record)?;
         if value.len() > keys::MAX_VALUE {
-            record.summary = None;
+            record.summary = Kept::Nothing;
             value = keys::encode(&record)?;
         }
         self.overlay

@@ -45,6 +45,7 @@ mod messages;
 mod model;
 mod ops;
 mod options;
+mod packed;
 mod prepared;
 mod pulse;
 mod quarantine;
@@ -83,6 +84,7 @@ pub fn fuzz_image(data: &[u8]) {
 pub use login::Login;
 pub use model::*;
 pub use options::Options;
+pub use packed::Kept;
 pub use prepared::Prepared;
 pub use ring::{Change, Committed, Source};
 pub use snapshot::{Diff, Mailbox, Snapshot};
