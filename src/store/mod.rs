@@ -47,6 +47,7 @@ mod ops;
 mod options;
 mod packed;
 mod prepared;
+mod private;
 mod pulse;
 mod quarantine;
 mod queue;
@@ -61,6 +62,7 @@ mod spool;
 mod state;
 mod turns;
 mod upkeep;
+mod versions;
 mod wake;
 
 #[cfg(test)]
