@@ -166,11 +166,15 @@ async fn live(
     let grace = Duration::from_secs(config.limits.shutdown_grace_secs);
     // Before recovery, so that a forgotten server is noticed in a second and not in a minute.
     for (key, addr) in config.listeners() {
-        std::net::TcpListener::bind(addr).map_err(|source| AppError::Listen {
-            key: key.to_owned(),
-            addr,
-            source,
-        })?;
+        if let Err(source) = std::net::TcpListener::bind(addr) {
+            // A second server on the same store is told of the first one.
+            let held = Store::held(&config.data_dir).map(AppError::Store);
+            return Err(held.unwrap_or(AppError::Listen {
+                key: key.to_owned(),
+                addr,
+                source,
+            }));
+        }
     }
     let telemetry = Telemetry::new()?;
     // Told to stop while it recovers: that is as safe as a crash.

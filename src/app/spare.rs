@@ -88,6 +88,10 @@ fn in_memory() -> Option<u64> {
 /// From this size on a block comes from the system, and goes back to it.
 const LARGE: libc::c_int = 1024 * 1024;
 
+/// Heaps that threads share. With one for each thread, what many readers let go of lies scattered
+/// over all of them, and none of it can be given back.
+const ARENAS: libc::c_int = 2;
+
 /// To be called before there are threads.
 pub(super) fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -96,6 +100,7 @@ pub(super) fn keep_little() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
     }
 }
 

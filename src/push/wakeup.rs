@@ -82,7 +82,7 @@ pub(super) fn standing(
                 standing.newest = Some((mailbox, *uid, record));
             }
             Ok(Some(record)) => {
-                let traits = record.summary.map(|summary| summary.traits);
+                let traits = record.summary.summary().map(|summary| summary.traits);
                 standing.urgency = standing.urgency.max(traits.map(urgency));
             }
             Ok(None) => {}
@@ -220,8 +220,8 @@ async fn summary(
     uid: Uid,
     record: &MessageRecord,
 ) -> Option<Summary> {
-    if let Some(summary) = &record.summary {
-        return Some((**summary).clone());
+    if let Some(summary) = record.summary.summary() {
+        return Some(summary);
     }
     let (store, blob) = (store.clone(), record.blob);
     let read = tokio::task::spawn_blocking(move || {

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::keys::{self, AccountMarks, BlobRecord, NameRecord};
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::ops::{Entry, Op};
+use super::packed::Kept;
 use super::quota::Usage;
 use super::records;
 use super::snapshot::Snapshot;
@@ -271,7 +272,7 @@ impl Tx {
         self.refer(record.blob, 1);
         let mut value = keys::encode(&record)?;
         if value.len() > keys::MAX_VALUE {
-            record.summary = None;
+            record.summary = Kept::Nothing;
             value = keys::encode(&record)?;
         }
         self.overlay

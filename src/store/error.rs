@@ -68,12 +68,20 @@ pub enum OpenError {
     },
     #[error("{path} is in use by another posthorn (pid {pid})")]
     Locked { path: PathBuf, pid: u32 },
-    #[error("{path} was written by a newer posthorn (format {found}, this one knows {known})")]
+    #[error(
+        "{path} was written by a newer posthorn (format {found}, this one knows {known}): \
+             run that one, or restore a backup from before it"
+    )]
     Newer {
         path: PathBuf,
         found: u32,
         known: u32,
     },
+    #[error(
+        "{path} belongs to user {owner} and this is user {me}: run it as the user that the server \
+         runs as"
+    )]
+    NotOurs { path: PathBuf, owner: u32, me: u32 },
     #[error("{path} is not a Posthorn store: {reason}")]
     Foreign { path: PathBuf, reason: String },
     #[error(

@@ -10,6 +10,7 @@ use super::keys::{self, AccountMarks, BlobRecord, GlobalMarks, MailboxRecord, Na
 use super::log::{BlobData, BlobPlace};
 use super::model::*;
 use super::ops::{Entry, Group, Op, Origin};
+use super::packed::Kept;
 use crate::mail::{Summary, Traits};
 use crate::types::{
     AccountId, Address, BlobId, DeviceId, Domain, Flags, LogPos, MailboxId, MailboxKey, ModSeq,
@@ -55,7 +56,7 @@ fn record() -> MessageRecord {
         internal_date: UnixMillis(1_700_000_000_000),
         internal_zone: -90,
         saved: UnixMillis(1_700_000_000_001),
-        summary: Some(Box::new(Summary {
+        summary: Kept::Plain(Box::new(Summary {
             envelope: b"(E)".to_vec(),
             body_structure: b"(B)".to_vec(),
             from: "F".into(),
@@ -128,7 +129,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         }],
     };
     let plain = MessageRecord {
-        summary: None,
+        summary: Kept::Nothing,
         ..record()
     };
     let unverified = DeviceState::Unverified {

@@ -106,6 +106,11 @@ impl Store {
         Self::start(recovery::open(options, telemetry)?)
     }
 
+    /// Who has the store of a directory open, as an error; None: nobody.
+    pub fn held(dir: &std::path::Path) -> Option<OpenError> {
+        recovery::holder(dir)
+    }
+
     /// Is there a store, or what is left of one?
     pub fn is_at(dir: &std::path::Path) -> bool {
         dir.join("log").exists() || identity::is_at(dir)

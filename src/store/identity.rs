@@ -8,14 +8,15 @@ use std::path::Path;
 
 use super::disk::Disk;
 
-const NAME: &str = "store-id";
-const HEAD: &str = "posthorn-store-1";
+pub(super) const NAME: &str = "store-id";
+pub(super) const VERSION: u32 = 1;
+const KIND: &str = "posthorn-store-";
 /// More than the file ever has.
 const MAX: u64 = 4096;
 
 pub(super) fn line(id: [u8; 16]) -> String {
     let id = u128::from_be_bytes(id);
-    let text = format!("{HEAD} {id:032x}");
+    let text = format!("{KIND}{VERSION} {id:032x}");
     format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
 }
 
@@ -23,8 +24,25 @@ pub(super) fn is_at(dir: &Path) -> bool {
     dir.join(NAME).exists()
 }
 
-/// None where there is none, or nothing that can be read.
-pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<[u8; 16]>> {
+/// The version of a line that a newer program has written: whatever is in it, it begins and ends
+/// as ours does.
+pub(super) fn newer(disk: &dyn Disk, dir: &Path) -> io::Result<Option<u32>> {
+    let Some(text) = text(disk, dir)? else {
+        return Ok(None);
+    };
+    let Some((said, sum)) = text.trim_end().rsplit_once(' ') else {
+        return Ok(None);
+    };
+    let version = said
+        .split(' ')
+        .next()
+        .and_then(|head| head.strip_prefix(KIND));
+    let version = version.and_then(|version| version.parse().ok());
+    let whole = sum == format!("{:08x}", crc32fast::hash(said.as_bytes()));
+    Ok(version.filter(|version| whole && *version > VERSION))
+}
+
+fn text(disk: &dyn Disk, dir: &Path) -> io::Result<Option<String>> {
     let file = match disk.open(&dir.join(NAME)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -32,7 +50,14 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<[u8; 16]>> 
     };
     let mut bytes = vec![0; file.len()?.min(MAX) as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    let text = String::from_utf8_lossy(&bytes);
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// None where there is none, or nothing that can be read.
+pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<[u8; 16]>> {
+    let Some(text) = text(disk, dir)? else {
+        return Ok(None);
+    };
     let id = text.split(' ').nth(1).filter(|hex| hex.len() == 32);
     let id = id.and_then(|hex| u128::from_str_radix(hex, 16).ok());
     let id = id.map(u128::to_be_bytes).filter(|id| line(*id) == text);

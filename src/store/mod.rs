@@ -45,7 +45,9 @@ mod messages;
 mod model;
 mod ops;
 mod options;
+mod packed;
 mod prepared;
+mod private;
 mod pulse;
 mod quarantine;
 mod queue;
@@ -62,6 +64,7 @@ mod spool;
 mod state;
 mod turns;
 mod upkeep;
+mod versions;
 mod wake;
 
 #[cfg(test)]
@@ -85,6 +88,7 @@ pub fn fuzz_image(data: &[u8]) {
 pub use login::Login;
 pub use model::*;
 pub use options::Options;
+pub use packed::Kept;
 pub use prepared::Prepared;
 pub use quota::{Fits, Limit, Limits, Quota, QuotaFigures, Usage};
 pub use removal::Removal;

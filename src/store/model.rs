@@ -126,8 +126,8 @@ pub struct MessageRecord {
     pub internal_zone: i16,
     /// When it came into this mailbox.
     pub saved: UnixMillis,
-    /// None where it did not fit the index: compute it from the body with `mail::summarize`.
-    pub summary: Option<Box<crate::mail::Summary>>,
+    /// ENVELOPE, BODYSTRUCTURE and the like.
+    pub summary: super::packed::Kept,
 }
 
 /// Where a delivery goes.

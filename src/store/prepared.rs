@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::StoreError;
 use super::log::{BlobData, BlobPlace, BlobStore, LARGE_BLOB};
-use crate::mail::Summary;
+use super::packed::Kept;
 use crate::types::BlobId;
 
 /// Summaries above this are not kept: the message describes itself when it is asked for.
@@ -31,7 +31,7 @@ pub struct Prepared {
     /// None: the system gave no random bytes, so the message can't be kept.
     id: Option<BlobId>,
     raw_len: u64,
-    pub(super) summary: Option<Box<Summary>>,
+    pub(super) summary: Kept,
     body: Arc<Body>,
     /// Its place among those that may be in memory.
     _room: Option<Arc<OwnedSemaphorePermit>>,
@@ -44,10 +44,13 @@ fn new_id() -> Option<BlobId> {
     filled.ok().map(|()| BlobId(id))
 }
 
-fn summary_of(raw: &[u8]) -> Option<Box<Summary>> {
+fn summary_of(raw: &[u8]) -> Kept {
     let summary = crate::mail::summarize(raw);
     let size = summary.envelope.len() + summary.body_structure.len();
-    (size <= MAX_SUMMARY).then(|| Box::new(summary))
+    match size <= MAX_SUMMARY {
+        true => Kept::pack(summary),
+        false => Kept::Nothing,
+    }
 }
 
 impl Prepared {

@@ -19,8 +19,10 @@ use super::image::files::ImageError;
 use super::image::format::BadImage;
 use super::log::{self, CommitLog, Known, Opened};
 use super::options::Options;
+use super::private;
 use super::rebuild::{self, Before, ReplayError, Replayed};
 use super::shared::{Ground, REBUILD_MARK, Shared};
+use super::versions;
 use crate::telemetry::Telemetry;
 use crate::types::LogPos;
 
@@ -77,10 +79,12 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
             pid: text.trim().parse().unwrap_or(0),
         });
     }
+    let pid = format!("{}\n", std::process::id());
+    // Its block stays its own: on a full disk another could not be had.
     let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+        .rewind()
+        .and_then(|()| file.write_all(pid.as_bytes()))
+        .and_then(|()| file.set_len(pid.len() as u64));
     if let Err(error) = written {
         // It is only told to whoever finds the store locked.
         tracing::warn!(%error, "the lock file does not say who holds it");
@@ -88,9 +92,28 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// The process that has the store of a directory open.
+pub(super) fn holder(dir: &Path) -> Option<OpenError> {
+    let path = dir.join("lock");
+    let mut file = File::open(&path).ok()?;
+    let operation = rustix::fs::FlockOperation::NonBlockingLockShared;
+    if rustix::fs::flock(&file, operation).is_ok() {
+        return None;
+    }
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    let pid = text.trim().parse().unwrap_or(0);
+    Some(OpenError::Locked { path, pid })
+}
+
 /// Opens and brings the index up to the log's end. Blocking.
 pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recovered, OpenError> {
+    // Before anything is written: a store of a newer program stays as it is.
+    private::check_owner(&options.dir)?;
+    versions::look(&RealDisk, &options.dir)?;
     let lock = lock(&options.dir)?;
+    private::narrow(&options.dir)?;
+    versions::note(&RealDisk, &options.dir).map_err(io(&options.dir))?;
     let spool = super::spool::directory(&options.dir);
     private_dir(&spool).map_err(io(&spool))?;
     open_on(Arc::new(RealDisk), Arc::new(Sled), lock, options, telemetry)
@@ -227,6 +250,14 @@ fn old_index(engines: &dyn Engines, options: &Options) -> Result<Old, OpenError>
     });
     match read {
         Ok(applied) => old.applied = applied,
+        // What is not understood is not built anew: whoever wrote it may come back.
+        Err(IndexError::Schema { found, known }) if found > known => {
+            return Err(OpenError::Newer {
+                path: options.dir.join("index"),
+                found: u32::from(found),
+                known: u32::from(known),
+            });
+        }
         Err(error) if error.is_resource() => {
             return Err(match error {
                 IndexError::Io { path, source } => OpenError::Io { path, source },

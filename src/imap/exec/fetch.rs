@@ -249,6 +249,14 @@ impl Exec {
                     })?;
             }
         }
+        if items
+            .iter()
+            .any(|i| matches!(i, FetchItem::Envelope | FetchItem::BodyStructure))
+        {
+            for (_, record) in &mut records {
+                record.summary = std::mem::take(&mut record.summary).unpack();
+            }
+        }
         for (seq, told) in window {
             let of = match current.by_uid(told.uid) {
                 Some(message) => Some((message, current.keywords())),
@@ -361,9 +369,9 @@ impl View<'_> {
             | FetchItem::Binary { .. }
             | FetchItem::BinarySize(_)
             | FetchItem::Body => true,
-            FetchItem::Envelope | FetchItem::BodyStructure => {
-                self.record.is_some_and(|record| record.summary.is_none())
-            }
+            FetchItem::Envelope | FetchItem::BodyStructure => self
+                .record
+                .is_some_and(|record| record.summary.plain().is_none()),
             _ => false,
         }
     }
@@ -377,7 +385,7 @@ impl View<'_> {
 
     /// Items that are no text.
     fn item(&self, item: &FetchItem, place: Option<&Place>, out: &mut Vec<u8>) {
-        let summary = self.record.and_then(|r| r.summary.as_deref());
+        let summary = self.record.and_then(|r| r.summary.plain());
         let wire = match place {
             Some(Place::Wire(wire)) => wire.as_slice(),
             _ => b"NIL",

@@ -184,7 +184,7 @@ impl<'a> Finder<'a> {
 
     fn find(self, items: &[FetchItem]) -> Texts {
         let mut decoded = HashMap::new();
-        let summary = self.message.record.summary.is_some();
+        let summary = self.message.record.summary.plain().is_some();
         let place = |item: &FetchItem| match item {
             // A damaged body is described as an empty one.
             FetchItem::Envelope if !summary => {

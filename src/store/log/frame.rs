@@ -16,7 +16,7 @@ use super::{BlobPlace, Frame};
 use crate::types::{BlobId, LogPos};
 
 /// Version of the format that is written.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 pub(super) const FILE_HEADER: usize = 64;
 pub(super) const FRAME_HEADER: usize = 48;
 /// One record's line in a frame's directory: id, stored length, length.
@@ -26,7 +26,7 @@ pub(super) const MAX_PAYLOAD: u64 = 256 * 1024 * 1024;
 
 const FILE_MAGIC: [u8; 8] = *b"\x89PHLOG\r\n";
 pub(super) const FRAME_MAGIC: [u8; 8] = [0xf5, b'P', b'H', 0xff, b'F', b'R', 0x00, 0xfa];
-const FRAME_VERSION: u16 = 1;
+pub(super) const FRAME_VERSION: u16 = 1;
 
 /// What a file of the log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod open;
 mod reader;
 mod record;
 mod scan;
+mod versions;
 mod writer;
 
 #[cfg(test)]
@@ -37,6 +38,12 @@ use serde::{Deserialize, Serialize};
 use super::disk::Disk;
 use super::error::OpenError;
 use crate::types::{BlobId, LogPos};
+
+pub(crate) use frame::VERSION;
+pub(crate) use versions::look;
+
+/// Of the frames that are written.
+pub(crate) const FRAME_VERSION: u32 = frame::FRAME_VERSION as u32;
 
 /// A message body as it will be stored. Made outside the committer, which only copies it.
 #[derive(Clone, Debug)]
