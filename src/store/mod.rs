@@ -70,6 +70,8 @@ mod wake;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 pub use asks::Progress;

@@ -68,29 +68,7 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
     let mut done = LogPos::default();
     loop {
         let last = pulse.wait(every);
-        let end = shared.ring.end();
-        let waiting = !shared.doomed.lock().is_empty() && *shared.files_held.lock() == 0;
-        if end != done || waiting {
-            // Those that come later wait for the next one.
-            let doomed = std::mem::take(&mut *shared.doomed.lock());
-            let started = Instant::now();
-            let index = shared.index.load_full();
-            match index.checkpoint() {
-                Ok(()) => {
-                    done = end;
-                    shared.telemetry.store.checkpointed(started.elapsed());
-                    remove(shared, doomed);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the index could not be checkpointed");
-                    shared.doomed.lock().extend(doomed);
-                    // What the failed sync lost, no later one brings back.
-                    if !error.is_resource() {
-                        shared.ask_for_rebuild();
-                    }
-                }
-            }
-        }
+        beat(shared, &mut done);
         let broken = !shared.is_writable() || shared.rebuild_is_wanted();
         if broken && let Some(queue) = queue.upgrade() {
             // A full queue has jobs, which have the same effect.
@@ -98,6 +76,34 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
         }
         if last {
             return;
+        }
+    }
+}
+
+/// A checkpoint, where anything came after the one at `done` or files may go.
+pub(super) fn beat(shared: &Shared, done: &mut LogPos) {
+    let end = shared.ring.end();
+    let waiting = !shared.doomed.lock().is_empty() && *shared.files_held.lock() == 0;
+    if end == *done && !waiting {
+        return;
+    }
+    // Those that come later wait for the next one.
+    let doomed = std::mem::take(&mut *shared.doomed.lock());
+    let started = Instant::now();
+    let index = shared.index.load_full();
+    match index.checkpoint() {
+        Ok(()) => {
+            *done = end;
+            shared.telemetry.store.checkpointed(started.elapsed());
+            remove(shared, doomed);
+        }
+        Err(error) => {
+            tracing::error!(%error, "the index could not be checkpointed");
+            shared.doomed.lock().extend(doomed);
+            // What the failed sync lost, no later one brings back.
+            if !error.is_resource() {
+                shared.ask_for_rebuild();
+            }
         }
     }
 }

@@ -161,7 +161,7 @@ impl IndexError {
 }
 
 /// What every engine refuses.
-fn check(batch: &Batch) -> Result<(), IndexError> {
+pub(crate) fn check(batch: &Batch) -> Result<(), IndexError> {
     for (key, value) in batch {
         if key.first() == Some(&NAMESPACE) {
             return Err(IndexError::Engine("a key of the engine's own".into()));
@@ -173,6 +173,21 @@ fn check(batch: &Batch) -> Result<(), IndexError> {
         }
     }
     Ok(())
+}
+
+/// For an index of the tests' own.
+#[cfg(test)]
+pub(crate) const APPLIED_KEY: &[u8] = APPLIED;
+
+#[cfg(test)]
+pub(crate) fn applied_write(applied: Applied) -> (Vec<u8>, Option<Vec<u8>>) {
+    (APPLIED.to_vec(), Some(encode_applied(applied)))
+}
+
+#[cfg(test)]
+pub(crate) fn read_applied(index: &dyn Index) -> Result<Option<Applied>, IndexError> {
+    let found = index.get(APPLIED)?;
+    found.as_deref().map(decode_applied).transpose()
 }
 
 /// For the test that freezes the format.

@@ -1,0 +1,513 @@
+//! Carries a history out on a real store, and holds what is seen against the model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::join_in_order;
+use parking_lot::Mutex;
+
+use super::super::error::StoreError;
+use super::super::handle::Store;
+use super::super::model::{
+    Alias, ContentLevel, Device, DeviceKind, DeviceState, OutboxEntry, OutboxKey, Recipient,
+    Update, WakeSlot, Worker,
+};
+use super::super::options::Options;
+use super::super::prepared::Prepared;
+use super::super::queue::Message;
+use super::super::{pulse, recovery};
+use super::look::look;
+use super::model::{Op, Place, State, Told};
+use super::plan::{Kind, Planner, raw};
+use super::rng::Rng;
+use super::world::{Fault, Machine};
+use crate::config::StoreConfig;
+use crate::telemetry::Telemetry;
+use crate::types::{
+    AccountId, Address, DeviceId, Domain, Flag, LogPos, MailboxId, MailboxKey, SystemFlags, Uid,
+    UidSet, UnixMillis,
+};
+
+pub(super) const SEGMENT: u64 = 24 * 1024;
+const DIR: &str = "/sim";
+
+mod futures {
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    /// All at once: each is begun before any is waited for, in this order.
+    pub(super) async fn join_in_order<F: Future<Output = ()>>(all: Vec<F>) {
+        let mut all: Vec<Option<Pin<Box<F>>>> =
+            all.into_iter().map(|f| Some(Box::pin(f))).collect();
+        std::future::poll_fn(move |context| {
+            for slot in &mut all {
+                if let Some(future) = slot
+                    && future.as_mut().poll(context).is_ready()
+                {
+                    *slot = None;
+                }
+            }
+            match all.iter().all(Option::is_none) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+pub(super) fn open(machine: &Machine, kind: Kind) -> Result<Store, String> {
+    let lively = matches!(kind, Kind::Crowd | Kind::Faults);
+    let options = Options {
+        dir: DIR.into(),
+        config: StoreConfig {
+            segment_bytes: SEGMENT,
+            reserve_bytes: 0,
+            checkpoint_millis: if lively { 15 } else { 3_600_000 },
+            ..StoreConfig::default()
+        },
+        subaddress_separator: '+',
+    };
+    machine.disk().create_dir(DIR.as_ref()).unwrap();
+    let lock = std::fs::File::open("/dev/null").unwrap();
+    let telemetry = Telemetry::new().unwrap();
+    recovery::open_on(machine.disk(), machine.engines(), lock, options, telemetry)
+        .and_then(Store::start)
+        .map_err(|error| format!("the store does not open: {error}"))
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn flags(names: &[String]) -> Vec<Flag> {
+    let flag = |name: &String| match SystemFlags::ALL.iter().find(|(_, text)| text == name) {
+        Some((flag, _)) => Flag::System(*flag),
+        None => Flag::Keyword(name.clone()),
+    };
+    names.iter().map(flag).collect()
+}
+
+fn set(uids: &[u32]) -> UidSet {
+    uids.iter().copied().collect()
+}
+
+fn id(state: &State, account: &str) -> AccountId {
+    // One that never was, where it is to be refused.
+    AccountId(state.accounts.get(account).map_or(9999, |a| a.id))
+}
+
+fn key(state: &State, place: &Place) -> MailboxKey {
+    MailboxKey {
+        account: id(state, &place.0),
+        mailbox: MailboxId(place.1),
+    }
+}
+
+fn slot(text: &str) -> WakeSlot {
+    WakeSlot::Mail(MailboxId(text[1..].parse().unwrap()))
+}
+
+fn numbers(uids: &[Uid]) -> Vec<u32> {
+    uids.iter().map(|uid| uid.0).collect()
+}
+
+/// Gives the UIDs that were given.
+async fn carry_out(store: &Store, state: &State, op: &Op) -> Result<Vec<u32>, StoreError> {
+    let none = |()| Vec::new();
+    match op {
+        Op::Domain(name) => store
+            .domain_add(Domain::parse(name).unwrap())
+            .await
+            .map(none),
+        Op::AccountAdd(name) => {
+            let added = store.account_add(address(name), "hash".into()).await?;
+            assert_eq!(added.0, state.next_account, "numbers of accounts");
+            Ok(Vec::new())
+        }
+        Op::AccountRemove(name) => store.account_remove(id(state, name)).await.map(none),
+        Op::Password(name, hash) => {
+            let set = store.account_set_password(id(state, name), hash.clone());
+            set.await.map(none)
+        }
+        Op::Alias(name, targets) => {
+            let alias = Alias {
+                address: address(name),
+                targets: targets.iter().map(|target| address(target)).collect(),
+            };
+            store.alias_put(alias).await.map(none)
+        }
+        Op::AliasRemove(name) => store.alias_remove(address(name)).await.map(none),
+        Op::Deliver { body, to } => {
+            let recipients = to.iter().map(|(account, mailbox, names)| Recipient {
+                account: id(state, account),
+                mailbox: mailbox.map(MailboxId),
+                flags: flags(names),
+                prefix: format!("Delivered-To: {account}\r\n").into_bytes(),
+            });
+            let body_of = Prepared::from_bytes(raw(body).into());
+            let date = UnixMillis(body.number);
+            let done = store.deliver(body_of, date, recipients.collect()).await?;
+            Ok(done.iter().map(|delivered| delivered.uid.0).collect())
+        }
+        Op::Append {
+            body,
+            to,
+            flags: names,
+            date,
+            zone,
+        } => {
+            let body = Prepared::from_bytes(raw(body).into());
+            let date = UnixMillis(*date);
+            let done = store.append(key(state, to), body, flags(names), date, *zone);
+            Ok(vec![done.await?.uid.0])
+        }
+        Op::Flags {
+            of,
+            uids,
+            action,
+            flags: names,
+        } => {
+            let done = store.store_flags(key(state, of), set(uids), *action, flags(names), None);
+            done.await.map(|_| Vec::new())
+        }
+        Op::Copy {
+            from,
+            uids,
+            to,
+            exactly,
+        } => {
+            let (from, to) = (key(state, from), key(state, to));
+            let copied = match exactly {
+                true => store.copy_exactly(from, &set(uids), to).await?,
+                false => store.copy(from, set(uids), to).await?,
+            };
+            Ok(numbers(&copied.target))
+        }
+        Op::Move { from, uids, to } => {
+            let moved = store.move_messages(key(state, from), set(uids), key(state, to));
+            let moved = moved.await?;
+            match moved.failed {
+                None => Ok(numbers(&moved.target)),
+                Some(error) => Err(error),
+            }
+        }
+        Op::Expunge { of, uids } => {
+            let gone = store
+                .expunge(key(state, of), uids.as_deref().map(set))
+                .await;
+            gone.map(|_| Vec::new())
+        }
+        Op::Create(account, name) => {
+            let made = store.mailbox_create(id(state, account), name, None).await;
+            made.map(|_| Vec::new())
+        }
+        Op::Rename(account, from, to) => store
+            .mailbox_rename(id(state, account), from, to)
+            .await
+            .map(none),
+        Op::Delete(account, name) => store
+            .mailbox_delete(id(state, account), name)
+            .await
+            .map(none),
+        Op::Subscribe(account, name, on) => store
+            .subscribe(id(state, account), name, *on)
+            .await
+            .map(none),
+        Op::DeviceAdd(account, name) => {
+            let account = id(state, account);
+            store
+                .device_add(device(account, name), 1000)
+                .await
+                .map(|_| Vec::new())
+        }
+        Op::DeviceRemove(account, device) => {
+            let gone = Update::DeviceRemove(id(state, account), DeviceId(*device));
+            store.update(vec![gone]).await.map(none)
+        }
+        Op::Owe(account, device, name, owed) => {
+            let entry = OutboxEntry {
+                key: OutboxKey {
+                    account: id(state, account),
+                    device: DeviceId(*device),
+                    slot: slot(name),
+                },
+                uids: owed.iter().copied().map(Uid).collect(),
+                count: owed.len() as u32,
+                caused: UnixMillis(1),
+                due: UnixMillis(2),
+                expires: UnixMillis(3),
+                attempts: 0,
+            };
+            let setting = owed.iter().map(|uid| *uid as u8).collect();
+            let updates = vec![
+                Update::SettingPut(name.clone(), setting),
+                Update::OutboxPut(entry),
+            ];
+            store.update(updates).await.map(none)
+        }
+        Op::Paid(account, device, name) => {
+            let paid = Update::OutboxRemove(OutboxKey {
+                account: id(state, account),
+                device: DeviceId(*device),
+                slot: slot(name),
+            });
+            store.update(vec![paid]).await.map(none)
+        }
+        Op::Cursor(at) => store
+            .update(vec![Update::Cursor(Worker::Push, *at)])
+            .await
+            .map(none),
+        Op::Checkpoint => {
+            pulse::beat(store.shared(), &mut LogPos::default());
+            Ok(Vec::new())
+        }
+        Op::Image => store.take_image(Box::new(|_| {})).await.map(|_| Vec::new()),
+        Op::Compact => store.compact(Box::new(|_| {})).await.map(|_| Vec::new()),
+        Op::Reopen => Ok(Vec::new()),
+    }
+}
+
+fn device(account: AccountId, name: &str) -> Device {
+    Device {
+        id: DeviceId(0),
+        account,
+        name: name.into(),
+        kind: DeviceKind::WebPush {
+            endpoint: "https://push.test/x".into(),
+            p256dh: vec![4; 65],
+            auth: vec![1; 16],
+            vapid_key: Vec::new(),
+        },
+        state: DeviceState::Active,
+        show: ContentLevel::default(),
+        created: UnixMillis(1),
+        last_success: None,
+        last_failure: None,
+        last_error: None,
+        failures: 0,
+    }
+}
+
+/// A store while its history goes on.
+pub(super) struct Run {
+    pub(super) machine: Machine,
+    pub(super) store: Store,
+    pub(super) state: State,
+    pub(super) planner: Planner,
+    /// What was done, for whoever looks for a mistake.
+    pub(super) past: Vec<String>,
+}
+
+fn shorten(text: String) -> String {
+    text.chars().take(600).collect()
+}
+
+impl Run {
+    fn kind(&self) -> Kind {
+        self.planner.kind
+    }
+
+    /// `first`: what is done before anything else.
+    pub(super) async fn go_on(&mut self, first: Vec<Op>, count: usize) -> Result<(), String> {
+        for op in first {
+            self.alone(op).await?;
+        }
+        for _ in 0..count {
+            if self.kind() == Kind::Faults {
+                self.plan_fault();
+            }
+            if self.kind() == Kind::Crowd && self.planner.rng.one_in(2) {
+                let ops = self.planner.together(&self.state);
+                self.together(ops).await?;
+                continue;
+            }
+            let end = self.store.shared().ring.end();
+            let op = self.planner.next(&self.state, end);
+            self.alone(op).await?;
+        }
+        Ok(())
+    }
+
+    fn plan_fault(&mut self) {
+        let rng = &mut self.planner.rng;
+        if rng.one_in(3) {
+            let fault = match rng.below(24) {
+                0..=15 => Fault::Broken,
+                16..=22 => Fault::Full,
+                _ => Fault::Dead,
+            };
+            self.machine.fail(1 + rng.below(6) as u64, fault);
+        }
+    }
+
+    async fn alone(&mut self, op: Op) -> Result<(), String> {
+        self.past.push(shorten(format!("{op:?}")));
+        let want = self.state.done(&op);
+        let (states, uids) = match want {
+            Some((mut states, uids)) => {
+                states.insert(0, self.state.clone());
+                (states, Some(uids))
+            }
+            None => (vec![self.state.clone()], None),
+        };
+        let states = Arc::new(states);
+        self.machine.tell(Told {
+            states: states.clone(),
+            from: 0,
+        });
+        if matches!(op, Op::Reopen) {
+            self.store.close().await;
+            self.machine.no_more_faults();
+            if !self.machine.is_dead() {
+                self.store = open(&self.machine, self.kind())?;
+            }
+        }
+        let done = carry_out(&self.store, &self.state, &op).await;
+        let upkeep = matches!(op, Op::Image | Op::Compact);
+        match (&done, &uids) {
+            (Ok(given), Some(uids)) if given == uids => {}
+            (Err(error), None) if !error.is_temporary() => {}
+            (Err(_), _) if upkeep => {}
+            (Err(error), _) if error.is_temporary() && self.kind() == Kind::Faults => {
+                return self.after_failure(&states).await;
+            }
+            _ => return Err(format!("{op:?}: want {uids:?}, got {done:?}")),
+        }
+        let last = states.last().cloned().unwrap_or_default();
+        let changed = states.len() > 1 && last != self.state;
+        if self.machine.is_dead() && changed && done.is_ok() {
+            return Err(format!("{op:?} was answered by a store without a disk"));
+        }
+        self.observe(&[last]).await
+    }
+
+    /// It failed for now: all of it, or of many slices the later ones.
+    async fn after_failure(&mut self, states: &Arc<Vec<State>>) -> Result<(), String> {
+        self.past.push("it failed".into());
+        if self.machine.is_dead() {
+            return Ok(());
+        }
+        self.mended().await?;
+        self.observe(states).await
+    }
+
+    async fn mended(&self) -> Result<(), String> {
+        for _ in 0..4000 {
+            let shared = self.store.shared();
+            if self.machine.is_dead() || (shared.is_writable() && !shared.rebuild_is_wanted()) {
+                return Ok(());
+            }
+            let _ = self.store.inner_queue().send(Message::Tend).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err("the store does not mend".into())
+    }
+
+    /// What is seen is one of these.
+    async fn observe(&mut self, among: &[State]) -> Result<(), String> {
+        if self.machine.is_dead() {
+            return Ok(());
+        }
+        if self.kind() == Kind::Faults {
+            self.mended().await?;
+        }
+        let seen = look(&self.store, false).map_err(|error| format!("reading: {error}"))?;
+        self.state = one_of(among, &seen)?;
+        self.machine.tell(Told::one(self.state.clone()));
+        Ok(())
+    }
+
+    async fn together(&mut self, ops: Vec<Op>) -> Result<(), String> {
+        let mut states = vec![self.state.clone()];
+        // Where in `states` each has been done.
+        let mut ends = Vec::new();
+        let mut wants = Vec::new();
+        for op in &ops {
+            let before = states.last().cloned().unwrap_or_default();
+            match before.done(op) {
+                Some((after, uids)) => {
+                    states.extend(after);
+                    wants.push(Some(uids));
+                }
+                None => wants.push(None),
+            }
+            ends.push(states.len() - 1);
+        }
+        self.past
+            .extend(ops.iter().map(|op| shorten(format!("  {op:?}"))));
+        let states = Arc::new(states);
+        let tell = |from: usize| {
+            let states = states.clone();
+            self.machine.tell(Told { states, from });
+        };
+        tell(0);
+        let answered = AtomicUsize::new(0);
+        let wrong = Mutex::new(Vec::new());
+        let all = ops.iter().enumerate().map(|(n, op)| {
+            let (tell, answered, wrong) = (&tell, &answered, &wrong);
+            let (want, end, state, store) = (&wants[n], ends[n], &self.state, &self.store);
+            async move {
+                let done = carry_out(store, state, op).await;
+                match (&done, want) {
+                    (Ok(given), Some(uids)) if given == uids => {}
+                    (Err(error), None) if !error.is_temporary() => {}
+                    _ => wrong
+                        .lock()
+                        .push(format!("{op:?}: want {want:?}, got {done:?}")),
+                }
+                // One that is refused is answered with those before it.
+                if done.is_ok() && answered.fetch_max(end, Ordering::AcqRel) < end {
+                    tell(end);
+                }
+            }
+        });
+        join_in_order(all.collect()).await;
+        if let Some(first) = wrong.into_inner().into_iter().next() {
+            return Err(first);
+        }
+        let last = states.last().cloned().unwrap_or_default();
+        self.observe(&[last]).await
+    }
+}
+
+/// The newest of `among` that agrees with what is seen.
+pub(super) fn one_of(among: &[State], seen: &State) -> Result<State, String> {
+    let mut why = Vec::new();
+    for state in among.iter().rev() {
+        match state.agrees(seen) {
+            Ok(state) => return Ok(state),
+            Err(reason) => why.push(reason),
+        }
+    }
+    Err(shorten_all(&why))
+}
+
+fn shorten_all(why: &[String]) -> String {
+    let some = why
+        .iter()
+        .take(3)
+        .map(|text| text.chars().take(3000).collect::<String>());
+    let some: Vec<String> = some.collect();
+    format!(
+        "{} states, and none is what is seen:\n  {}",
+        why.len(),
+        some.join("\n  ")
+    )
+}
+
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+pub(super) fn planner(rng: &Rng, kind: Kind, salt: u64) -> Planner {
+    Planner {
+        rng: rng.branch(salt),
+        kind,
+        bodies: 0,
+    }
+}
