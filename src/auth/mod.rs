@@ -463,7 +463,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_password_from_one_place_is_hashed_once() {
-        let (_dir, _store, auth, telemetry) = with_alice(&config()).await;
+        // Slow enough that all five have come before the first is done.
+        let slow = AuthConfig {
+            argon2_memory_kib: 16 * 1024,
+            argon2_iterations: 12,
+            ..config()
+        };
+        let (_dir, _store, auth, telemetry) = with_alice(&slow).await;
         let wrong = Secret::new("old password");
         let logins = (0..5).map(|_| {
             let (auth, wrong) = (auth.clone(), wrong.clone());

@@ -27,9 +27,10 @@
 //! | `s` | sums by which most of the other kinds are checked |
 //! | `x` key part | a piece of the value of `key`, where it is larger than one value may be |
 //!
-//! The layout has a version, `engine::SCHEMA`: an index with another one is built anew from the
-//! log. So any value may change its form together with that number, and never without; the
-//! tests in `golden` notice.
+//! The layout has a version, `engine::SCHEMA`: an index with an older one is built anew from image
+//! and log. So any value may change its form together with that number, and never without; the
+//! tests in `golden` notice. Images have it too, and the log before them may be gone: whoever
+//! raises the number teaches `image::load` to read the one before.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -48,6 +48,7 @@ mod options;
 mod packed;
 mod prepared;
 mod private;
+mod program;
 mod pulse;
 mod quarantine;
 mod queue;

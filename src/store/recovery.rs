@@ -20,6 +20,7 @@ use super::image::format::BadImage;
 use super::log::{self, CommitLog, Known, Opened};
 use super::options::Options;
 use super::private;
+use super::program;
 use super::rebuild::{self, Before, ReplayError, Replayed};
 use super::shared::{Ground, REBUILD_MARK, Shared};
 use super::versions;
@@ -186,6 +187,7 @@ pub(super) fn open_on(
         floors.extend(before.iter().flat_map(|b| rebuild::floors_of(&*b.index)));
     }
     drop(before);
+    before_another_program(&shared, opened.last_seq)?;
     let mut next_seq = opened.last_seq + 1;
     match rebuild::raise(&shared, &mut *opened.log, &mut next_seq, &floors) {
         Ok(()) => floors.clear(),
@@ -225,6 +227,22 @@ pub(super) fn open_on(
         rebuilt,
         log_bytes: opened.bytes,
     })
+}
+
+/// Where another program had the store until now, there is a state image of what it left.
+fn before_another_program(shared: &Shared, last_seq: u64) -> Result<(), OpenError> {
+    let (disk, dir) = (&*shared.disk, &shared.options.dir);
+    if program::is_the_same(disk, dir) {
+        return Ok(());
+    }
+    if last_seq > 0 {
+        tracing::info!("another version of posthorn had this store: taking a state image first");
+        // Where there is no room for one, the log is as good: nothing goes from it without one.
+        if let Err(error) = image::take::take(shared, &|| true) {
+            tracing::warn!(%error, "there is no state image from before this version");
+        }
+    }
+    program::note(disk, dir).map_err(io(dir))
 }
 
 /// The index as it was found.

@@ -96,7 +96,7 @@ const APPLIED: &[u8] = &[NAMESPACE, b'a'];
 
 /// Of the engine's own keys, and of how callers lay out theirs: an index with another one is
 /// rebuilt.
-pub(crate) const SCHEMA: u16 = 1;
+pub(crate) const SCHEMA: u16 = 2;
 
 fn encode_applied(applied: Applied) -> Vec<u8> {
     let mut out = Vec::with_capacity(42);

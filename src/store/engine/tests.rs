@@ -99,7 +99,10 @@ fn an_index_of_another_schema_is_told() {
     let found = decode_applied(&value);
     assert!(matches!(
         found,
-        Err(IndexError::Schema { found: 9, known: 1 })
+        Err(IndexError::Schema {
+            found: 9,
+            known: SCHEMA
+        })
     ));
 }
 

@@ -292,3 +292,29 @@ fn what_a_worker_has_not_read_stays() {
     });
     run(store.close());
 }
+
+#[test]
+fn there_is_an_image_from_before_another_version() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let inbox = run(async {
+        let [a, _] = accounts(&store).await;
+        let stored = store.deliver(mail("1"), UnixMillis(1), vec![to(a)]);
+        stored.await.unwrap();
+        key(&store, a, "INBOX")
+    });
+    let before = content(&store, inbox);
+    run(store.close());
+    drop(store);
+    let open_again = || {
+        let store = open(&dir);
+        assert_eq!(content(&store, inbox), before);
+        run(store.close());
+    };
+    open_again();
+    assert!(!dir.join("image").exists());
+    std::fs::write(dir.join("program"), "posthorn 0.0.1\n").unwrap();
+    open_again();
+    assert_eq!(images(&dir).len(), 2);
+}
