@@ -1,5 +1,7 @@
 //! What looks after the store, on the real binary: images, compaction, checks, damaged bodies.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,8 @@
 //! What is counted of the index's small records, so that one that sled lost is noticed: it was
 //! seen to open without an error and with records missing.
 //!
-//! Mailboxes have their own counts (`snapshot`, checked when one is opened). Here are all other
+//! Messages are counted in their mailbox (`snapshot`, checked when one is opened); so STATUS, which
+//! opens none, may be answered from a mailbox's record alone. Here are that record and all other
 //! kinds that are read without a second record to hold them to: a count and a sum of checksums,
 //! moved with every commit and compared at every start. Bodies in files of their own have a sum
 //! of theirs, because a file that no record names is removed.
@@ -19,7 +20,7 @@ use super::log;
 pub(super) const KEY: &[u8] = b"s";
 
 /// Kinds that are counted with their values.
-const KINDS: &[u8] = b"ADLNSUcgoprt";
+const KINDS: &[u8] = b"ADKLMNSUcgopqrt";
 
 /// How many, and the sum of their checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +69,6 @@ fn counted(key: &[u8], value: &[u8]) -> Counted {
             Ok(record) if log::has_own_file(&record.place) => Counted::Large(checksum(key, value)),
             _ => Counted::Not,
         },
-        // Its value changes with every message, and is checked when the mailbox is opened.
-        [b'M', ..] => Counted::Small(checksum(key, &[])),
         [kind, ..] | [keys::PART, kind, ..] if KINDS.contains(kind) => {
             Counted::Small(checksum(key, value))
         }
@@ -81,7 +80,7 @@ fn counted(key: &[u8], value: &[u8]) -> Counted {
 pub(super) fn concerns(key: &[u8]) -> bool {
     match key {
         [keys::PART, kind, ..] => KINDS.contains(kind),
-        [kind, ..] => matches!(kind, b'M' | b'b') || KINDS.contains(kind),
+        [kind, ..] => *kind == b'b' || KINDS.contains(kind),
         [] => false,
     }
 }
@@ -126,7 +125,7 @@ pub(super) fn count(index: &dyn Index) -> Result<Sums, StoreError> {
 /// Without bodies, of which there are many, unless `more` names them.
 fn add_up(index: &dyn Index, more: &[u8]) -> Result<Sums, StoreError> {
     let mut found = Sums::default();
-    for kind in KINDS.iter().chain(b"M").chain(more) {
+    for kind in KINDS.iter().chain(more) {
         for prefix in [vec![*kind], vec![keys::PART, *kind]] {
             index
                 .scan(&prefix, None, &mut |key, value| {

@@ -10,7 +10,7 @@ use super::{Answer, Exec, Out, aside};
 use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
 use crate::mail::{self, TextSearch};
-use crate::store::{Message, MessageRecord, Store, Turn, Whose};
+use crate::store::{Message, MessageRecord, Store, StoreError, Turn, Whose};
 use crate::types::{Flags, UidSet};
 
 /// How long a search looks at messages before others may run.
@@ -35,6 +35,7 @@ impl Exec {
         let mut all = numbering.iter();
         let mut looked_at: Option<Found<'_>> = None;
         let mut place: Option<Turn> = None;
+        let mut failed = None;
         let mut turn = |place: &mut Option<Turn>| {
             let began = Instant::now();
             loop {
@@ -54,6 +55,7 @@ impl Exec {
                                 seq,
                                 message,
                                 pace: Pace::new(began, false),
+                                failed: Cell::new(None),
                                 record: OnceCell::new(),
                                 raw: OnceCell::new(),
                                 top: OnceCell::new(),
@@ -65,6 +67,10 @@ impl Exec {
                 };
                 candidate.pace = Pace::new(began, place.is_some());
                 let matches = program.matches(candidate, now);
+                if let Some(error) = candidate.failed.take() {
+                    failed = Some(error);
+                    return Stop::End;
+                }
                 if let Some(stop) = candidate.pace.stop.get() {
                     // What was found out so far is kept: the same question goes on from there.
                     return stop;
@@ -94,6 +100,9 @@ impl Exec {
                 }
             }
             out.is_awaited(place.is_some()).await?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         self.answer(search, &found, out)
     }
@@ -221,6 +230,8 @@ struct Found<'a> {
     seq: u32,
     message: Message,
     pace: Pace,
+    /// What could not be read for now: the answer that is given does not count.
+    failed: Cell<Option<StoreError>>,
     record: OnceCell<Option<MessageRecord>>,
     raw: OnceCell<Option<bytes::Bytes>>,
     top: OnceCell<Option<bytes::Bytes>>,
@@ -232,12 +243,20 @@ struct Found<'a> {
 impl Found<'_> {
     fn record(&self) -> Option<&MessageRecord> {
         let read = || {
-            self.store
-                .message(self.selected.key, self.message.uid)
-                .ok()
-                .flatten()
+            let read = self.store.message(self.selected.key, self.message.uid);
+            self.unless_failed(read).flatten()
         };
         self.record.get_or_init(read).as_ref()
+    }
+
+    /// A damaged body has no text to be found; of one that can't be read for now nobody can say.
+    fn unless_failed<T>(&self, read: Result<T, StoreError>) -> Option<T> {
+        match read {
+            Ok(read) => return Some(read),
+            Err(StoreError::DamagedBody) => {}
+            Err(error) => self.failed.set(Some(error)),
+        }
+        None
     }
 
     fn text(&self) -> Option<Text<'_>> {
@@ -258,13 +277,16 @@ impl Found<'_> {
                 return None;
             }
         }
-        let read = || self.text().and_then(|text| text.whole().ok());
+        let read = || self.text().and_then(|t| self.unless_failed(t.whole()));
         Some(self.raw.get_or_init(read).as_deref().unwrap_or_default())
     }
 
     /// Enough of it to have the whole header. None: not in this turn.
     fn top(&self) -> Option<&[u8]> {
-        let read = || self.text().and_then(|text| text.short_top().ok().flatten());
+        let read = || {
+            let text = self.text()?;
+            self.unless_failed(text.short_top()).flatten()
+        };
         match self.top.get_or_init(read) {
             Some(top) => Some(top),
             None => self.raw(),

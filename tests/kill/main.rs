@@ -3,7 +3,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod actor;
+mod chance;
+mod client;
+mod damage;
+mod ledger;
+mod look;
+mod model;
+mod rounds;
+mod site;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +26,6 @@ use posthorn::config::Config;
 use posthorn::store::{ContentLevel, Device, DeviceKind, DeviceState, Options, Store};
 use posthorn::telemetry::Telemetry;
 use posthorn::types::{Address, DeviceId, UnixMillis};
-
-const ROUNDS: usize = 50;
-const SENDERS: usize = 4;
 
 /// What senders know: subject → message as sent; `acked` says whether it was answered 250.
 #[derive(Default)]
@@ -88,61 +96,6 @@ fn inbox(server: &Server, from_uid: u32) -> Vec<(u32, String, Vec<u8>)> {
         })
         .filter(|(uid, ..)| *uid >= from_uid)
         .collect()
-}
-
-#[test]
-fn nothing_acknowledged_is_lost() {
-    let home = tempfile::tempdir().expect("tempdir");
-    let dir = home.path().join("data");
-    let base = common::free_base();
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    let mut next_uid = 1;
-    let mut server = Server::start_at(&dir, base, &[]);
-    for round in 0..ROUNDS {
-        let stop = Arc::new(AtomicBool::new(false));
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|s| {
-                let (stop, ledger) = (stop.clone(), ledger.clone());
-                let port = server.port(common::SMTP);
-                std::thread::spawn(move || {
-                    send_until(port, &format!("r{round}s{s}"), &stop, &ledger)
-                })
-            })
-            .collect();
-        // Any moment will do; a different one each round finds different states.
-        std::thread::sleep(Duration::from_millis(20 + (round as u64 * 37) % 150));
-        server.kill();
-        stop.store(true, Ordering::Relaxed);
-        for sender in senders {
-            sender.join().expect("sender");
-        }
-        server = Server::start_at(&dir, base, &[]);
-        let ledger = ledger.lock().unwrap();
-        for (uid, subject, raw) in inbox(&server, next_uid) {
-            let sent = &ledger.sent[&subject];
-            assert!(raw.ends_with(sent), "{subject} (UID {uid}) was altered");
-            assert!(
-                seen.insert(subject.clone(), uid).is_none(),
-                "{subject} is there twice"
-            );
-            next_uid = next_uid.max(uid + 1);
-        }
-        for id in ledger.acked.keys() {
-            assert!(
-                seen.contains_key(id),
-                "round {round}: {id} was acknowledged and is lost"
-            );
-        }
-    }
-    let all: HashMap<String, u32> = inbox(&server, 1)
-        .into_iter()
-        .map(|(uid, subject, _)| (subject, uid))
-        .collect();
-    assert_eq!(all, seen, "UIDs changed");
-    let acked = ledger.lock().unwrap().acked.len();
-    assert!(acked > ROUNDS, "the load was no load: {acked} messages");
-    eprintln!("{ROUNDS} kills, {acked} acknowledged, {} found", all.len());
 }
 
 /// Gives bob a verified device at `endpoint`, while no server runs.
