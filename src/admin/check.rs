@@ -33,6 +33,7 @@ impl Request {
             | Self::StoreImage
             | Self::StoreCompact
             | Self::StoreCheck { .. }
+            | Self::StoreHold
             | Self::Status => Ok(()),
         }
     }
@@ -41,7 +42,7 @@ impl Request {
     pub fn is_long(&self) -> bool {
         matches!(
             self,
-            Self::StoreImage | Self::StoreCompact | Self::StoreCheck { .. }
+            Self::StoreImage | Self::StoreCompact | Self::StoreCheck { .. } | Self::StoreHold
         )
     }
 
