@@ -35,6 +35,7 @@ impl Request {
             | Self::StoreImage
             | Self::StoreCompact
             | Self::StoreCheck { .. }
+            | Self::StoreHold
             | Self::Status => Ok(()),
         }
     }
@@ -43,7 +44,7 @@ impl Request {
     pub fn is_long(&self) -> bool {
         matches!(
             self,
-            Self::StoreImage | Self::StoreCompact | Self::StoreCheck { .. }
+            Self::StoreImage | Self::StoreCompact | Self::StoreCheck { .. } | Self::StoreHold
         )
     }
 

@@ -13,6 +13,7 @@ use super::devices::{DeviceError, Devices, NewDevice, info};
 use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
 use crate::auth::{Auth, AuthError};
+use crate::store::backup::Hold;
 use crate::store::{Account, Alias, Device, Progress, Resolution, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::types::{Address, DeviceId, Domain, UnixMillis};
@@ -74,6 +75,11 @@ impl Operations {
                     report: Box::new(report),
                 })
             }
+            // It is as long as its connection, which is not known here.
+            Request::StoreHold => Err(Failure::new(
+                FailureKind::Usage,
+                "files are held on a connection of their own",
+            )),
             Request::StoreCompact => {
                 let done = self.store.compact(progress()).await;
                 let compacted = done.map_err(|error| explain(error, "the store"))?;
@@ -150,6 +156,13 @@ impl Operations {
                 status: Box::new(self.status()),
             }),
         }
+    }
+
+    /// Holds the store's files until what it gives is dropped.
+    pub async fn hold(&self, tell: &Tell) -> Result<Hold, Failure> {
+        let tell = Arc::clone(tell);
+        let held = self.store.hold(Box::new(move |text| tell(text))).await;
+        held.map_err(|error| explain(error, "the store"))
     }
 
     async fn account_add(&self, address: &str, password: Password) -> Done {
@@ -346,6 +359,7 @@ impl Operations {
             rebuilt: store.rebuilt,
             lost_groups: store.lost_groups,
             mended_mailboxes: store.mended_mailboxes,
+            backups_running: store.backups_running,
         }
     }
 

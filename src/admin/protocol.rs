@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::store::backup::{BackedUp, BackupReport, Restored};
 use crate::store::{CheckReport, Compacted, ContentLevel, ImageTaken, Limit};
 use crate::types::Secret;
 
@@ -118,6 +119,8 @@ pub enum Request {
     StoreCheck {
         deep: bool,
     },
+    /// Take a state image, and keep it and the log's files as long as the connection is open.
+    StoreHold,
     Status,
 }
 
@@ -183,6 +186,19 @@ pub enum Reply {
     },
     Checked {
         report: Box<CheckReport>,
+    },
+    /// The group whose state image is held, with all that it needs.
+    Held {
+        group: u64,
+    },
+    BackedUp {
+        backup: BackedUp,
+    },
+    Restored {
+        restored: Restored,
+    },
+    BackupChecked {
+        report: Box<BackupReport>,
     },
 }
 
@@ -284,6 +300,9 @@ pub struct StatusView {
     pub lost_groups: u64,
     /// Mailboxes that the last rebuild of the index had to put in order.
     pub mended_mailboxes: u64,
+    /// Backups that are under way.
+    #[serde(default)]
+    pub backups_running: u64,
 }
 
 /// Whose fault it was; the command line makes an exit status of it.

@@ -1,6 +1,6 @@
 //! The admin socket: `DATA/admin.sock`, for the server's own user only.
 //!
-//! May import: nothing of ours but the operations. Bounded: connections, those that say nothing,
+//! May import: nothing of ours but the operations, and what they hold. Bounded: connections, those that say nothing,
 //! the length of a request, the time that one may take.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::operations::{Operations, Tell};
 use super::protocol::{Answer, Failure, FailureKind, Reply, Request};
+use crate::store::backup::Hold;
 
 /// A request is a few hundred bytes; a list of targets may be longer.
 const MAX_REQUEST: u64 = 64 * 1024;
@@ -152,8 +153,8 @@ async fn serve_one(
     let Ok(Ok(Some(line))) = request else { return };
     let long = serde_json::from_str::<Request>(&line).is_ok_and(|request| request.is_long());
     let served = async {
-        let _place = places.acquire().await.map_err(io::Error::other)?;
-        answer(&mut stream, &line, &operations).await
+        let place = places.acquire().await.map_err(io::Error::other)?;
+        answer(&mut stream, &line, &operations, place).await
     };
     let served = match long {
         // It says all the time that it is still at it.
@@ -173,12 +174,28 @@ async fn read_request(stream: &mut UnixStream) -> io::Result<Option<Zeroizing<St
     Ok((read > 0).then_some(line))
 }
 
-async fn answer(stream: &mut UnixStream, line: &str, operations: &Operations) -> io::Result<()> {
+async fn answer(
+    stream: &mut UnixStream,
+    line: &str,
+    operations: &Operations,
+    place: SemaphorePermit<'_>,
+) -> io::Result<()> {
     let answer = if !line.ends_with('\n') {
         Answer::Error(Failure::new(FailureKind::Usage, "the request is too long"))
     } else {
         match serde_json::from_str::<Request>(line) {
-            Ok(request) => match told(stream, operations, request).await? {
+            Ok(Request::StoreHold) => {
+                let holding = told(
+                    stream,
+                    true,
+                    |tell| async move { operations.hold(&tell).await },
+                );
+                match holding.await? {
+                    Ok(hold) => return held(stream, hold, place).await,
+                    Err(failure) => Answer::Error(failure),
+                }
+            }
+            Ok(request) => match run(stream, operations, request).await? {
                 Ok(reply) => Answer::Ok(reply),
                 Err(failure) => Answer::Error(failure),
             },
@@ -192,6 +209,17 @@ async fn answer(stream: &mut UnixStream, line: &str, operations: &Operations) ->
     stream.shutdown().await
 }
 
+/// Keeps the files until the other side goes.
+async fn held(stream: &mut UnixStream, hold: Hold, place: SemaphorePermit<'_>) -> io::Result<()> {
+    let answer = Answer::Ok(Reply::Held { group: hold.group });
+    timeout(STILL * 15, write(stream, &answer)).await??;
+    // It may take hours, and others want to ask something.
+    drop(place);
+    let read = stream.read(&mut [0]).await;
+    drop(hold);
+    read.map(drop)
+}
+
 async fn write(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
     let mut text = serde_json::to_vec(answer).map_err(io::Error::other)?;
     text.push(b'\n');
@@ -201,18 +229,27 @@ async fn write(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 /// How often whoever waits hears that something is still going on.
 const STILL: Duration = Duration::from_secs(2);
 
-/// Does it, and tells meanwhile how far it is. An error: nobody listens any more.
-async fn told(
+async fn run(
     stream: &mut UnixStream,
     operations: &Operations,
     request: Request,
 ) -> io::Result<Result<Reply, Failure>> {
     let long = request.is_long();
+    let work = |tell: Tell| async move { operations.run(request, &tell).await };
+    told(stream, long, work).await
+}
+
+/// Does it, and tells meanwhile how far it is. An error: nobody listens any more.
+async fn told<T, F: Future<Output = Result<T, Failure>>>(
+    stream: &mut UnixStream,
+    long: bool,
+    work: impl FnOnce(Tell) -> F,
+) -> io::Result<Result<T, Failure>> {
     let (send, mut at) = watch::channel(String::new());
     let tell: Tell = Arc::new(move |text: &str| {
         send.send_replace(text.to_owned());
     });
-    let mut work = std::pin::pin!(operations.run(request, &tell));
+    let mut work = std::pin::pin!(work(tell));
     loop {
         tokio::select! {
             done = &mut work => return Ok(done),
@@ -251,6 +288,16 @@ pub async fn ask(
     wait: Duration,
     tell: &Tell,
 ) -> Result<Reply, Failure> {
+    ask_on(&mut stream, request, wait, tell).await
+}
+
+/// The same, and the connection stays.
+pub async fn ask_on(
+    stream: &mut UnixStream,
+    request: &Request,
+    wait: Duration,
+    tell: &Tell,
+) -> Result<Reply, Failure> {
     let failed = |reason: String| {
         Failure::new(
             FailureKind::Failed,
@@ -265,7 +312,7 @@ pub async fn ask(
     };
     let io = |error: io::Error| failed(error.to_string());
     timeout(wait, sent).await.map_err(silent)?.map_err(io)?;
-    let mut lines = BufReader::new(&mut stream);
+    let mut lines = BufReader::new(stream);
     let mut text = Vec::new();
     loop {
         text.clear();

@@ -63,10 +63,62 @@ pub(super) enum StoreCommand {
     Compact,
     /// Look whether all is well; the exit status is 1 where something is not.
     Check {
+        /// A backup to look at instead of the store: its directory or its archive.
+        backup: Option<PathBuf>,
         /// Read the body of every message too.
         #[arg(long)]
         deep: bool,
     },
+    /// Make a backup, beside a running server; into a directory that has one already only what is
+    /// new is copied.
+    #[command(group(clap::ArgGroup::new("target").required(true)))]
+    Backup(BackupArgs),
+    /// Put a backup back, into a data directory without a store.
+    #[command(group(clap::ArgGroup::new("source").required(true)))]
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BackupArgs {
+    /// The directory for it: an empty one, or one with an earlier backup of the same store.
+    #[arg(group = "target")]
+    pub dir: Option<PathBuf>,
+    /// Write one tar archive to this file instead; `-` is the standard output.
+    #[arg(long, value_name = "FILE", group = "target")]
+    pub to: Option<PathBuf>,
+    /// Copy all files, also where a second name on the same file system would do.
+    #[arg(long, conflicts_with = "to")]
+    pub copy: bool,
+    /// Read so many bytes a second at most, such as 20M.
+    #[arg(long, value_name = "BYTES", default_value = "0", hide_default_value = true, value_parser = amount)]
+    pub rate: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RestoreArgs {
+    /// The backup: a directory, an archive, or `-` for an archive on the standard input.
+    #[arg(value_name = "FROM", group = "source")]
+    pub path: Option<PathBuf>,
+    /// The same.
+    #[arg(long, value_name = "FROM", group = "source")]
+    pub from: Option<PathBuf>,
+    /// Move a store that is there already to `set-aside-N` in the data directory.
+    #[arg(long)]
+    pub set_aside: bool,
+}
+
+/// A number of bytes with K, M or G behind it, which are powers of 1024.
+fn amount(text: &str) -> Result<u64, String> {
+    let (digits, times) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1_u64),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a number of bytes, such as 500K, 20M or 1G".to_owned())?;
+    number.checked_mul(times).ok_or_else(|| "too much".into())
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -307,6 +359,21 @@ mod tests {
         assert_eq!(number("7"), Ok(Limit::At(7)));
         assert_eq!(number("none"), Ok(Limit::None));
         assert!(number("0").is_err() && number("7K").is_err());
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("500K", 500 << 10),
+            ("20m", 20 << 20),
+            ("1G", 1 << 30),
+        ] {
+            assert_eq!(amount(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1.5M", "-1", "99999999999G", "1é"] {
+            assert!(amount(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
+
 use super::args::*;
 use super::out::write_line;
-use super::{CliError, check, progress, show};
+use super::{CliError, backup, check, progress, show};
 use crate::admin::devices::Devices;
 use crate::admin::protocol::NewWebPush;
 use crate::admin::{Operations, Password, Reply, Request, socket};
@@ -74,7 +76,13 @@ pub(super) fn run(args: Args) -> Done {
         Command::Store(command) => match command {
             StoreCommand::Image => Request::StoreImage,
             StoreCommand::Compact => Request::StoreCompact,
-            StoreCommand::Check { deep } => Request::StoreCheck { deep },
+            StoreCommand::Check { backup: None, deep } => Request::StoreCheck { deep },
+            StoreCommand::Check {
+                backup: Some(path),
+                deep,
+            } => return backup::check(&path, deep, json),
+            StoreCommand::Backup(args) => return backup::make(&path, &load()?.0, args, json),
+            StoreCommand::Restore(args) => return backup::restore(&load()?.0, args, json),
         },
         Command::Status => Request::Status,
     };
@@ -232,9 +240,8 @@ fn operate(path: &Path, config: &Config, request: Request) -> Result<Reply, CliE
         .build()
         .map_err(CliError::failed)?;
     runtime.block_on(async {
-        let socket = socket::path(&config.data_dir);
-        match socket::connect(&config.data_dir).await {
-            Ok(Some(stream)) => {
+        match connect(config).await? {
+            Some(stream) => {
                 // The server gives up first and says why.
                 let wait = Duration::from_secs(config.limits.admin_timeout_secs + 5);
                 let tell = progress::tell();
@@ -242,23 +249,28 @@ fn operate(path: &Path, config: &Config, request: Request) -> Result<Reply, CliE
                 progress::done();
                 Ok(answer?)
             }
-            Ok(None) => directly(path, config, request).await,
-            Err(error) => {
-                let advice = match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "; run this as the user that the server runs as"
-                    }
-                    _ => "",
-                };
-                let socket = socket.display();
-                Err(CliError::Failed(format!("{socket}: {error}{advice}")))
-            }
+            None => directly(path, config, request).await,
         }
     })
 }
 
+/// A connection to the running server. None: none runs.
+pub(super) async fn connect(config: &Config) -> Result<Option<UnixStream>, CliError> {
+    let connected = socket::connect(&config.data_dir).await;
+    connected.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "; run this as the user that the server runs as"
+            }
+            _ => "",
+        };
+        let socket = socket::path(&config.data_dir);
+        CliError::Failed(format!("{}: {error}{advice}", socket.display()))
+    })
+}
+
 /// A file that one user made in another's store would lock the server out of it.
-fn owned(dir: &Path) -> Result<(), CliError> {
+pub(super) fn owned(dir: &Path) -> Result<(), CliError> {
     let Ok(found) = std::fs::metadata(dir) else {
         return Ok(());
     };
@@ -274,8 +286,25 @@ fn owned(dir: &Path) -> Result<(), CliError> {
 }
 
 async fn directly(path: &Path, config: &Config, request: Request) -> Result<Reply, CliError> {
+    let (store, telemetry) = open_store(path, config, request.begins_a_store())?;
+    let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
+    let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
+    let devices = Devices::new(store.clone(), live, None, Lookups::new());
+    let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
+    let result = operations.run(request, &progress::tell()).await;
+    progress::done();
+    store.close().await;
+    Ok(result?)
+}
+
+/// Opens the store where no server runs.
+pub(super) fn open_store(
+    path: &Path,
+    config: &Config,
+    begins: bool,
+) -> Result<(Store, Arc<Telemetry>), CliError> {
     owned(&config.data_dir)?;
-    if !request.begins_a_store() && !Store::is_at(&config.data_dir) {
+    if !begins && !Store::is_at(&config.data_dir) {
         return Err(CliError::Failed(format!(
             "there is no store in {}: look at data_dir in {}; a new one begins with \
              `posthorn domain add DOMAIN`",
@@ -297,17 +326,10 @@ async fn directly(path: &Path, config: &Config, request: Request) -> Result<Repl
             _ => error.to_string(),
         })
     })?;
-    let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
-    let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
-    let devices = Devices::new(store.clone(), live, None, Lookups::new());
-    let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
-    let result = operations.run(request, &progress::tell()).await;
-    progress::done();
-    store.close().await;
-    Ok(result?)
+    Ok((store, telemetry))
 }
 
-fn print(reply: &Reply, json: bool) -> Done {
+pub(super) fn print(reply: &Reply, json: bool) -> Done {
     let text = if json {
         serde_json::to_string(reply).map_err(CliError::failed)?
     } else {

@@ -6,6 +6,7 @@
 //! Exit status: 0 done, 1 failed, 2 wrong use.
 
 mod args;
+mod backup;
 mod check;
 mod commands;
 mod out;

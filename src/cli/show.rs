@@ -4,6 +4,8 @@
 //!
 //! May import: admin's protocol.
 
+mod backup;
+
 use crate::admin::Reply;
 use crate::admin::protocol::{AccountDetail, AccountView, DeviceView, QuotaView, StatusView};
 
@@ -52,6 +54,10 @@ pub(super) fn reply(reply: &Reply) -> String {
             image.millis as f64 / 1000.0
         ),
         Reply::Checked { report } => check(report),
+        Reply::Held { group } => format!("group {group} is held"),
+        Reply::BackedUp { backup } => backup::made(backup),
+        Reply::Restored { restored } => backup::restored(restored),
+        Reply::BackupChecked { report } => backup::checked(report),
         Reply::Compacted { compacted } => compaction(compacted),
         Reply::Domains { domains } => table(
             &["DOMAIN", "ACCOUNTS", "CREATED"],
@@ -252,6 +258,12 @@ fn status_screen(status: &StatusView) -> String {
             status.log_end, status.replayed_frames
         ),
     ));
+    if status.backups_running > 0 {
+        rows.push((
+            "backup",
+            "under way: files of the log stay until it is done".into(),
+        ));
+    }
     if status.lost_groups > 0 || status.mended_mailboxes > 0 {
         rows.push((
             "damage",
@@ -342,7 +354,7 @@ fn compaction(done: &crate::store::Compacted) -> String {
     text
 }
 
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;

@@ -44,6 +44,9 @@ const MOST: u64 = 120;
 /// No segment with more alive than this share is moved.
 const FULL: u64 = 92;
 
+/// What is said meanwhile.
+const HELD: &str = "a backup is under way";
+
 /// A segment before the horizon, which may be compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -109,6 +112,9 @@ impl Compaction<'_> {
         covered: LogPos,
         live: &BTreeMap<u64, Live>,
     ) -> Result<Compacted, StoreError> {
+        if self.shared.is_held() {
+            return Err(StoreError::Invalid(HELD));
+        }
         let sizes = self.shared.reader.segments().map_err(write)?;
         let horizon = self.horizon(covered.segment, &sizes)?;
         let (old, kept): (Vec<_>, Vec<_>) = sizes
@@ -286,7 +292,7 @@ impl Compaction<'_> {
             .map_err(|error| StoreError::Index(error.to_string()))?;
         let held = self.shared.files_held.lock();
         if *held > 0 {
-            return Err(StoreError::Busy);
+            return Err(StoreError::Invalid(HELD));
         }
         self.shared.blobs.remove_segment(number).map_err(write)
     }

@@ -16,6 +16,11 @@ const SETTING: &str = "store.lost-groups";
 /// 4.5.4.1), and whoever runs the server may restore the log or add the account again.
 const DOUBT_MILLIS: u64 = 5 * 24 * 3600 * 1000;
 
+/// Where an image has this record, bodies may have lost their places.
+pub(super) fn is_remembered_by(key: &[u8]) -> bool {
+    *key == keys::named(b't', SETTING.as_bytes())
+}
+
 fn stored(shared: &Shared) -> Result<(u64, u64), StoreError> {
     let key = keys::named(b't', SETTING.as_bytes());
     let value: Option<Vec<u8>> = shared.get(&key)?;

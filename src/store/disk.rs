@@ -10,9 +10,10 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::beside;
 
@@ -42,6 +43,15 @@ pub(crate) struct Listed {
     pub len: u64,
 }
 
+/// What tells a file from others, and from itself after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub len: u64,
+    pub modified: SystemTime,
+    /// Of the device, and on it.
+    pub identity: (u64, u64),
+}
+
 /// Where files are.
 pub(crate) trait Disk: Send + Sync {
     /// For reading.
@@ -60,6 +70,18 @@ pub(crate) trait Disk: Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes free for us on the file system of `dir`. None: it can't be told.
     fn free_bytes(&self, dir: &Path) -> Option<u64>;
+    /// A second name of a file. An error: it has to be copied.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// An error: it can't be told.
+    fn stamp(&self, _path: &Path) -> io::Result<Stamp> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// So that a copy is known to be one.
+    fn set_modified(&self, _path: &Path, _modified: SystemTime) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The machine's own.
@@ -182,5 +204,25 @@ impl Disk for RealDisk {
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir_or_here(dir)).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Stamp {
+            len: metadata.len(),
+            modified: metadata.modified()?,
+            identity: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    fn set_modified(&self, path: &Path, modified: SystemTime) -> io::Result<()> {
+        File::options()
+            .write(true)
+            .open(path)?
+            .set_modified(modified)
     }
 }

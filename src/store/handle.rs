@@ -59,6 +59,8 @@ pub struct StoreStatus {
     pub lost_groups: u64,
     /// Mailboxes that the last rebuild of the index had to put in order.
     pub mended_mailboxes: u64,
+    /// Backups that are under way and keep files from being removed.
+    pub backups_running: u64,
 }
 
 /// How long a change may wait for a place in the committer's queue.
@@ -338,6 +340,7 @@ impl Store {
             rebuilt: self.inner.rebuilt,
             lost_groups: shared.damage.lost_groups(),
             mended_mailboxes: shared.damage.mended_mailboxes(),
+            backups_running: u64::from(*shared.files_held.lock()),
         }
     }
 

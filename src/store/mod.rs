@@ -13,6 +13,7 @@
 //! - What the log acknowledged is never cut off, and no number is given twice, as long as either
 //!   the log or the index still knows it.
 
+pub mod backup;
 pub mod log;
 
 mod apply;

@@ -60,7 +60,7 @@ fn private_dir(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Takes the store's lock; it lasts as long as the file is open.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     private_dir(dir).map_err(io(dir))?;
     let path = dir.join("lock");
     let mut file = File::options()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod backups;
 mod checks;
 mod damaged;
 mod faults;

@@ -19,6 +19,7 @@ use super::audit::{Audit, CheckReport};
 use super::clock::now;
 use super::compact::{Compacted, Compaction};
 use super::error::StoreError;
+use super::image::capture::Ended;
 use super::image::files;
 use super::image::take::{self, Taken};
 use super::ops::Op;
@@ -138,6 +139,8 @@ pub(super) struct Keeper {
 
 /// After an image that failed.
 const AGAIN: Duration = Duration::from_secs(600);
+/// How long an image waits for a check that reads the index.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// So that a clock that is set is noticed.
 const LOOK: Duration = Duration::from_secs(600);
 
@@ -182,9 +185,13 @@ impl Keeper {
                     self.told(self.audit(&self.asks(quiet()), 0).verify());
                 }
                 None if pause <= LOOK => {
-                    let done = self.compact(&self.asks(quiet()));
+                    let done = match self.compact(&self.asks(quiet())) {
+                        // The next night has time for it.
+                        Err(StoreError::Invalid(_)) if self.shared.is_held() => Ok(()),
+                        done => done.map(drop),
+                    };
                     failed = done.is_err().then(Instant::now);
-                    self.told(done.map(drop));
+                    self.told(done);
                     if scrub.as_ref().is_none_or(JoinHandle::is_finished) {
                         scrub = self.scrub();
                     }
@@ -278,7 +285,19 @@ impl Keeper {
 
     fn image(&self) -> Result<Taken, StoreError> {
         let go_on = || !self.upkeep.is_stopping();
-        let taken = take::take(&self.shared, &go_on).map_err(|error| {
+        let until = Instant::now() + PATIENCE;
+        let taken = loop {
+            match take::take(&self.shared, &go_on) {
+                // A check reads the index.
+                Err(take::TakeError::Ended(Ended::Busy)) if Instant::now() < until => {
+                    if !self.upkeep.wait(Duration::from_millis(100)) {
+                        return Err(StoreError::Closed);
+                    }
+                }
+                taken => break taken,
+            }
+        };
+        let taken = taken.map_err(|error| {
             tracing::warn!(%error, "no state image was taken");
             error.told()
         })?;

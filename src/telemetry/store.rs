@@ -58,6 +58,7 @@ pub struct StoreMetrics {
     quarantined: IntGauge,
     compacted_segments: IntCounter,
     compacted_bytes: IntCounter,
+    held: IntGauge,
     image_bytes: IntGauge,
     image_time: IntGauge,
     image_seconds: Histogram,
@@ -120,6 +121,10 @@ impl StoreMetrics {
                 "Mailboxes that did not add up and were put in order by the last rebuild.",
             )?,
         ];
+        let held = gauge(
+            "posthorn_store_backups_running",
+            "Backups that are under way and keep files from being removed.",
+        )?;
         let image_bytes = gauge(
             "posthorn_store_image_bytes",
             "Size of the newest state image that this process took.",
@@ -258,6 +263,7 @@ impl StoreMetrics {
                 "posthorn_store_quarantined_bodies",
                 "Message bodies that are known to be damaged.",
             )?,
+            held,
             image_bytes,
             image_time,
             image_seconds: histogram(
@@ -384,6 +390,14 @@ impl StoreMetrics {
     pub fn quarantined(&self, bodies: u64) {
         self.quarantined
             .set(i64::try_from(bodies).unwrap_or(i64::MAX));
+    }
+
+    /// So many hold the files of the log now.
+    pub fn held(&self, times: u32) {
+        self.held.set(i64::from(times));
+        if times == 0 {
+            tracing::info!("files are not held for a backup any more");
+        }
     }
 
     /// A segment went.

@@ -48,7 +48,8 @@ pub(in crate::store) fn directory(data: &Path) -> PathBuf {
     data.join(DIR)
 }
 
-pub(super) fn name(seq: u64) -> String {
+/// Name of the image of a group.
+pub(in crate::store) fn name(seq: u64) -> String {
     format!("{NAME}{seq:020}")
 }
 

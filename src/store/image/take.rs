@@ -247,9 +247,13 @@ fn duplicate(
         .map_err(io())
 }
 
-/// Of those before `seq` the newest stays, once.
+/// Of those before `seq` the newest stays, once. While somebody copies files all stay.
 fn remove_old(shared: &Shared, seq: u64) {
     let disk = &*shared.disk;
+    let held = shared.files_held.lock();
+    if *held > 0 {
+        return;
+    }
     let listed = match files::list(disk, &shared.options.dir) {
         Ok(listed) => listed,
         Err(error) => {

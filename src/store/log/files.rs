@@ -163,7 +163,7 @@ pub(super) fn name(kind: FileKind, number: u64) -> String {
     }
 }
 
-fn number_of(name: &str) -> Option<(FileKind, u64)> {
+pub(super) fn number_of(name: &str) -> Option<(FileKind, u64)> {
     let (kind, digits) = if let Some(digits) = name.strip_prefix("seg-") {
         (FileKind::Segment, digits)
     } else {

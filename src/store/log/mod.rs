@@ -15,6 +15,7 @@ mod blob;
 mod files;
 mod frame;
 mod open;
+mod outside;
 mod reader;
 mod record;
 mod scan;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use outside::{check_header, directory, files_of, number_of, read_only};
 
 use super::disk::Disk;
 use super::error::OpenError;
