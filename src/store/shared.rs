@@ -76,6 +76,8 @@ pub(super) struct Shared {
     fed: AtomicBool,
     /// The index is to be built anew as soon as that is possible.
     wanted: AtomicBool,
+    /// See `is_starved`.
+    starved: AtomicBool,
     /// The committer takes changes.
     writable: AtomicBool,
     /// A batch is applied that keeps readers waiting.
@@ -131,6 +133,7 @@ impl Shared {
             opened: super::clock::now(),
             fed: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             applying: AtomicBool::new(false),
             clock: AtomicU64::new(0),
@@ -226,7 +229,11 @@ impl Shared {
     fn failed(&self, error: IndexError) -> StoreError {
         let resource = error.is_resource();
         let error = StoreError::Index(error.to_string());
-        if resource { error } else { self.doubt(error) }
+        if resource {
+            self.set_starved(true);
+            return error;
+        }
+        self.doubt(error)
     }
 
     /// Asks for a rebuild where `error` says that the index is not what it should be.
@@ -263,6 +270,23 @@ impl Shared {
 
     pub(super) fn is_fed(&self) -> bool {
         self.fed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the disk that mail leaves free.
+    pub(super) fn reserve(&self) -> u64 {
+        let config = &self.options.config;
+        let total = self.disk.total_bytes(&self.options.dir);
+        let part = total.map(|total| total / 100 * config.reserve_percent);
+        part.map_or(config.reserve_bytes, |part| part.min(config.reserve_bytes))
+    }
+
+    /// The index failed for what the machine lacks: it may well be good.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_starved(&self, starved: bool) {
+        self.starved.store(starved, Ordering::Release);
     }
 
     pub(super) fn is_writable(&self) -> bool {
