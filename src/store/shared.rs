@@ -101,6 +101,9 @@ pub(super) struct Ground {
 /// runtime: the engine lets nobody read while it applies one.
 const LARGE_BATCH: usize = 64;
 
+/// A mailbox of more messages is opened without a look at each of their records.
+const READ_AT_ONCE: u32 = 8192;
+
 /// The file that asks the next start to build the index anew, where this process does not come
 /// to it.
 pub(super) const REBUILD_MARK: &str = "rebuild-index";
@@ -384,13 +387,21 @@ impl Shared {
         Some(mailbox)
     }
 
-    /// Reads a mailbox and checks it: sled was seen to lose records without an error.
+    /// Reads a mailbox and checks it: sled was seen to lose records without an error. What
+    /// counts rests on is always checked. The messages' records of a large one are not: nobody
+    /// waits for that. They are checked after each start, and one that is missing is noticed by
+    /// whoever reads it.
     fn load(&self, key: MailboxKey) -> Result<Snapshot, StoreError> {
-        self.read(key)?.ok_or_else(|| self.check_failed(key))
+        self.look_at(key, READ_AT_ONCE)?
+            .ok_or_else(|| self.check_failed(key))
     }
 
     /// None: what there is of it does not add up.
     pub(super) fn read(&self, key: MailboxKey) -> Result<Option<Snapshot>, StoreError> {
+        self.look_at(key, u32::MAX)
+    }
+
+    fn look_at(&self, key: MailboxKey, most: u32) -> Result<Option<Snapshot>, StoreError> {
         let Some(record) = self.get::<MailboxRecord>(&keys::mailbox(b'M', key))? else {
             let named = self.raw(&keys::mailbox(b'N', key))?.is_some();
             return if named {
@@ -415,6 +426,13 @@ impl Shared {
             Ok(())
         })?;
         let mut messages = Messages::default();
+        if record.exists > most {
+            (messages.count, messages.bytes) = (record.exists, record.bytes);
+            messages.uid_sum = record.uid_sum;
+            return Ok((!gap)
+                .then(|| Snapshot::load(record, keywords, chunks, messages))
+                .flatten());
+        }
         self.scan(&keys::mailbox(b'm', key), &mut |k, value| {
             messages.count += 1;
             messages.uid_sum += u64::from(keys::tail(k));
