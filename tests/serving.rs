@@ -279,7 +279,10 @@ fn a_nearly_full_disk_is_seen_from_outside() {
     assert!(server.stop().success());
     // More than any disk has.
     let text = configuration(base, "data", AUTH);
-    let text = text.replace("reserve_bytes = 0", "reserve_bytes = 1125899906842624");
+    let text = text.replace(
+        "reserve_bytes = 0",
+        "reserve_bytes = 1125899906842624\nreserve_percent = 100",
+    );
     std::fs::write(&config, text).expect("write");
     let server = Serving::launch(home.path(), base, Cli { config }, |_| {});
     let answer = get("/readyz");

@@ -234,6 +234,8 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         3_600_000,
     );
     bound("store.reserve_bytes", c.reserve_bytes, 0, 1048576 * GIB);
+    bound("store.reserve_percent", c.reserve_percent, 0, 100);
+    bound("store.ballast_bytes", c.ballast_bytes, 0, GIB);
     bound(
         "store.open_mailboxes",
         c.open_mailboxes as u64,

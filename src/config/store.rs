@@ -19,6 +19,10 @@ pub struct StoreConfig {
     pub checkpoint_millis: u64,
     /// Below this much free disk, mail is refused for a time.
     pub reserve_bytes: u64,
+    /// The same in hundredths of the file system; the smaller of the two counts.
+    pub reserve_percent: u64,
+    /// Room that is taken, and given up where the disk is full. 0: none.
+    pub ballast_bytes: u64,
     /// Mailboxes kept in memory beyond those that are selected.
     pub open_mailboxes: usize,
     pub max_mailboxes_per_account: usize,
@@ -54,6 +58,8 @@ impl Default for StoreConfig {
             queue_bytes: 64 * 1024 * 1024,
             checkpoint_millis: 1000,
             reserve_bytes: 512 * 1024 * 1024,
+            reserve_percent: 2,
+            ballast_bytes: 32 * 1024 * 1024,
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,

@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::ballast;
 use super::clock::now;
+use super::engine::Closed;
 use super::error::StoreError;
 use super::log::{CommitLog, LogError};
 use super::ops::{Group, Op};
@@ -63,6 +65,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest while changes are refused: mail waits for it.
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30);
+/// For readers to let go of an index that is to be opened again.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// A group ends early when it has touched so many records: one large change must not be
 /// followed by others that everybody waits for.
@@ -270,12 +274,10 @@ impl Committer {
             changes,
         });
         self.next_seq += 1;
-        let large: u64 = tx.placed.iter().map(|p| p.place.stored_len).sum();
         tx.placed.drain(..).for_each(super::prepared::Placed::keep);
         let synced = Instant::now();
         self.shared.ring.synced(at, synced);
         let bytes = weight + ops.len();
-        self.room.written += bytes as u64 + large;
         self.pulse.wrote(bytes as u64);
         let places: HashMap<_, _> = tx.blobs.iter().map(|b| b.id).zip(written.places).collect();
         let shared = self.shared.clone();
@@ -299,6 +301,7 @@ impl Committer {
         tracing::error!(%error, "a commit group could not be written");
         self.recover_log();
         if error.is_disk_full() {
+            ballast::give_up(&*self.shared.disk, &self.shared.options.dir);
             StoreError::DiskFull
         } else {
             StoreError::Write(error.to_string())
@@ -320,7 +323,8 @@ impl Committer {
 
     /// Mends what is broken, if it is time to try.
     fn tend(&mut self) {
-        let wanted = self.trouble.index || self.shared.rebuild_is_wanted();
+        let starved = self.shared.is_starved();
+        let wanted = self.trouble.index || self.shared.rebuild_is_wanted() || starved;
         let owed = !self.trouble.floors.is_empty();
         if !(self.trouble.log || wanted || owed) || !self.trouble.may_try() {
             return;
@@ -330,12 +334,76 @@ impl Committer {
         }
         if wanted && !self.trouble.log {
             self.tell_state();
-            self.rebuild();
+            match starved && !self.shared.rebuild_is_wanted() {
+                true => self.reopen(),
+                false => self.rebuild(),
+            }
         }
         if !(self.trouble.log || self.trouble.index || self.trouble.floors.is_empty()) {
             self.raise();
         }
         self.tell_state();
+    }
+
+    /// What is built or opened takes the place of what failed, and whoever waits is told.
+    fn adopted(&mut self, fresh: &Shared, replayed: rebuild::Replayed) {
+        let wake = self.shared.adopt(fresh);
+        self.shared.set_starved(false);
+        self.trouble.index = false;
+        self.trouble.floors.extend(replayed.floors);
+        if !self.trouble.floors.is_empty() {
+            self.raise();
+        }
+        self.tell_state();
+        if let Some((committed, replies)) = self.trouble.held.take() {
+            self.shared.ring.push(committed);
+            replies.into_iter().for_each(|reply| reply(Ok(())));
+        }
+        self.shared.ring.tell();
+        wake.tell();
+    }
+
+    /// An index that had no room to write to is good on disk: it is closed, and opened again
+    /// where it lies. A new one would need more room.
+    fn reopen(&mut self) {
+        let ground = self.shared.ground();
+        let dir = ground.options.dir.clone();
+        ballast::give_up(&*ground.disk, &dir);
+        let closed: Arc<dyn super::engine::Index> = Arc::new(Closed);
+        let old = self.shared.index.swap(Arc::new(closed));
+        let until = Instant::now() + LETTING_GO;
+        while (Arc::strong_count(&old) > 1 || Arc::strong_count(&*old) > 1)
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // An engine that failed may panic at its end.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let failed = rebuild::ReplayError::index;
+            let cache = ground.options.config.cache_bytes;
+            let index = ground.engines.open(&dir, cache).map_err(failed)?;
+            let at = index.applied().map_err(failed)?.unwrap_or_default();
+            if at.store != ground.store_id {
+                return Err(rebuild::ReplayError::Index("it is another one".into()));
+            }
+            rebuild::replay(&ground, index, at.at, at.seq)
+        }));
+        match opened {
+            Ok(Ok((fresh, replayed))) => {
+                tracing::warn!("the index was opened again");
+                self.adopted(&fresh, replayed);
+            }
+            Ok(Err(rebuild::ReplayError::Index(reason))) => {
+                tracing::error!(reason, "the index is no good any more");
+                self.shared.ask_for_rebuild();
+            }
+            Ok(Err(error)) => {
+                let error = StoreError::from(error);
+                tracing::error!(%error, "the index could not be opened again yet");
+            }
+            Err(_) => self.shared.telemetry.store.panicked(),
+        }
     }
 
     fn rebuild(&mut self) {
@@ -351,20 +419,8 @@ impl Committer {
         drop(before);
         match rebuilt {
             Ok(Ok((fresh, replayed))) => {
-                let wake = self.shared.adopt(&fresh);
-                self.trouble.index = false;
-                self.trouble.floors.extend(replayed.floors);
                 tracing::warn!("the index was built anew from the log");
-                if !self.trouble.floors.is_empty() {
-                    self.raise();
-                }
-                self.tell_state();
-                if let Some((committed, replies)) = self.trouble.held.take() {
-                    self.shared.ring.push(committed);
-                    replies.into_iter().for_each(|reply| reply(Ok(())));
-                }
-                self.shared.ring.tell();
-                wake.tell();
+                self.adopted(&fresh, replayed);
             }
             Ok(Err(error)) => {
                 let error = StoreError::from(error);
@@ -408,28 +464,29 @@ impl Committer {
     }
 }
 
-/// Whether there is room on the disk, asked at most once a second and every 16 MiB.
+/// Whether there is room on the disk. It is asked before every group, which takes a microsecond:
+/// somebody else may fill the disk between any two.
 #[derive(Default)]
 pub(super) struct Room {
-    asked: Option<Instant>,
-    written: u64,
-    free: bool,
+    said: Option<Instant>,
 }
+
+/// How often it is said that there is none.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 impl Room {
     fn check(&mut self, shared: &Shared) -> bool {
-        let fresh = self.asked.is_some_and(|at| at.elapsed().as_millis() < 1000);
-        if fresh && self.written < 16 * 1024 * 1024 {
-            return self.free;
+        let dir = &shared.options.dir;
+        let free = shared.disk.free_bytes(dir);
+        if free.is_none_or(|free| free >= shared.reserve()) {
+            return true;
         }
-        let free = shared.disk.free_bytes(&shared.options.dir);
-        self.asked = Some(Instant::now());
-        self.written = 0;
-        self.free = free.is_none_or(|free| free >= shared.options.config.reserve_bytes);
-        if !self.free {
+        ballast::look(&*shared.disk, dir);
+        if self.said.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
+            self.said = Some(Instant::now());
             tracing::warn!(?free, "the disk is nearly full: mail is refused for now");
         }
-        self.free
+        false
     }
 }
 

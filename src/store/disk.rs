@@ -82,6 +82,14 @@ pub(crate) trait Disk: Send + Sync {
     fn set_modified(&self, _path: &Path, _modified: SystemTime) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Size of the file system of `dir`. None: it can't be told.
+    fn total_bytes(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
+    /// Makes a file that takes so much room and holds nothing.
+    fn take_room(&self, _path: &Path, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The machine's own.
@@ -224,5 +232,21 @@ impl Disk for RealDisk {
             .write(true)
             .open(path)?
             .set_modified(modified)
+    }
+
+    fn total_bytes(&self, dir: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(dir_or_here(dir)).ok()?;
+        Some(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
+    fn take_room(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        file.sync_all()
     }
 }

@@ -214,7 +214,7 @@ impl Store {
     /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.
     pub fn has_room(&self, size: u64) -> bool {
         let shared = self.shared();
-        let needed = shared.options.config.reserve_bytes.saturating_add(size);
+        let needed = shared.reserve().saturating_add(size);
         let free = shared.disk.free_bytes(&shared.options.dir);
         free.is_none_or(|free| free >= needed)
     }

@@ -19,6 +19,7 @@ pub mod log;
 mod apply;
 mod asks;
 mod audit;
+mod ballast;
 mod beside;
 mod bulk;
 mod carry;

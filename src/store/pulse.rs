@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc;
 
+use super::ballast;
 use super::log::BlobPlace;
 use super::queue::Message;
 use super::shared::Shared;
@@ -69,7 +70,8 @@ pub(super) fn run(shared: &Arc<Shared>, pulse: &Pulse, queue: &mpsc::WeakSender<
     loop {
         let last = pulse.wait(every);
         beat(shared, &mut done);
-        let broken = !shared.is_writable() || shared.rebuild_is_wanted();
+        ballast::tend(shared);
+        let broken = !shared.is_writable() || shared.rebuild_is_wanted() || shared.is_starved();
         if broken && let Some(queue) = queue.upgrade() {
             // A full queue has jobs, which have the same effect.
             let _ = queue.try_send(Message::Tend);
@@ -101,8 +103,9 @@ pub(super) fn beat(shared: &Shared, done: &mut LogPos) {
             tracing::error!(%error, "the index could not be checkpointed");
             shared.doomed.lock().extend(doomed);
             // What the failed sync lost, no later one brings back.
-            if !error.is_resource() {
-                shared.ask_for_rebuild();
+            match error.is_resource() {
+                true => shared.set_starved(true),
+                false => shared.ask_for_rebuild(),
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
+use super::ballast;
 use super::disk::{Disk, RealDisk};
 use super::engine::{Applied, Engines, Index, IndexError, Sled};
 use super::error::OpenError;
@@ -114,6 +115,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     versions::look(&RealDisk, &options.dir)?;
     let lock = lock(&options.dir)?;
     private::narrow(&options.dir)?;
+    ballast::look(&RealDisk, &options.dir);
     versions::note(&RealDisk, &options.dir).map_err(io(&options.dir))?;
     let spool = super::spool::directory(&options.dir);
     private_dir(&spool).map_err(io(&spool))?;

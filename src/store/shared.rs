@@ -76,6 +76,8 @@ pub(super) struct Shared {
     fed: AtomicBool,
     /// The index is to be built anew as soon as that is possible.
     wanted: AtomicBool,
+    /// See `is_starved`.
+    starved: AtomicBool,
     /// The committer takes changes.
     writable: AtomicBool,
     /// A batch is applied that keeps readers waiting.
@@ -98,6 +100,9 @@ pub(super) struct Ground {
 /// A batch of more writes than this takes so long that who reads meanwhile waits beside the
 /// runtime: the engine lets nobody read while it applies one.
 const LARGE_BATCH: usize = 64;
+
+/// A mailbox of more messages is opened without a look at each of their records.
+const READ_AT_ONCE: u32 = 8192;
 
 /// The file that asks the next start to build the index anew, where this process does not come
 /// to it.
@@ -131,6 +136,7 @@ impl Shared {
             opened: super::clock::now(),
             fed: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             applying: AtomicBool::new(false),
             clock: AtomicU64::new(0),
@@ -226,7 +232,11 @@ impl Shared {
     fn failed(&self, error: IndexError) -> StoreError {
         let resource = error.is_resource();
         let error = StoreError::Index(error.to_string());
-        if resource { error } else { self.doubt(error) }
+        if resource {
+            self.set_starved(true);
+            return error;
+        }
+        self.doubt(error)
     }
 
     /// Asks for a rebuild where `error` says that the index is not what it should be.
@@ -263,6 +273,23 @@ impl Shared {
 
     pub(super) fn is_fed(&self) -> bool {
         self.fed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the disk that mail leaves free.
+    pub(super) fn reserve(&self) -> u64 {
+        let config = &self.options.config;
+        let total = self.disk.total_bytes(&self.options.dir);
+        let part = total.map(|total| total / 100 * config.reserve_percent);
+        part.map_or(config.reserve_bytes, |part| part.min(config.reserve_bytes))
+    }
+
+    /// The index failed for what the machine lacks: it may well be good.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_starved(&self, starved: bool) {
+        self.starved.store(starved, Ordering::Release);
     }
 
     pub(super) fn is_writable(&self) -> bool {
@@ -360,13 +387,21 @@ impl Shared {
         Some(mailbox)
     }
 
-    /// Reads a mailbox and checks it: sled was seen to lose records without an error.
+    /// Reads a mailbox and checks it: sled was seen to lose records without an error. What
+    /// counts rests on is always checked. The messages' records of a large one are not: nobody
+    /// waits for that. They are checked after each start, and one that is missing is noticed by
+    /// whoever reads it.
     fn load(&self, key: MailboxKey) -> Result<Snapshot, StoreError> {
-        self.read(key)?.ok_or_else(|| self.check_failed(key))
+        self.look_at(key, READ_AT_ONCE)?
+            .ok_or_else(|| self.check_failed(key))
     }
 
     /// None: what there is of it does not add up.
     pub(super) fn read(&self, key: MailboxKey) -> Result<Option<Snapshot>, StoreError> {
+        self.look_at(key, u32::MAX)
+    }
+
+    fn look_at(&self, key: MailboxKey, most: u32) -> Result<Option<Snapshot>, StoreError> {
         let Some(record) = self.get::<MailboxRecord>(&keys::mailbox(b'M', key))? else {
             let named = self.raw(&keys::mailbox(b'N', key))?.is_some();
             return if named {
@@ -391,6 +426,13 @@ impl Shared {
             Ok(())
         })?;
         let mut messages = Messages::default();
+        if record.exists > most {
+            (messages.count, messages.bytes) = (record.exists, record.bytes);
+            messages.uid_sum = record.uid_sum;
+            return Ok((!gap)
+                .then(|| Snapshot::load(record, keywords, chunks, messages))
+                .flatten());
+        }
         self.scan(&keys::mailbox(b'm', key), &mut |k, value| {
             messages.count += 1;
             messages.uid_sum += u64::from(keys::tail(k));

@@ -515,6 +515,7 @@ fn mail_is_refused_when_the_disk_is_nearly_full_and_reading_goes_on() {
     drop(store);
     let mut full = options(&dir);
     full.config.reserve_bytes = u64::MAX;
+    full.config.reserve_percent = 100;
     let store = Store::open(full, Telemetry::new().unwrap()).unwrap();
     assert!(!store.has_room(0));
     run(async {

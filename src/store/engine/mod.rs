@@ -81,6 +81,47 @@ pub(crate) trait Index: Send + Sync {
     fn size_on_disk(&self) -> u64;
 }
 
+/// In place of one that is being opened again.
+pub(crate) struct Closed;
+
+impl Closed {
+    fn refused<T>() -> Result<T, IndexError> {
+        Err(IndexError::Io {
+            path: "index".into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        })
+    }
+}
+
+impl Index for Closed {
+    fn apply(&self, _: Batch, _: Applied) -> Result<(), IndexError> {
+        Self::refused()
+    }
+    fn load(&self, _: Batch) -> Result<(), IndexError> {
+        Self::refused()
+    }
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        Self::refused()
+    }
+    fn scan(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), IndexError> {
+        Self::refused()
+    }
+    fn applied(&self) -> Result<Option<Applied>, IndexError> {
+        Self::refused()
+    }
+    fn checkpoint(&self) -> Result<(), IndexError> {
+        Self::refused()
+    }
+    fn size_on_disk(&self) -> u64 {
+        0
+    }
+}
+
 /// Where indexes come from.
 pub(crate) trait Engines: Send + Sync {
     /// The one that serves in `dir`, or a new one.

@@ -72,7 +72,10 @@ pub(crate) fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, 
 /// [`retire_sleds`]; what an earlier attempt has left goes.
 pub(crate) fn open_fresh_sled(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError> {
     let generations = Generations::list(dir)?;
-    let fresh = open_with_room(dir, generations.next(), cache_bytes)?;
+    let number = generations.next();
+    let fresh = open_with_room(dir, number, cache_bytes).inspect_err(|_| {
+        remove(&path_of(dir, number));
+    })?;
     for number in generations.current.iter().skip(1) {
         remove(&path_of(dir, *number));
     }

@@ -15,6 +15,7 @@ struct FaultyIndex {
     inner: Arc<dyn Index>,
     fail: AtomicU32,
     panic: bool,
+    reason: &'static str,
 }
 
 impl Index for FaultyIndex {
@@ -23,7 +24,7 @@ impl Index for FaultyIndex {
         if left > 0 && left < u32::MAX {
             self.fail.store(left - 1, Ordering::SeqCst);
             assert!(!self.panic, "the index panics, as planned");
-            return Err(IndexError::Engine("as planned".into()));
+            return Err(IndexError::Engine(self.reason.into()));
         }
         self.inner.apply(batch, applied)
     }
@@ -57,11 +58,16 @@ impl Index for FaultyIndex {
 }
 
 pub(super) fn break_index(store: &Store, fail: u32, panic: bool) {
+    put_faulty(store, fail, panic, "as planned");
+}
+
+fn put_faulty(store: &Store, fail: u32, panic: bool, reason: &'static str) {
     let inner = store.shared().index.load_full();
     let faulty: Arc<dyn Index> = Arc::new(FaultyIndex {
         inner: (*inner).clone(),
         fail: AtomicU32::new(fail),
         panic,
+        reason,
     });
     store.shared().index.store(Arc::new(faulty));
 }
@@ -129,6 +135,35 @@ fn an_index_that_fails_is_built_anew_and_who_waits_is_told_that_it_went_well() {
         });
         reopen(&dir, store);
     }
+}
+
+/// A full disk: the index is good as it lies there, and a new one would need more room.
+#[test]
+fn an_index_that_had_no_room_is_opened_again_where_it_lies() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    run(async {
+        let [a, _] = accounts(&store).await;
+        let inbox = key(&store, a, "INBOX");
+        let deliver = || store.deliver(mail("1"), UnixMillis(1), vec![to(a)]);
+        deliver().await.unwrap();
+        let opened = store.mailbox(inbox).unwrap();
+        for round in 2..5 {
+            let reason = "IO error: No space left on device (os error 28)";
+            put_faulty(&store, 1, false, reason);
+            let done = deliver().await.unwrap();
+            assert_eq!(done[0].uid, Uid(round), "it is in the log, so it is there");
+            assert_eq!(opened.snapshot().len(), round);
+            assert!(store.is_writable());
+        }
+    });
+    let there = std::fs::read_dir(&dir).unwrap().flatten();
+    let names = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let indexes: Vec<_> = names.filter(|name| name.starts_with("index")).collect();
+    assert_eq!(indexes, ["index"], "none was built anew");
+    assert!(!dir.join("rebuild-index").exists());
+    reopen(&dir, store);
 }
 
 #[test]

@@ -512,6 +512,7 @@ fn large_mail_is_refused_before_it_is_written() {
     close(store);
     let mut full = options(&dir);
     full.config.reserve_bytes = u64::MAX - 1;
+    full.config.reserve_percent = 100;
     let store = Store::open(full, Telemetry::new().unwrap()).unwrap();
     run(async {
         let refused = store.deliver(large(1), UnixMillis(1), vec![to(a)]);
