@@ -209,6 +209,9 @@ struct Sums {
     mark: Option<u32>,
 }
 
+/// What is done with each piece, and where it lies.
+type EachPiece<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), BackupError>;
+
 /// Reads the first `len` bytes piece by piece; also the checksum of the first `mark` of them.
 fn read_through(
     file: &dyn DiskFile,
@@ -216,7 +219,7 @@ fn read_through(
     len: u64,
     mark: Option<u64>,
     work: &mut Work<'_>,
-    each: &mut dyn FnMut(u64, &[u8]) -> Result<(), BackupError>,
+    each: EachPiece<'_>,
 ) -> Result<Sums, BackupError> {
     let mut hasher = crc32fast::Hasher::new();
     let mut marked = (mark == Some(0)).then(|| hasher.clone().finalize());
