@@ -439,7 +439,7 @@ pub(super) fn sweep(shared: &Shared) -> Result<bool, StoreError> {
     if unnamed.is_empty() {
         return Ok(true);
     }
-    if !named.same_large(&check::stored(&***shared.index.load())?) {
+    if !named.same_large(&check::stored(&***shared.index.load())?.unwrap_or_default()) {
         // A file is gone or unreadable, or a record is: only the latter is the index's fault.
         return Ok(false);
     }

@@ -355,14 +355,14 @@ impl Tx {
     /// Moves the sums by which the small records are checked.
     fn sum_up(&mut self) -> Result<(), StoreError> {
         let before = check::stored(&***self.shared.index.load())?;
-        let mut sums = before;
+        let mut sums = before.unwrap_or_default();
         for (key, new) in &self.overlay {
             if check::concerns(key) {
                 let old = self.shared.raw(key)?;
                 sums.change(key, old.as_deref(), new.as_deref());
             }
         }
-        if sums != before {
+        if before != Some(sums) {
             let value = keys::encode(&sums)?;
             self.overlay.insert(check::KEY.to_vec(), Some(value));
         }

@@ -364,7 +364,18 @@ impl Run {
                 self.store = open(&self.machine, self.kind())?;
             }
         }
-        let done = carry_out(&self.store, &self.state, &op).await;
+        let machine = self.machine.clone();
+        let given_up = async {
+            // A group that is durable is answered when the index is there again, which is never.
+            while !machine.is_dead() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        };
+        let done = tokio::select! {
+            done = carry_out(&self.store, &self.state, &op) => done,
+            () = given_up => Err(StoreError::Closed),
+        };
         let upkeep = matches!(op, Op::Image | Op::Compact);
         match (&done, &uids) {
             (Ok(given), Some(uids)) if given == uids => {}

@@ -127,8 +127,12 @@ impl World {
         inner.images.take().unwrap_or_default()
     }
 
+    /// Without a disk nothing new comes about: what was under way then may be there or not.
     pub(super) fn tell(&self, told: Told) {
-        self.0.lock().told = told;
+        let mut inner = self.0.lock();
+        if !inner.dead {
+            inner.told = told;
+        }
     }
 
     pub(super) fn fail(&self, after: u64, fault: Fault) {

@@ -133,6 +133,42 @@ fn filled(dir: &Path) -> (Store, AccountId, String) {
     (store, a, before)
 }
 
+/// The sums by which the others are checked go with them.
+#[test]
+fn an_index_that_has_lost_everything_but_its_place_is_built_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    for later in [false, true] {
+        let _ = std::fs::remove_dir_all(&dir);
+        let store = open(&dir);
+        run(accounts(&store));
+        let before = dump(&store);
+        let index = store.shared().index.load_full();
+        let at = index.applied().unwrap().unwrap();
+        let mut batch = Vec::new();
+        let each = &mut |key: &[u8], _: &[u8]| {
+            batch.push((key.to_vec(), None));
+            true
+        };
+        for kind in (0..=u8::MAX).filter(|kind| *kind != crate::store::engine::NAMESPACE) {
+            index.scan(&[kind], None, each).unwrap();
+        }
+        index.apply(batch, at).unwrap();
+        if later {
+            // What comes after it does not make it right again.
+            let domain = Domain::parse("y.test").unwrap();
+            let _ = run(store.domain_add(domain));
+        }
+        drop(index);
+        close(store);
+        let store = open(&dir);
+        let wanted = before.lines().count();
+        assert_eq!(dump(&store).lines().count(), wanted, "{later}");
+        assert_eq!(store.directory().domains().count(), 1 + usize::from(later));
+        close(store);
+    }
+}
+
 #[test]
 fn records_that_sled_lost_are_noticed_and_built_anew() {
     let home = tempfile::tempdir().unwrap();
