@@ -166,8 +166,10 @@ fn lose(data: &Path, kind: &[u8], count: usize, chance: &mut Chance) -> usize {
     let keys: Vec<_> = keys.collect();
     let last = keys.len().saturating_sub(count) as u64 + 1;
     let from = chance.below(last) as usize;
-    let lost = keys.iter().skip(from).take(count);
-    let lost = lost.map(|key| db.remove(key).expect("removed")).count();
+    let mut lost = 0;
+    for key in keys.iter().skip(from).take(count) {
+        lost += usize::from(db.remove(key).expect("removed").is_some());
+    }
     db.flush().expect("flushed");
     lost
 }
