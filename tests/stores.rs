@@ -191,8 +191,8 @@ fn what_earlier_releases_have_left_is_read() {
                 assert_eq!(got, want, "{}", made.display());
             }
             assert_eq!(got.lines().count(), want.lines().count());
-            let rebuilt = serving.log().contains("rebuilt");
-            assert_eq!(rebuilt, without_index, "{}", serving.log());
+            // An index of an older layout is built anew too.
+            assert!(!without_index || serving.log().contains("the index is rebuilt"));
             let check = serving.cli.run(&["store", "check", "--deep"], "");
             assert_eq!(check.status, Some(0), "{} {}", check.out, check.err);
         }
