@@ -306,6 +306,19 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     raw.map_or(0, |raw| u64::from_be_bytes(*raw))
 }
 
+/// A whole image, for tests.
+#[cfg(test)]
+pub(in crate::store) fn write(header: Header, records: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut out = header.encode().to_vec();
+    let mut writer = Writer::new(header);
+    for (key, value) in records {
+        let block = writer.push(key, value).expect("a block");
+        out.extend(block.unwrap_or_default());
+    }
+    out.extend(writer.finish().expect("the end").0);
+    out
+}
+
 /// For the fuzzer: any bytes are an image, a good one or a bad one, and never a crash. They are
 /// taken as they are, and once more with their checksums made right.
 pub(in crate::store) fn fuzz(data: &[u8]) {
@@ -357,7 +370,7 @@ mod tests {
         }
     }
 
-    fn write(records: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+    fn blocks(records: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
         let mut writer = Writer::new(header());
         let mut out = Vec::new();
         for (key, value) in records {
@@ -410,7 +423,7 @@ mod tests {
         let records = (0..40_000_u32)
             .map(|n| (n.to_be_bytes().to_vec(), vec![n as u8; (n % 100) as usize]))
             .collect();
-        let bytes = write(&records);
+        let bytes = blocks(&records);
         assert_eq!(
             read(&bytes).unwrap(),
             records.into_iter().collect::<Vec<_>>()
@@ -427,7 +440,7 @@ mod tests {
                 proptest::collection::vec(any::<u8>(), 0..300), 0..60),
             place in any::<prop::sample::Index>(),
         ) {
-            let bytes = write(&records);
+            let bytes = blocks(&records);
             prop_assert_eq!(read(&bytes), Ok(records.into_iter().collect::<Vec<_>>()));
             let mut bad = bytes.clone();
             let bit = place.index(bytes.len() * 8);

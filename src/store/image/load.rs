@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use super::files::{self, Image, ImageError};
+use crate::store::carry::sum_up;
+use crate::store::check;
 use crate::store::directory::Directory;
 use crate::store::engine::{self, Applied, Batch, Index, IndexError};
 use crate::store::rebuild::{ReplayError, directory};
@@ -76,6 +78,12 @@ pub(in crate::store) fn begin(ground: &Ground) -> Result<(Arc<Shared>, Applied),
         let loaded = load(&image, &***shared.index.load());
         match loaded {
             Ok(applied) => {
+                if let Err(error) = check::verify(&***shared.index.load()) {
+                    // Its bytes are as they were written: better than a store that does not open.
+                    tracing::error!(%error, "the state image does not add up; it is taken as it is");
+                    sum_up(&shared, Batch::new(), applied)
+                        .map_err(|error| ReplayError::Index(error.to_string()))?;
+                }
                 let directory = directory(&***shared.index.load())
                     .map_err(|error| ReplayError::Index(error.to_string()))?;
                 shared.directory.store(Arc::new(directory));

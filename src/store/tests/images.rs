@@ -318,3 +318,50 @@ fn there_is_an_image_from_before_another_version() {
     open_again();
     assert_eq!(images(&dir).len(), 2);
 }
+
+/// As where what is counted changed, and nobody thought of the version.
+#[test]
+fn an_image_with_other_sums_opens_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let inbox = run(async {
+        let [a, _] = accounts(&store).await;
+        let stored = store.deliver(mail("1"), UnixMillis(1), vec![to(a)]);
+        stored.await.unwrap();
+        key(&store, a, "INBOX")
+    });
+    let before = content(&store, inbox);
+    let mut index = Vec::new();
+    store
+        .shared()
+        .scan(b"", &mut |key, value| {
+            index.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+    index.retain(|(key, _)| super::super::image::tally::concerns(key));
+    for (key, value) in &mut index {
+        if key[..] == *check::KEY {
+            *value = keys::encode(&check::Sums::default()).unwrap();
+        }
+    }
+    let at = store.shared().index.load().applied().unwrap().unwrap();
+    let header = super::super::image::format::Header {
+        schema: engine::SCHEMA,
+        store_id: at.store,
+        at: at.at,
+        seq: at.seq,
+        made: UnixMillis(1),
+    };
+    let bytes = super::super::image::format::write(header, &index);
+    run(store.close());
+    drop(store);
+    remove_index(&dir);
+    std::fs::create_dir_all(dir.join("image")).unwrap();
+    std::fs::write(dir.join(format!("image/image-{:020}", at.seq)), bytes).unwrap();
+    let store = open(&dir);
+    assert_eq!(content(&store, inbox), before);
+    assert!(run(store.check(true, quiet())).unwrap().problems.is_empty());
+    run(store.close());
+}
