@@ -1,0 +1,3 @@
+//! The other IMAP server, as its client: only what an import needs.
+
+pub mod response;
