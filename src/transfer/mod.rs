@@ -4,9 +4,13 @@
 //! and speaks to the other server (`source`, `target`, `imap`); whoever has the store open
 //! (`serve`) takes and gives messages as `frames`. `lines`, `maildir` and `mbox` know the formats.
 
+pub mod client;
 pub mod frames;
 pub mod imap;
 pub mod lines;
 pub mod maildir;
 pub mod mbox;
+pub mod report;
 pub mod serve;
+pub mod source;
+pub mod target;

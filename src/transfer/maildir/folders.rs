@@ -33,6 +33,24 @@ pub fn mailbox(name: &str, separator: char) -> String {
     levels.join("/")
 }
 
+/// The mailbox of another server's name in IMAP.
+pub fn of_server(name: &str, separator: Option<char>) -> String {
+    let plain = match name.is_ascii() {
+        true => utf7::decode(name),
+        false => None,
+    };
+    let plain = plain.unwrap_or_else(|| name.to_owned());
+    if plain.eq_ignore_ascii_case("INBOX") {
+        return "INBOX".into();
+    }
+    let Some(separator) = separator else {
+        return plain.replace('/', "_");
+    };
+    let levels = plain.split(separator).filter(|level| !level.is_empty());
+    let levels: Vec<String> = levels.map(|level| level.replace('/', "_")).collect();
+    levels.join("/")
+}
+
 /// A mailbox as the name in Maildir++, without the dot in front. INBOX: the empty name.
 pub fn plus_plus(mailbox: &str) -> String {
     if mailbox == "INBOX" {
@@ -80,6 +98,20 @@ mod tests {
             ("a/b", '.', "a_b"),
         ] {
             assert_eq!(mailbox(name, separator), mailbox_is, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_servers() {
+        for (name, separator, mailbox) in [
+            ("inbox", Some('.'), "INBOX"),
+            ("A.Entw&APw-rfe", Some('.'), "A/Entwürfe"),
+            ("A/B", Some('.'), "A_B"),
+            ("A/B\\2e", Some('/'), "A/B\\2e"),
+            ("A.B/C", None, "A.B_C"),
+            ("Entwürfe", Some('/'), "Entwürfe"),
+        ] {
+            assert_eq!(of_server(name, separator), mailbox, "{name}");
         }
     }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frames::{Control, Sink};
+use crate::config::Config;
 use crate::store::{Store, StoreError};
 use crate::types::AccountId;
 
@@ -23,6 +24,15 @@ pub struct Bounds {
     pub max_message_bytes: u64,
     /// For the other side to say something, or to read.
     pub patience: Duration,
+}
+
+impl Bounds {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            max_message_bytes: config.imap.max_append_bytes,
+            patience: Duration::from_secs(config.limits.transfer_timeout_secs),
+        }
+    }
 }
 
 /// Imports and exports of one store. Cheap to clone.
