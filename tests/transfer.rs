@@ -543,3 +543,75 @@ fn one_import_into_an_account_at_a_time_and_an_export_while_the_server_runs() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn another_posthorn_gives_its_mail_over_tls_and_starttls() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let data = home.path().join("data");
+    let server = Server::start_secure(&data);
+    let bob = "bob@posthorn.test";
+    let source = home.path().join("Maildir");
+    maildir(&source);
+    let demo = demo_cli(&data, home.path());
+    demo.ok(
+        &[
+            "store",
+            "import",
+            "--account",
+            bob,
+            "--maildir",
+            text(&source),
+        ],
+        "",
+    );
+    let other = home.path().join("other");
+    fs::create_dir(&other).expect("mkdir");
+    let cli = store(&other);
+    let ca = text(&data).to_owned() + "/tls/certificate.pem";
+    let password = format!("{}\n", common::PASSWORD);
+    let at = |port: u16, tls: &str, more: &[&str]| {
+        let server = format!("localhost:{}", server.port(port));
+        let args = [
+            "--json",
+            "store",
+            "import",
+            "--account",
+            ALICE,
+            "--user",
+            bob,
+            "--imap",
+            &server,
+            "--password-stdin",
+            "--tls",
+            tls,
+        ];
+        cli.run(&[&args, more].concat(), &password)
+    };
+    // A certificate that nobody trusts.
+    let refused = at(common::IMAPS, "implicit", &[]);
+    assert_eq!(refused.status, Some(1), "{}", refused.out);
+    for (port, tls) in [(common::IMAPS, "implicit"), (common::IMAP, "starttls")] {
+        let answer = at(port, tls, &["--ca", &ca]);
+        assert_eq!(answer.status, Some(0), "{}{}", answer.out, answer.err);
+        let report: Value = serde_json::from_str(&answer.out).expect("JSON");
+        // Another port is another server: nothing is known of what came of the first.
+        assert_eq!(report["messages"], 6, "{report}");
+    }
+    let target = other.join("out");
+    cli.ok(
+        &[
+            "store",
+            "export",
+            "--account",
+            ALICE,
+            "--to-maildir",
+            text(&target),
+        ],
+        "",
+    );
+    // By IMAP everything has CRLF, so what had other line ends comes out with LF.
+    let out = contents(&target);
+    assert_eq!(out[&b"A: 1\n\nlf\n"[..]], "Sab");
+    assert_eq!(out[&b"A: 5\n\nFrom x\n"[..]], "D");
+    assert!(target.join(".Entw&APw-rfe.2026/cur").is_dir());
+}

@@ -307,6 +307,27 @@ impl Status {
     }
 }
 
+/// For the fuzzer: any bytes, in pieces; what is found is written and found again.
+pub fn fuzz(input: &[u8]) {
+    let (cut, input) = input.split_first().unwrap_or((&1, &[]));
+    let mut all = Vec::new();
+    let mut reader = Reader::new(10_000);
+    for piece in input.chunks(usize::from(*cut).max(1)) {
+        reader.push(piece, &mut |found| all.push(found));
+    }
+    reader.finish(&mut |found| all.push(found));
+    let mut file = Vec::new();
+    for found in &all {
+        let _ = status(&found.bytes);
+        write(&found.bytes, "Thu Jan  1 00:00:07 1970", &mut file);
+    }
+    let mut reader = Reader::new(file.len());
+    let mut again = 0;
+    reader.push(&file, &mut |_| again += 1);
+    reader.finish(&mut |_| again += 1);
+    assert_eq!(again, all.len(), "a message was lost or made");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
