@@ -223,7 +223,10 @@ fn shown(progress: &Progress, json: bool) -> impl Future<Output = ()> + use<> {
     let (progress, begun) = (progress.clone(), Instant::now());
     let terminal = !json && std::io::stderr().is_terminal();
     async move {
-        while terminal {
+        if !terminal {
+            return;
+        }
+        loop {
             tokio::time::sleep(SHOWN_EVERY).await;
             let (messages, bytes) = progress.done();
             let (mailbox, _) = progress.mailbox();

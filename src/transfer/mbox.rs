@@ -144,12 +144,12 @@ impl Reader {
             } else if rest.len() > MAX_FROM || quotes > self.limit {
                 self.line_is_text();
             } else if rest.len() > 5 && first == b'\n' {
-                self.from_line(each);
+                self.separator(each);
             }
         }
     }
 
-    fn from_line(&mut self, each: &mut dyn FnMut(Found)) {
+    fn separator(&mut self, each: &mut dyn FnMut(Found)) {
         let text = self.line[5..].trim_ascii();
         let sender = text.iter().position(|b| *b == b' ').unwrap_or(text.len());
         let (sender, date) = text.split_at(sender);

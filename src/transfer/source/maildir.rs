@@ -172,10 +172,10 @@ fn folders_of(
             };
             match (layout, file.strip_prefix('.')) {
                 // One level of directories, however deep the folders are.
-                (Layout::PlusPlus, Some(folder)) if depth == 0 && !folder.is_empty() => {
-                    if is_folder(&below) {
-                        waiting.push((below, folder.to_owned(), 1));
-                    }
+                (Layout::PlusPlus, Some(folder))
+                    if depth == 0 && !folder.is_empty() && is_folder(&below) =>
+                {
+                    waiting.push((below, folder.to_owned(), 1));
                 }
                 (Layout::Fs, None)
                     if !matches!(&*file, "cur" | "new" | "tmp") && depth < MAX_DEPTH =>
