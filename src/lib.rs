@@ -21,4 +21,5 @@ pub mod smtp;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod transfer;
 pub mod types;

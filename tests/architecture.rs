@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "app",
             "admin",
+            "transfer",
             "smtp",
             "imap",
             "push",
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "admin",
+            "transfer",
             "smtp",
             "imap",
             "push",
@@ -49,7 +51,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("smtp", SERVICES),
     ("imap", SERVICES),
     ("push", SERVICES),
-    ("admin", SERVICES),
+    (
+        "admin",
+        &[
+            "transfer",
+            "auth",
+            "store",
+            "tls",
+            "net",
+            "config",
+            "mail",
+            "telemetry",
+            "types",
+        ],
+    ),
+    ("transfer", SERVICES),
     (
         "http",
         &[

@@ -4,12 +4,14 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 10] = [
     ("config", posthorn::config::fuzz_config),
     ("frame", posthorn::store::fuzz_frame),
     ("image", posthorn::store::fuzz_image),
     ("imap_parser", posthorn::imap::fuzz_parser),
+    ("imap_response", posthorn::transfer::imap::response::fuzz),
     ("imap_session", posthorn::imap::fuzz_session),
+    ("mbox", posthorn::transfer::mbox::fuzz),
     ("mime", posthorn::mail::fuzz_walk),
     ("smtp_session", posthorn::smtp::fuzz_session),
     ("subscription", posthorn::push::fuzz_subscription),

@@ -21,7 +21,12 @@ impl Request {
             | Self::DeviceList { address }
             | Self::DeviceAdd { address, .. }
             | Self::DeviceRemove { address, .. }
-            | Self::DeviceTest { address, .. } => parse_address(address).map(drop),
+            | Self::DeviceTest { address, .. }
+            | Self::Import { address }
+            | Self::Export {
+                address: Some(address),
+                ..
+            } => parse_address(address).map(drop),
             Self::AliasAdd { address, targets } => {
                 parse_address(address)?;
                 targets.iter().try_for_each(|t| parse_address(t).map(drop))
@@ -36,7 +41,8 @@ impl Request {
             | Self::StoreCompact
             | Self::StoreCheck { .. }
             | Self::StoreHold
-            | Self::Status => Ok(()),
+            | Self::Status
+            | Self::Export { address: None, .. } => Ok(()),
         }
     }
 

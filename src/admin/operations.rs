@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::check::{parse_address, parse_domain};
 use super::devices::{DeviceError, Devices, NewDevice, info};
@@ -16,7 +17,8 @@ use crate::auth::{Auth, AuthError};
 use crate::store::backup::Hold;
 use crate::store::{Account, Alias, Device, Progress, Resolution, Store, StoreError};
 use crate::telemetry::Telemetry;
-use crate::types::{Address, DeviceId, Domain, UnixMillis};
+use crate::transfer::serve::{Bounds, Transfers};
+use crate::types::{AccountId, Address, DeviceId, Domain, UnixMillis};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -27,12 +29,33 @@ pub struct Operations {
     telemetry: Arc<Telemetry>,
     /// None: no server runs, the command line itself holds the store.
     running_since: Option<Instant>,
+    transfers: Transfers,
 }
 
 type Done = Result<Reply, Failure>;
 
 /// Where is told how far something is.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// An import or export that may begin.
+pub enum Transfer {
+    Import(Transfers, AccountId),
+    Export(Transfers, Vec<(AccountId, String)>, Option<String>),
+}
+
+impl Transfer {
+    pub async fn run(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> std::io::Result<()> {
+        match self {
+            Self::Import(transfers, account) => transfers.import(stream, account).await,
+            Self::Export(transfers, accounts, mailbox) => {
+                transfers.export(stream, accounts, mailbox).await
+            }
+        }
+    }
+}
 
 impl Operations {
     pub fn new(
@@ -41,8 +64,10 @@ impl Operations {
         devices: Devices,
         telemetry: Arc<Telemetry>,
         running_since: Option<Instant>,
+        transfers: Bounds,
     ) -> Self {
         Self {
+            transfers: Transfers::new(store.clone(), transfers),
             store,
             auth,
             devices,
@@ -155,6 +180,12 @@ impl Operations {
             Request::Status => Ok(Reply::Status {
                 status: Box::new(self.status()),
             }),
+            // What can be done goes over a stream of its own, so this says why it can't.
+            Request::Import { .. } | Request::Export { .. } => {
+                self.transfer(&request)?;
+                let text = "an import or export needs a stream of its own";
+                Err(Failure::new(FailureKind::Usage, text))
+            }
         }
     }
 
@@ -163,6 +194,31 @@ impl Operations {
         let tell = Arc::clone(tell);
         let held = self.store.hold(Box::new(move |text| tell(text))).await;
         held.map_err(|error| explain(error, "the store"))
+    }
+
+    /// The import or export that is asked for, ready to run over a stream. None: it is something
+    /// else.
+    pub fn transfer(&self, request: &Request) -> Result<Option<Transfer>, Failure> {
+        let transfers = self.transfers.clone();
+        Ok(match request {
+            Request::Import { address } => {
+                let account = self.account(address)?.id;
+                Some(Transfer::Import(transfers, account))
+            }
+            Request::Export { address, mailbox } => {
+                let accounts = match address {
+                    Some(address) => vec![self.account(address)?],
+                    None => self.store.directory().accounts().cloned().collect(),
+                };
+                let accounts = accounts.iter().map(|a| (a.id, a.address.to_string()));
+                Some(Transfer::Export(
+                    transfers,
+                    accounts.collect(),
+                    mailbox.clone(),
+                ))
+            }
+            _ => None,
+        })
     }
 
     async fn account_add(&self, address: &str, password: Password) -> Done {
@@ -470,7 +526,6 @@ fn device_failure(error: &DeviceError, address: &str, id: u32) -> Failure {
 mod tests {
     use super::*;
     use crate::store::{ContentLevel, DeviceKind, DeviceState};
-    use crate::types::AccountId;
 
     #[test]
     fn of_an_endpoint_only_the_origin_and_a_hash_are_shown() {

@@ -122,6 +122,15 @@ pub enum Request {
     /// Take a state image, and keep it and the log's files as long as the connection is open.
     StoreHold,
     Status,
+    /// After the request the stream carries frames (`transfer::frames`): this account gets mail.
+    Import {
+        address: String,
+    },
+    /// The same the other way. None: all accounts; all mailboxes.
+    Export {
+        address: Option<String>,
+        mailbox: Option<String>,
+    },
 }
 
 /// A Web Push subscription as a browser gives it: the keys in base64url.

@@ -151,6 +151,17 @@ async fn serve_one(
     };
     drop(asking);
     let Ok(Ok(Some(line))) = request else { return };
+    // These may take long; how long they may be silent is bounded there.
+    let request = serde_json::from_str::<Request>(&line);
+    if let Ok(Ok(Some(transfer))) = request.map(|request| operations.transfer(&request)) {
+        let Ok(_place) = places.acquire().await else {
+            return;
+        };
+        if let Err(error) = transfer.run(stream).await {
+            tracing::info!(%error, "an import or export ended early");
+        }
+        return;
+    }
     let long = serde_json::from_str::<Request>(&line).is_ok_and(|request| request.is_long());
     let served = async {
         let place = places.acquire().await.map_err(io::Error::other)?;
@@ -279,6 +290,13 @@ pub async fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Asks a running server for an import or export: what follows on the stream is of that.
+pub async fn begin(stream: &mut UnixStream, request: &Request) -> io::Result<()> {
+    let mut line = serde_json::to_vec(request).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
 }
 
 /// Asks a running server. It answers, or says how far it is, at least every `wait`.

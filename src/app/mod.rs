@@ -32,6 +32,7 @@ use crate::config::{Config, ConfigError};
 use crate::store::{OpenError, Options, Store};
 use crate::telemetry::{MetricError, Telemetry};
 use crate::tls::{Certificates, TlsError};
+use crate::transfer::serve::Bounds;
 use services::Services;
 use signals::{Signals, Told};
 
@@ -203,6 +204,7 @@ async fn live(
             services.devices(),
             core.telemetry.clone(),
             Some(started),
+            Bounds::of(&config),
         );
         let limits = socket::Limits {
             connections: config.limits.admin_connections,

@@ -61,6 +61,7 @@ pub(super) fn reload(path: &Path, current: &mut Config, auth: &Auth, certificate
             admin_connections: current.limits.admin_connections,
             admin_timeout_secs: current.limits.admin_timeout_secs,
             shutdown_grace_secs: current.limits.shutdown_grace_secs,
+            transfer_timeout_secs: current.limits.transfer_timeout_secs,
             ..new.limits
         },
         push: new.push,
@@ -104,6 +105,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             l.admin_connections,
             l.admin_timeout_secs,
             l.shutdown_grace_secs,
+            l.transfer_timeout_secs,
         )
     };
     let sections: [(&'static str, &dyn std::fmt::Debug, &dyn std::fmt::Debug); 8] = [

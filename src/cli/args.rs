@@ -76,6 +76,11 @@ pub(super) enum StoreCommand {
     /// Put a backup back, into a data directory without a store.
     #[command(group(clap::ArgGroup::new("source").required(true)))]
     Restore(RestoreArgs),
+    /// Bring mail in from a Maildir, an mbox or another IMAP server. Run again it takes what is
+    /// new, or goes on where it was cut off.
+    Import(Box<ImportArgs>),
+    /// Take mail out.
+    Export(ExportArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -324,6 +329,86 @@ pub(super) enum DeviceCommand {
         /// The device's number, as `device list` shows it.
         id: u32,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["maildir", "mbox", "imap"])))]
+pub(super) struct ImportArgs {
+    /// The account that it goes to.
+    #[arg(long, value_name = "ADDRESS")]
+    pub account: String,
+    /// From a Maildir with its folders, of Dovecot or Courier.
+    #[arg(long, value_name = "DIR")]
+    pub maildir: Option<PathBuf>,
+    /// How folders of the Maildir lie.
+    #[arg(long, value_enum, default_value_t = Layout::PlusPlus, requires = "maildir")]
+    pub layout: Layout,
+    /// From an mbox file.
+    #[arg(long, value_name = "FILE")]
+    pub mbox: Option<PathBuf>,
+    /// From another IMAP server, port 993 or the given one.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub imap: Option<String>,
+    /// Only this mailbox; of an mbox: where it goes [default: INBOX].
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
+    /// Who logs in at the other server.
+    #[arg(long, value_name = "USER", requires = "imap")]
+    pub user: Option<String>,
+    /// Read the password for the other server from the first line of standard input.
+    #[arg(long, requires = "imap")]
+    pub password_stdin: bool,
+    /// How the connection to the other server is kept secret; none: on loopback only.
+    #[arg(long, value_enum, default_value_t = TlsMode::Implicit, requires = "imap")]
+    pub tls: TlsMode,
+    /// Certificates to trust instead of the system's, in PEM.
+    #[arg(long, value_name = "FILE", requires = "imap")]
+    pub ca: Option<PathBuf>,
+}
+
+/// How folders of a Maildir lie.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Layout {
+    /// `.Folder.Sub`, beside each other.
+    #[value(name = "maildir++")]
+    PlusPlus,
+    /// `Folder/Sub`, Dovecot's LAYOUT=fs.
+    Fs,
+}
+
+/// How the connection to another server is kept secret.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum TlsMode {
+    /// TLS from the first byte, port 993.
+    Implicit,
+    /// STARTTLS, port 143.
+    Starttls,
+    /// Not at all: on loopback only.
+    None,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(clap::ArgGroup::new("whose").required(true).args(["account", "all"])))]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["to_maildir", "to_mbox"])))]
+pub(super) struct ExportArgs {
+    /// The account whose mail it is.
+    #[arg(long, value_name = "ADDRESS")]
+    pub account: Option<String>,
+    /// All accounts, each into a directory of its own.
+    #[arg(long)]
+    pub all: bool,
+    /// Into a Maildir in a new or empty directory, with flags and UIDs as Dovecot keeps them.
+    #[arg(long, value_name = "DIR")]
+    pub to_maildir: Option<PathBuf>,
+    /// Into a new or empty directory, an mboxrd file for each mailbox.
+    #[arg(long, value_name = "DIR")]
+    pub to_mbox: Option<PathBuf>,
+    /// Lines of a Maildir's files end in CRLF, as IMAP gives them, and not as they came or in LF.
+    #[arg(long, requires = "to_maildir")]
+    pub crlf: bool,
+    /// Only this mailbox.
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use super::args::*;
 use super::out::write_line;
-use super::{CliError, backup, check, progress, show};
+use super::{CliError, backup, check, progress, show, transfer};
 use crate::admin::devices::Devices;
 use crate::admin::protocol::NewWebPush;
 use crate::admin::{Operations, Password, Reply, Request, socket};
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::net::lookup::Lookups;
 use crate::store::{OpenError, Options, Store};
 use crate::telemetry::Telemetry;
+use crate::transfer::serve::Bounds;
 
 type Done = Result<(), CliError>;
 
@@ -83,6 +84,12 @@ pub(super) fn run(args: Args) -> Done {
             } => return backup::check(&path, deep, json),
             StoreCommand::Backup(args) => return backup::make(&path, &load()?.0, args, json),
             StoreCommand::Restore(args) => return backup::restore(&load()?.0, args, json),
+            StoreCommand::Import(args) => {
+                return transfer::import(&path, &load()?.0, args, json);
+            }
+            StoreCommand::Export(args) => {
+                return transfer::export(&path, &load()?.0, args, json);
+            }
         },
         Command::Status => Request::Status,
     };
@@ -287,14 +294,20 @@ pub(super) fn owned(dir: &Path) -> Result<(), CliError> {
 
 async fn directly(path: &Path, config: &Config, request: Request) -> Result<Reply, CliError> {
     let (store, telemetry) = open_store(path, config, request.begins_a_store())?;
-    let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
-    let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
-    let devices = Devices::new(store.clone(), live, None, Lookups::new());
-    let operations = Operations::new(store.clone(), auth, devices, telemetry, None);
+    let operations = operations(config, &store, telemetry);
     let result = operations.run(request, &progress::tell()).await;
     progress::done();
     store.close().await;
     Ok(result?)
+}
+
+/// What can be done with a store that this process has opened.
+pub(super) fn operations(config: &Config, store: &Store, telemetry: Arc<Telemetry>) -> Operations {
+    let auth = Auth::new(store.clone(), &config.auth, telemetry.clone());
+    let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
+    let devices = Devices::new(store.clone(), live, None, Lookups::new());
+    let bounds = Bounds::of(config);
+    Operations::new(store.clone(), auth, devices, telemetry, None, bounds)
 }
 
 /// Opens the store where no server runs.

@@ -12,6 +12,7 @@ mod commands;
 mod out;
 mod progress;
 mod show;
+mod transfer;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

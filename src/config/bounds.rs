@@ -292,6 +292,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         10_000,
     );
     bound("limits.admin_timeout_secs", c.admin_timeout_secs, 1, 3600);
+    bound(
+        "limits.transfer_timeout_secs",
+        c.transfer_timeout_secs,
+        1,
+        DAY,
+    );
     all
 }
 

@@ -13,6 +13,8 @@ pub struct LimitsConfig {
     /// Commands on the admin socket at a time, and the time that one may take.
     pub admin_connections: usize,
     pub admin_timeout_secs: u64,
+    /// An import or export in which nothing comes or goes for so long ends.
+    pub transfer_timeout_secs: u64,
 }
 
 impl Default for LimitsConfig {
@@ -23,6 +25,7 @@ impl Default for LimitsConfig {
             tls_handshake_timeout_secs: 15,
             admin_connections: 16,
             admin_timeout_secs: 60,
+            transfer_timeout_secs: 900,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::command::{Section, SectionLabel, SectionText};
-use super::utf7;
+use crate::types::utf7;
 
 /// A quoted string where the text allows it, else a literal.
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {

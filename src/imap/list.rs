@@ -2,8 +2,8 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::utf7;
 use crate::types::nfc;
+use crate::types::utf7;
 
 /// A pattern, or the reference before it. Text is in form C, as names are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

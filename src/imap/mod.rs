@@ -1,7 +1,7 @@
 //! IMAP (RFC 3501, RFC 9051 and extensions).
 //!
 //! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `fragment`,
-//! `parser`, `session`, `encode`, `search`, `list`, `utf7`; `exec` runs commands on the store;
+//! `parser`, `session`, `encode`, `search`, `list`; `exec` runs commands on the store;
 //! `server` owns sockets.
 
 mod bytes;
@@ -15,7 +15,6 @@ mod parser;
 mod search;
 mod server;
 mod session;
-mod utf7;
 
 #[cfg(test)]
 mod tests;

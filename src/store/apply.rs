@@ -12,7 +12,7 @@ use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::ops::{Entry, Op};
 use super::packed::Kept;
 use super::quota::Usage;
-use super::records;
+use super::records::{self, Kind};
 use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
@@ -199,6 +199,18 @@ impl Tx {
                 work.snapshot.raise(*uid_next, *highest_modseq);
                 work.changed = true;
                 Ok(())
+            }
+            Op::MailboxValidity {
+                mailbox,
+                uid_validity,
+            } => {
+                let work = self.mailbox(*mailbox)?;
+                work.snapshot.record.uid_validity = *uid_validity;
+                work.changed = true;
+                let mut marks = self.global_marks()?;
+                marks.uid_validity = marks.uid_validity.max(uid_validity.0);
+                self.put(b"g".to_vec(), &marks)?;
+                self.change_info(*mailbox, |info| info.uid_validity = *uid_validity)
             }
         }
     }
@@ -462,6 +474,7 @@ impl Tx {
         for kind in *b"MNKfmv" {
             self.remove_all(&keys::mailbox(kind, mailbox))?;
         }
+        self.remove_all(&records::of_mailbox(Kind::Imported, mailbox))?;
         self.mailboxes.remove(&mailbox);
         self.deleted.insert(mailbox);
         Ok(())
@@ -514,6 +527,7 @@ impl Tx {
         for kind in records::OF_ACCOUNTS {
             self.remove(records::of_account(kind, id))?;
         }
+        self.remove_all(&records::of_account(Kind::UidsKept, id))?;
         Arc::make_mut(&mut self.directory).remove_account(id);
         self.lists.remove(&id);
         self.gone.insert(id);

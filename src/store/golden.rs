@@ -253,6 +253,10 @@ fn ops() -> Vec<(&'static str, Op)> {
             blob: BlobId([0xb1; 16]),
             from: place(),
         },
+        Op::MailboxValidity {
+            mailbox: mailbox(1),
+            uid_validity: UidValidity(77),
+        },
     ];
     let name = |op: &Op| match op {
         Op::Arrive { .. } => "Arrive",
@@ -286,6 +290,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::AccountFloor { .. } => "AccountFloor",
         Op::MailboxFloor { .. } => "MailboxFloor",
         Op::BlobKept { .. } => "BlobKept",
+        Op::MailboxValidity { .. } => "MailboxValidity",
     };
     all.into_iter().map(|op| (name(&op), op)).collect()
 }

@@ -25,7 +25,7 @@ const MAX_MISSING: usize = 1000;
 
 /// INBOX in any case is INBOX; a trailing separator only says that children will come. Unicode
 /// is in form C from here on, whatever came (RFC 9051, 5.1).
-fn clean(name: &str) -> Result<String, StoreError> {
+pub(super) fn clean(name: &str) -> Result<String, StoreError> {
     let name = &*nfc(name.strip_suffix('/').unwrap_or(name));
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(StoreError::Invalid("a mailbox name has 1 to 1000 bytes"));
@@ -52,7 +52,7 @@ fn clean(name: &str) -> Result<String, StoreError> {
     })
 }
 
-fn creatable(list: &MailboxList, name: &str, most: usize) -> Result<(), StoreError> {
+pub(super) fn creatable(list: &MailboxList, name: &str, most: usize) -> Result<(), StoreError> {
     if list.find(name).is_some() {
         return Err(StoreError::Exists);
     }
@@ -109,7 +109,11 @@ impl Tx {
         Ok(mailbox)
     }
 
-    fn make_parents(&mut self, account: AccountId, name: &str) -> Result<(), StoreError> {
+    pub(super) fn make_parents(
+        &mut self,
+        account: AccountId,
+        name: &str,
+    ) -> Result<(), StoreError> {
         for (at, _) in name.match_indices('/') {
             if self.list(account)?.find(&name[..at]).is_none() {
                 self.new_mailbox(account, &name[..at], None)?;

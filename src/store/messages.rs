@@ -107,7 +107,7 @@ impl Tx {
         }
     }
 
-    fn store_body(&mut self, body: Settled) -> Option<super::log::BlobPlace> {
+    pub(super) fn store_body(&mut self, body: Settled) -> Option<super::log::BlobPlace> {
         match body {
             Settled::Inline(data) => {
                 self.blobs.push(data);

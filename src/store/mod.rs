@@ -38,6 +38,7 @@ mod feed;
 mod handle;
 mod identity;
 mod image;
+mod importing;
 mod keys;
 mod login;
 mod lost;
@@ -84,6 +85,7 @@ pub use directory::{Directory, Resolution};
 pub use error::{OpenError, StoreError};
 pub use feed::Feed;
 pub use handle::{Store, StoreStatus};
+pub use importing::{Identity, ImportBatch, ImportOpen, ImportOpened, ImportTo, Incoming};
 #[doc(hidden)]
 pub use log::fuzz_frame;
 #[doc(hidden)]

@@ -165,6 +165,11 @@ pub(super) enum Op {
         blob: BlobId,
         from: BlobPlace,
     },
+    /// A mailbox that never had a message takes over the UIDVALIDITY of one that is imported.
+    MailboxValidity {
+        mailbox: MailboxKey,
+        uid_validity: UidValidity,
+    },
 }
 
 /// Why a group could not be read.

@@ -10,6 +10,9 @@
 //! | 2 | account | [`super::Limits`] that its owner was warned of |
 //! | 3 | account | [`super::Removal`]: when it goes |
 //! | 4 | body | [`super::quarantine::Damaged`] |
+//! | 32 | account, mailbox, source, number of the batch | what of the source is here: 12 bytes each |
+//! | 33 | account, UIDVALIDITY, name | the mailbox that has both of a source. Outlives it, so that the UIDs of another are never taken for its own |
+//! | 34 | body | which of its lines ended how in the file that it came from |
 //!
 //! The records of an account go with it.
 
@@ -19,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::error::StoreError;
 use super::keys;
 use super::ops::Op;
-use crate::types::AccountId;
+use crate::types::{AccountId, MailboxKey};
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,9 @@ pub(super) enum Kind {
     QuotaWarned = 2,
     Removal = 3,
     Damaged = 4,
+    Imported = 32,
+    UidsKept = 33,
+    LineEnds = 34,
 }
 
 /// Kinds whose key is an account.
@@ -42,6 +48,18 @@ pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
 
 pub(super) fn of_account(kind: Kind, account: AccountId) -> Vec<u8> {
     key(kind as u16, &account.0.to_be_bytes())
+}
+
+/// What the keys of a kind that is kept by mailbox begin with.
+pub(super) fn of_mailbox(kind: Kind, mailbox: MailboxKey) -> Vec<u8> {
+    key(kind as u16, &name_of_mailbox(mailbox))
+}
+
+/// A mailbox as the beginning of a record's name.
+pub(super) fn name_of_mailbox(mailbox: MailboxKey) -> Vec<u8> {
+    let mut name = mailbox.account.0.to_be_bytes().to_vec();
+    name.extend_from_slice(&mailbox.mailbox.0.to_be_bytes());
+    name
 }
 
 /// The account of a key of the index.

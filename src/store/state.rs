@@ -19,6 +19,7 @@ use super::model::MailboxList;
 use super::ops::Op;
 use super::prepared::Placed;
 use super::quota::Moved;
+use super::records::{self, Kind};
 use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
 use super::wake::Wake;
@@ -340,6 +341,10 @@ impl Tx {
                 (place, _) => {
                     self.freed.extend(place.filter(log::has_own_file));
                     self.remove(key)?;
+                    let line_ends = records::key(Kind::LineEnds as u16, &blob.0);
+                    if self.raw(&line_ends)?.is_some() {
+                        self.remove(line_ends)?;
+                    }
                 }
             }
         }

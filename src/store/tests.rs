@@ -13,6 +13,7 @@ mod checks;
 mod damaged;
 mod faults;
 mod images;
+mod import;
 mod keywords;
 mod large;
 mod quota;

@@ -10,6 +10,7 @@ mod secret;
 mod target;
 mod time;
 mod uidset;
+pub mod utf7;
 
 pub use address::{Address, AddressError, Domain, DomainError};
 pub use flags::{Flag, FlagError, Flags, SystemFlags};

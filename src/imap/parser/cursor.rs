@@ -251,7 +251,7 @@ impl<'a> Cursor<'a> {
         let name = if self.options.utf8 || !text.is_ascii() {
             text
         } else {
-            match super::super::utf7::decode(&text) {
+            match crate::types::utf7::decode(&text) {
                 Some(name) => name,
                 None => return bad("The mailbox name is not valid modified UTF-7"),
             }
