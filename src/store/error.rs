@@ -89,6 +89,11 @@ pub enum OpenError {
          directory, from a backup); to begin with an empty store, move its directory away first"
     )]
     LogMissing { path: PathBuf },
+    #[error(
+        "{path}: a restore was cut off here: run it again; to begin with an empty store instead, \
+         remove that directory first"
+    )]
+    HalfRestored { path: PathBuf },
     #[error("the index could not be built: {0}")]
     Index(String),
 }

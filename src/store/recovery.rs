@@ -114,6 +114,7 @@ pub(super) fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Recove
     private::check_owner(&options.dir)?;
     versions::look(&RealDisk, &options.dir)?;
     let lock = lock(&options.dir)?;
+    super::backup::no_half(&options.dir)?;
     private::narrow(&options.dir)?;
     ballast::look(&RealDisk, &options.dir);
     versions::note(&RealDisk, &options.dir).map_err(io(&options.dir))?;

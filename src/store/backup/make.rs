@@ -8,7 +8,7 @@
 //! under a name that the manifest has is replaced only by one that begins with the same bytes.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Entry, Kind, Manifest, kind_of};
 use super::plan::{Plan, Planned, plan};
 use super::{
-    ARCHIVE, Amount, BackupError, How, MANIFEST, STORE_ID, Tell, Work, read_manifest, read_through,
-    remove, tar, write_manifest,
+    Amount, BackupError, How, MANIFEST, STORE_ID, Tell, Work, read_manifest, read_through, remove,
+    write_manifest,
 };
 use crate::store::clock::now;
 use crate::store::disk::{Disk, RealDisk};
@@ -164,18 +164,18 @@ pub(in crate::store) fn make_on(
     Ok(make.did)
 }
 
-fn millis(started: Instant) -> u64 {
+pub(super) fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn line_entry(line: &str) -> Entry {
+pub(super) fn line_entry(line: &str) -> Entry {
     Entry {
         len: line.len() as u64,
         crc: crc32fast::hash(line.as_bytes()),
     }
 }
 
-fn manifest_of(found: &Plan, files: BTreeMap<String, Entry>) -> Manifest {
+pub(super) fn manifest_of(found: &Plan, files: BTreeMap<String, Entry>) -> Manifest {
     Manifest {
         store_id: found.header.store_id,
         group: found.header.seq,
@@ -187,7 +187,7 @@ fn manifest_of(found: &Plan, files: BTreeMap<String, Entry>) -> Manifest {
 }
 
 /// A file that is gone while nobody holds them any more is nothing wrong with the store.
-fn gone(error: BackupError, held: &dyn Fn() -> bool) -> BackupError {
+pub(super) fn gone(error: BackupError, held: &dyn Fn() -> bool) -> BackupError {
     match error {
         BackupError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound && !held() => {
             BackupError::Gone
@@ -196,7 +196,7 @@ fn gone(error: BackupError, held: &dyn Fn() -> bool) -> BackupError {
     }
 }
 
-fn read_source(
+pub(super) fn read_source(
     from: &dyn Disk,
     data: &Path,
     group: u64,
@@ -395,120 +395,8 @@ impl Make<'_> {
     }
 }
 
-fn unfinished(path: &Path) -> PathBuf {
+pub(super) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(UNFINISHED);
     name.into()
-}
-
-/// Writes a backup as one archive. One that is cut off has no manifest.
-pub fn to_archive(
-    data: &Path,
-    out: &mut dyn Write,
-    how: How,
-    held: &dyn Fn() -> bool,
-    tell: Tell<'_>,
-) -> Result<BackedUp, BackupError> {
-    let started = Instant::now();
-    let found = read_source(&RealDisk, data, how.group, held)?;
-    let mut did = BackedUp {
-        group: found.header.seq,
-        missing: found.missing,
-        ..BackedUp::default()
-    };
-    let mut work = Work::new(tell, how.rate, found.bytes());
-    let mut archive = Archive {
-        out,
-        secs: now().0 / 1000,
-    };
-    let mut files = BTreeMap::new();
-    let id = identity::line(found.header.store_id);
-    archive.small(STORE_ID, id.as_bytes())?;
-    files.insert(STORE_ID.to_owned(), line_entry(&id));
-    for planned in &found.files {
-        let path = data.join(&planned.name);
-        let opened = RealDisk.open(&path).map_err(BackupError::io(&path));
-        let file = opened.map_err(|error| gone(error, held))?;
-        archive.begin(&planned.name, planned.len)?;
-        let put = &mut |_, piece: &[u8]| archive.put(piece);
-        let sums = read_through(&*file, &path, planned.len, None, &mut work, put)?;
-        archive.end(planned.len)?;
-        did.copied.add(planned.len);
-        let entry = Entry {
-            len: planned.len,
-            crc: sums.crc,
-        };
-        files.insert(planned.name.clone(), entry);
-    }
-    let manifest = manifest_of(&found, files);
-    archive.small(MANIFEST, manifest.encode().as_bytes())?;
-    archive.put(&[0; 2 * tar::BLOCK])?;
-    archive.out.flush().map_err(written)?;
-    did.all = Amount {
-        files: manifest.files.len() as u64,
-        bytes: manifest.bytes(),
-    };
-    did.millis = millis(started);
-    Ok(did)
-}
-
-/// The same into a file, which takes the place of one that is there when it is whole and durable.
-pub fn to_file(
-    data: &Path,
-    path: &Path,
-    how: How,
-    held: &dyn Fn() -> bool,
-    tell: Tell<'_>,
-) -> Result<BackedUp, BackupError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let unfinished = unfinished(path);
-    let io = || BackupError::io(&unfinished);
-    let mut options = std::fs::File::options();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&unfinished).map_err(io())?;
-    let made = to_archive(data, &mut file, how, held, tell);
-    let made = made.and_then(|made| {
-        file.sync_all().map_err(io())?;
-        RealDisk
-            .rename(&unfinished, path)
-            .and_then(|()| RealDisk.sync_dir(path.parent().unwrap_or(Path::new("."))))
-            .map_err(BackupError::io(path))?;
-        Ok(made)
-    });
-    if made.is_err() {
-        let _ = RealDisk.remove(&unfinished);
-    }
-    made
-}
-
-fn written(error: io::Error) -> BackupError {
-    BackupError::io(Path::new("the archive"))(error)
-}
-
-struct Archive<'a> {
-    out: &'a mut dyn Write,
-    secs: u64,
-}
-
-impl Archive<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), BackupError> {
-        self.out.write_all(bytes).map_err(written)
-    }
-
-    fn begin(&mut self, name: &str, len: u64) -> Result<(), BackupError> {
-        let name = format!("{ARCHIVE}/{name}");
-        let header = tar::header(&name, len, self.secs);
-        let header = header.ok_or_else(|| BackupError::bad(Path::new(&name), "a long name"))?;
-        self.put(&header)
-    }
-
-    fn end(&mut self, len: u64) -> Result<(), BackupError> {
-        self.put(&[0; tar::BLOCK][..tar::padding(len)])
-    }
-
-    fn small(&mut self, name: &str, bytes: &[u8]) -> Result<(), BackupError> {
-        self.begin(name, bytes.len() as u64)?;
-        self.put(bytes)?;
-        self.end(bytes.len() as u64)
-    }
 }

@@ -2,7 +2,7 @@
 //! manifest. Files are copied by whoever asks, with their rights; the server only holds them still.
 //!
 //! May import: the rest of the store, telemetry, types. `manifest` and `tar` are machines; `plan`
-//! says what belongs to a backup, `make` writes it, `restore` puts it back, `examine` looks
+//! says what belongs to a backup, `make` and `archive` write it, `restore` puts it back, `examine` looks
 //! whether it is good.
 //!
 //! | state of the directory | on disk | a crash here leaves |
@@ -13,6 +13,7 @@
 //! | told | the new manifest under its name, the directory synced | the newer backup |
 //! | tidied | what the new manifest does not name is removed | the newer backup |
 
+mod archive;
 mod examine;
 mod hold;
 mod make;
@@ -30,12 +31,14 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::image::files::ImageError;
+pub use archive::{to_archive, to_file};
 pub use examine::{BackupReport, check};
 pub use hold::Hold;
 #[cfg(test)]
 pub(in crate::store) use make::make_on;
-pub use make::{BackedUp, to_archive, to_directory, to_file};
+pub use make::{BackedUp, to_directory};
 use manifest::{BadManifest, Manifest};
+pub(in crate::store) use restore::no_half;
 pub use restore::{Restored, Source, restore};
 
 /// Names in a backup, and of the directory that an archive unpacks to.
@@ -209,7 +212,7 @@ struct Sums {
     mark: Option<u32>,
 }
 
-/// What is done with each piece, and where it lies.
+/// What is done with each piece: where it lies, and its bytes.
 type EachPiece<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), BackupError>;
 
 /// Reads the first `len` bytes piece by piece; also the checksum of the first `mark` of them.

@@ -24,6 +24,7 @@ use super::{
     ARCHIVE, BackupError, MANIFEST, PIECE, STORE_ID, Tell, Work, read_manifest, read_through,
 };
 use crate::store::disk::{Disk, RealDisk};
+use crate::store::error::OpenError;
 use crate::store::{identity, image, log, recovery};
 
 /// Where a backup is taken from.
@@ -108,6 +109,15 @@ pub fn restore(
     // What is left is of no use any more: the log is in its place, or nothing is.
     let _ = begin_anew(data, &staging);
     done
+}
+
+/// Nothing starts where a restore was cut off: an empty store would refuse everybody's mail.
+pub(in crate::store) fn no_half(data: &Path) -> Result<(), OpenError> {
+    let path = data.join(STAGING);
+    match path.exists() && !data.join("log").exists() {
+        true => Err(OpenError::HalfRestored { path }),
+        false => Ok(()),
+    }
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, BackupError> {
