@@ -50,7 +50,7 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            cache_bytes: 64 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
             segment_bytes: 128 * 1024 * 1024,
             group_messages: 64,
             group_bytes: 4 * 1024 * 1024,

@@ -29,7 +29,7 @@ use super::error::StoreError;
 use super::log::{CommitLog, LogError};
 use super::ops::{Group, Op};
 use super::pulse::Pulse;
-use super::queue::{Job, Message, Reply};
+use super::queue::{Job, Message, Renewed, Reply};
 use super::rebuild::{self, Before};
 use super::ring::{Committed, changes};
 use super::shared::Shared;
@@ -133,6 +133,7 @@ impl Committer {
                 Some(Message::Job(job)) => stopping = self.guarded_group(job),
                 Some(Message::Tend) => self.tend(),
                 Some(Message::Seal) => self.log.seal(),
+                Some(Message::Renew(renewed)) => self.renew(&renewed),
                 Some(Message::Stop) | None => stopping = true,
             }
         }
@@ -172,6 +173,7 @@ impl Committer {
         let mut tx = Tx::new(self.shared.clone(), now(), room);
         let mut replies = Vec::with_capacity(8);
         let (mut next, mut weight, mut stop, mut seal) = (Some(first), 0, false, false);
+        let mut renewed = None;
         while let Some(job) = next.take() {
             weight += job.weight;
             replies.push((job.run)(Ok(&mut tx)));
@@ -182,6 +184,7 @@ impl Committer {
                 Ok(Message::Job(job)) => next = Some(job),
                 Ok(Message::Stop) => stop = true,
                 Ok(Message::Seal) => seal = true,
+                Ok(Message::Renew(fresh)) => renewed = Some(fresh),
                 Ok(Message::Tend) | Err(_) => {}
             }
         }
@@ -213,6 +216,9 @@ impl Committer {
                 self.tell_state();
                 self.tend();
             }
+        }
+        if let Some(renewed) = renewed {
+            self.renew(&renewed);
         }
         stop
     }
@@ -428,6 +434,31 @@ impl Committer {
             }
             Err(_) => self.shared.telemetry.store.panicked(),
         }
+    }
+
+    /// Puts an index that was built beside the one that serves in its place. Nothing is lost
+    /// where that fails: the one that serves goes on.
+    fn renew(&mut self, renewed: &Renewed) {
+        let fresh = &renewed.fresh;
+        let done = if self.trouble.refusal().is_some() || self.shared.rebuild_is_wanted() {
+            Err(StoreError::Busy)
+        } else {
+            let taken = catch_unwind(AssertUnwindSafe(|| rebuild::take_over(fresh)));
+            match taken {
+                Ok(done) => done.map_err(StoreError::from),
+                Err(_) => {
+                    self.shared.telemetry.store.panicked();
+                    Err(StoreError::Index("it could not be renewed".into()))
+                }
+            }
+        };
+        if done.is_ok() {
+            let wake = self.shared.adopt(fresh);
+            self.shared.ring.tell();
+            wake.tell();
+            self.shared.engines.discard(&self.shared.options.dir);
+        }
+        let _ = renewed.answer.send(done);
     }
 
     /// Writes down what the log has lost of numbers.

@@ -40,9 +40,9 @@ const GROUP_BODIES: usize = 64;
 /// Segments with less alive than this share are always worth it.
 const HALF: u64 = 50;
 /// All of the log may be this much of what is alive, in percent; beyond it the emptiest go first.
-const MOST: u64 = 120;
+const MOST: u64 = 110;
 /// No segment with more alive than this share is moved.
-const FULL: u64 = 92;
+const FULL: u64 = 95;
 
 /// What is said meanwhile.
 const HELD: &str = "a backup is under way";
@@ -94,6 +94,10 @@ pub struct Compacted {
     /// Bytes of all segments before and after.
     pub before_bytes: u64,
     pub after_bytes: u64,
+    /// Bytes of the index before and after: it is built anew where it has grown far beyond what
+    /// is in it.
+    pub index_before_bytes: u64,
+    pub index_after_bytes: u64,
 }
 
 /// The work, with what it needs.

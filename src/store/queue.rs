@@ -2,7 +2,11 @@
 //!
 //! May import: nothing outside the store.
 
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
 use super::error::StoreError;
+use super::shared::Shared;
 use super::state::Tx;
 
 /// Answers whoever asked, once it is known whether the group is durable.
@@ -18,11 +22,19 @@ pub(super) struct Job {
     pub run: Run,
 }
 
+/// A fresh index that has the log up to a while ago, and where the answer goes.
+pub(super) struct Renewed {
+    pub fresh: Arc<Shared>,
+    pub answer: SyncSender<Result<(), StoreError>>,
+}
+
 pub(super) enum Message {
     Job(Job),
     /// Something is broken: look whether it can be mended.
     Tend,
     /// The next group begins a new segment of the log.
     Seal,
+    /// An index that was built beside the one that serves, to take its place.
+    Renew(Renewed),
     Stop,
 }

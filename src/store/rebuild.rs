@@ -11,7 +11,7 @@ use super::check;
 use super::clock;
 use super::damage;
 use super::directory::Directory;
-use super::engine::{Index, IndexError};
+use super::engine::{Applied, Index, IndexError};
 use super::error::{OpenError, StoreError};
 use super::image::load;
 use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
@@ -142,6 +142,56 @@ pub(super) fn rebuild(
         .retire(&options.dir)
         .map_err(ReplayError::index)?;
     Ok((shared, replayed))
+}
+
+/// A fresh index beside the one that serves, from the newest image and the log after it, up to
+/// about where that one is: smaller, since sled gives no room back.
+pub(super) fn beside(
+    ground: &Ground,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Arc<Shared>, ReplayError> {
+    /// Groups that may be left for the committer.
+    const FEW: u64 = 256;
+    let (fresh, mut at) = load::begin(ground)?;
+    for _ in 0..16 {
+        if !go_on() {
+            return Err(ReplayError::Resource("the server stops".into()));
+        }
+        let done = part(&fresh, at.at, at.seq, None)?;
+        if done.missing > 0 || done.damaged_bytes > 0 {
+            return Err(ReplayError::Log("the log is damaged".into()));
+        }
+        at = stands(&fresh)?;
+        let index = (**fresh.index.load()).clone();
+        index.checkpoint().map_err(ReplayError::index)?;
+        if done.frames <= FEW {
+            break;
+        }
+    }
+    Ok(fresh)
+}
+
+fn stands(shared: &Shared) -> Result<Applied, ReplayError> {
+    let applied = shared.index.load().applied().map_err(ReplayError::index)?;
+    applied.ok_or_else(|| ReplayError::Index("it is empty".into()))
+}
+
+/// The rest of the log into an index that was built `beside`, which then is the one on disk. For
+/// the committer: nothing is written to the log meanwhile.
+pub(super) fn take_over(fresh: &Arc<Shared>) -> Result<(), ReplayError> {
+    let at = stands(fresh)?;
+    let done = part(fresh, at.at, at.seq, None)?;
+    if done.missing > 0 || done.damaged_bytes > 0 {
+        return Err(ReplayError::Log("the log is damaged".into()));
+    }
+    let index = (**fresh.index.load()).clone();
+    check::verify(&*index).map_err(|error| ReplayError::Index(error.to_string()))?;
+    fresh.forget();
+    index.checkpoint().map_err(ReplayError::index)?;
+    fresh
+        .engines
+        .retire(&fresh.options.dir)
+        .map_err(ReplayError::index)
 }
 
 /// What the log has after `from`, where the group `after` ends, and a check of what came out.

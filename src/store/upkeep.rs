@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ use super::image::capture::Ended;
 use super::image::files;
 use super::image::take::{self, Taken};
 use super::ops::Op;
-use super::queue::Message;
+use super::queue::{Message, Renewed};
+use super::rebuild;
 use super::shared::Shared;
 use crate::types::UnixMillis;
 
@@ -152,6 +154,9 @@ impl Drop for Only {
         self.0.checking.store(false, Ordering::Release);
     }
 }
+
+/// An index that is larger than this, and than twice what is in it, is built anew.
+const SPACIOUS: u64 = 4 * 1024 * 1024;
 
 /// How long after a start the index is checked whole.
 const VERIFY: Duration = Duration::from_secs(60);
@@ -313,7 +318,27 @@ impl Keeper {
             asks,
             rate: self.shared.options.config.compact_bytes_per_second,
         };
-        compaction.run(taken.header.at, taken.tally.live())
+        let mut done = compaction.run(taken.header.at, taken.tally.live())?;
+        done.index_before_bytes = self.shared.index.load().size_on_disk();
+        if done.index_before_bytes > SPACIOUS + 2 * taken.tally.bytes {
+            asks.progress("building a smaller index");
+            match self.renew(asks) {
+                Ok(()) => {}
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
+                Err(error) => tracing::warn!(%error, "the index stays as large as it is"),
+            }
+        }
+        done.index_after_bytes = self.shared.index.load().size_on_disk();
+        Ok(done)
+    }
+
+    /// Builds the index anew beside the one that serves, and puts it in its place.
+    fn renew(&self, asks: &Asking) -> Result<(), StoreError> {
+        let ground = self.shared.ground();
+        let fresh = rebuild::beside(&ground, &|| asks.go_on())?;
+        let (answer, answered) = channel::sync_channel(1);
+        asks.send(Message::Renew(Renewed { fresh, answer }))?;
+        answered.recv().unwrap_or(Err(StoreError::Closed))
     }
 
     /// The active segment ends, and a group stands in the next one.

@@ -130,6 +130,8 @@ pub(crate) trait Engines: Send + Sync {
     fn open_fresh(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>;
     /// The newest index takes the place of all others.
     fn retire(&self, dir: &Path) -> Result<(), IndexError>;
+    /// Removes what was retired: there was nothing wrong with it.
+    fn discard(&self, dir: &Path);
 }
 
 /// Where `apply` puts its place in the log.

@@ -57,6 +57,12 @@ impl Engines for Sled {
     fn retire(&self, dir: &Path) -> Result<(), IndexError> {
         retire_sleds(dir)
     }
+
+    fn discard(&self, dir: &Path) {
+        if let Ok(generations) = Generations::list(dir) {
+            remove_bad(dir, &generations.bad);
+        }
+    }
 }
 
 /// Opens `dir/index`, or makes it. After a rebuild it has a number: `dir/index-<n>`. Where there

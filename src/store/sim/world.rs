@@ -392,6 +392,8 @@ impl Engines for SimEngines {
         Ok(self.index(number, Map::new()))
     }
 
+    fn discard(&self, _: &Path) {}
+
     fn retire(&self, _: &Path) -> Result<(), IndexError> {
         let mut inner = self.0.0.lock();
         inner
