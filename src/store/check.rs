@@ -76,11 +76,13 @@ fn counted(key: &[u8], value: &[u8]) -> Counted {
     }
 }
 
-/// True where a change of the key may change the sums.
-pub(super) fn concerns(key: &[u8]) -> bool {
+/// True where this change may change the sums. A body that is not in a file of its own now was in
+/// none before, so nobody has to look for that.
+pub(super) fn concerns(key: &[u8], new: Option<&[u8]>) -> bool {
     match key {
         [keys::PART, kind, ..] => KINDS.contains(kind),
-        [kind, ..] => *kind == b'b' || KINDS.contains(kind),
+        [b'b', ..] => new.is_none_or(|new| !matches!(counted(key, new), Counted::Not)),
+        [kind, ..] => KINDS.contains(kind),
         [] => false,
     }
 }

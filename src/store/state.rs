@@ -362,7 +362,7 @@ impl Tx {
         let before = check::stored(&***self.shared.index.load())?;
         let mut sums = before.unwrap_or_default();
         for (key, new) in &self.overlay {
-            if check::concerns(key) {
+            if check::concerns(key, new.as_deref()) {
                 let old = self.shared.raw(key)?;
                 sums.change(key, old.as_deref(), new.as_deref());
             }
