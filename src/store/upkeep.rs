@@ -156,7 +156,7 @@ impl Drop for Only {
 }
 
 /// An index that is larger than this, and than twice what is in it, is built anew.
-const SPACIOUS: u64 = 4 * 1024 * 1024;
+const SPACIOUS: u64 = 1024 * 1024;
 
 /// How long after a start the index is checked whole.
 const VERIFY: Duration = Duration::from_secs(60);

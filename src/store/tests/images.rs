@@ -365,3 +365,74 @@ fn an_image_with_other_sums_opens_all_the_same() {
     assert!(run(store.check(true, quiet())).unwrap().problems.is_empty());
     run(store.close());
 }
+
+#[test]
+fn an_index_that_has_grown_is_built_anew_while_mail_comes_in() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = open(&dir);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let [a, b] = runtime.block_on(accounts(&store));
+    let (inbox, other) = (key(&store, a, "INBOX"), key(&store, b, "INBOX"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let sent = runtime.block_on(async {
+        // What is removed leaves its room in sled.
+        for n in 0..40 {
+            let many = (0..100).map(|m| {
+                let store = store.clone();
+                let mail = mail(&format!("{n} {m} {}", "x".repeat(300)));
+                tokio::spawn(async move {
+                    let stored = store.deliver(mail, UnixMillis(1), vec![to(a)]);
+                    stored.await.unwrap();
+                })
+            });
+            for one in many.collect::<Vec<_>>() {
+                one.await.unwrap();
+            }
+        }
+        let all = UidSet::from_ranges([(11, u32::MAX)]);
+        let flags = vec![Flag::System(SystemFlags::DELETED)];
+        let marked = store.store_flags(inbox, all, FlagAction::Add, flags, None);
+        marked.await.unwrap();
+        store.expunge(inbox, None).await.unwrap();
+        let opened = store.mailbox(other).unwrap();
+        let (writing, ended) = (store.clone(), stop.clone());
+        let writer = tokio::spawn(async move {
+            let mut sent = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let stored = writing.deliver(mail("more"), UnixMillis(1), vec![to(b)]);
+                stored.await.unwrap();
+                sent += 1;
+            }
+            sent
+        });
+        let done = store.compact(quiet()).await.unwrap();
+        assert!(
+            done.index_after_bytes * 2 < done.index_before_bytes,
+            "{done:?}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        stop.store(true, Ordering::Relaxed);
+        let sent: u32 = writer.await.unwrap();
+        assert_eq!(opened.snapshot().len(), sent);
+        sent
+    });
+    let before = [inbox, other].map(|mailbox| content(&store, mailbox));
+    assert_eq!([before[0].len(), before[1].len()], [10, sent as usize]);
+    assert!(runtime.block_on(store.check(true, quiet())).unwrap().ok);
+    runtime.block_on(store.close());
+    drop(store);
+    let entries = std::fs::read_dir(&dir).unwrap().flatten();
+    let indexes = entries.filter(|e| e.file_name().to_string_lossy().starts_with("index"));
+    assert_eq!(indexes.count(), 1);
+    let store = open(&dir);
+    assert!(!store.status().rebuilt);
+    assert_eq!(
+        [inbox, other].map(|mailbox| content(&store, mailbox)),
+        before
+    );
+    runtime.block_on(store.close());
+}
