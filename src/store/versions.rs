@@ -60,6 +60,21 @@ fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Vec<(String, u32)>>> {
     Ok(forms.filter(|forms| text(forms) == found))
 }
 
+/// The forms that the store's files have.
+pub(super) fn forms(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(String, u32)>> {
+    let found = read(disk, dir)?;
+    Ok(found.unwrap_or_else(|| known().map(|(name, v)| (name.to_owned(), v)).into()))
+}
+
+/// The first of these forms that this program does not know, with the newest that it does.
+pub(super) fn newer_of(forms: &[(String, u32)]) -> Option<(String, u32, u32)> {
+    forms.iter().find_map(|(name, version)| {
+        let known = known().iter().find(|(known, _)| known == name).map(|k| k.1);
+        let known = known.unwrap_or(0);
+        (*version > known).then(|| (name.clone(), *version, known))
+    })
+}
+
 /// Fails where anything was written by a newer program. Reads only.
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io {
@@ -71,15 +86,9 @@ pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         found,
         known,
     };
-    for (name, version) in read(disk, dir).map_err(io)?.unwrap_or_default() {
-        let known = known()
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|k| k.1);
-        let known = known.unwrap_or(0);
-        if version > known {
-            return Err(newer(&format!("{NAME}: {name}"), version, known));
-        }
+    let forms = read(disk, dir).map_err(io)?.unwrap_or_default();
+    if let Some((name, version, known)) = newer_of(&forms) {
+        return Err(newer(&format!("{NAME}: {name}"), version, known));
     }
     if let Some(found) = identity::newer(disk, dir).map_err(io)? {
         return Err(newer(identity::NAME, found, identity::VERSION));

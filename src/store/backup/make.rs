@@ -4,8 +4,8 @@
 //! May import: the parent, the disk.
 //!
 //! Invariant: what the manifest in the directory names is there, as it names it, at any time. So
-//! nothing is changed in place and nothing goes before the next manifest is durable; and a file
-//! under a name that the manifest has is replaced only by one that begins with the same bytes.
+//! nothing goes before the next manifest is durable; a file under a name that the manifest has is
+//! replaced only by one that begins with the same bytes, and written to only behind them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Entry, Kind, Manifest, kind_of};
 use super::plan::{Plan, Planned, plan};
 use super::{
-    Amount, BackupError, How, MANIFEST, STORE_ID, Tell, Work, read_manifest, read_through, remove,
-    write_manifest,
+    Amount, BackupError, How, MANIFEST, STORE_ID, Sums, Tell, Work, read_manifest, read_through,
+    remove, write_manifest,
 };
 use crate::store::clock::now;
 use crate::store::disk::{Disk, RealDisk};
@@ -182,6 +182,7 @@ pub(super) fn manifest_of(found: &Plan, files: BTreeMap<String, Entry>) -> Manif
         at: found.header.at,
         made: now(),
         by: concat!("posthorn ", env!("CARGO_PKG_VERSION")).into(),
+        forms: found.forms.clone(),
         files,
     }
 }
@@ -250,64 +251,123 @@ impl Make<'_> {
             self.did.kept.add(planned.len);
             return Ok(entry);
         }
-        let differs = || {
-            BackupError::Refused(format!(
-                "{} is not what {} has more of, though both are of this store: one of them is \
-                 damaged, or the store was restored from an older backup meanwhile. The backup \
-                 stays as it is: see `posthorn store check {}`, or choose another directory",
-                target.display(),
-                source.display(),
-                self.dir.display()
-            ))
-        };
         if known.is_some_and(|known| known.len > planned.len) {
-            return Err(differs());
+            return Err(self.differs(&source, &target));
         }
-        let mark = known.map(|known| known.len);
         let linked = planned.sealed && self.link && self.link(&source, &target)?;
-        let unfinished = unfinished(&target);
-        let file = self.from.open(&source).map_err(BackupError::io(&source))?;
-        let io = BackupError::io(&unfinished);
-        let sums = if linked {
-            read_through(
-                &*file,
-                &source,
-                planned.len,
-                mark,
-                &mut self.work,
-                &mut |_, _| Ok(()),
-            )?
-        } else {
-            let copy = self.to.create_new(&unfinished).map_err(io)?;
-            let put = &mut |at: u64, piece: &[u8]| {
-                let done = copy.write_all_at(piece, at);
-                done.map_err(BackupError::io(&unfinished))
-            };
-            let sums = read_through(&*file, &source, planned.len, mark, &mut self.work, put)?;
-            if planned.sealed
-                && let Ok(stamp) = self.from.stamp(&source)
-            {
-                // Else it is copied again the next time.
-                let _ = self.to.set_modified(&unfinished, stamp.modified);
-            }
-            copy.sync_all().map_err(BackupError::io(&unfinished))?;
-            sums
+        let grown = match known {
+            Some(known) if !linked => self.grow(planned, known, &source, &target)?,
+            _ => None,
+        };
+        let (sums, copied) = match grown {
+            Some((sums, known)) => (sums, planned.len - known),
+            None => (self.transfer(planned, known, linked)?, planned.len),
         };
         if known.is_some() && sums.mark != known.map(|known| known.crc) {
-            remove(self.to, &unfinished)?;
-            return Err(differs());
+            remove(self.to, &unfinished(&target))?;
+            return Err(self.differs(&source, &target));
         }
-        self.to
-            .rename(&unfinished, &target)
-            .map_err(BackupError::io(&target))?;
+        if grown.is_none() {
+            self.to
+                .rename(&unfinished(&target), &target)
+                .map_err(BackupError::io(&target))?;
+        }
         match linked {
             true => self.did.linked.add(planned.len),
-            false => self.did.copied.add(planned.len),
+            false => self.did.copied.add(copied),
+        }
+        if copied < planned.len {
+            self.did.kept.bytes += planned.len - copied;
         }
         Ok(Entry {
             len: planned.len,
             crc: sums.crc,
         })
+    }
+
+    /// Reads what was linked, or copies it, to its unfinished name.
+    fn transfer(
+        &mut self,
+        planned: &Planned,
+        known: Option<Entry>,
+        linked: bool,
+    ) -> Result<Sums, BackupError> {
+        let (source, target) = (self.data.join(&planned.name), self.dir.join(&planned.name));
+        let unfinished = unfinished(&target);
+        let mark = known.map(|known| known.len);
+        let file = self.from.open(&source).map_err(BackupError::io(&source))?;
+        let (len, work) = (planned.len, &mut self.work);
+        if linked {
+            return read_through(&*file, &source, len, mark, work, &mut |_, _| Ok(()));
+        }
+        let io = || BackupError::io(&unfinished);
+        let copy = self.to.create_new(&unfinished).map_err(io())?;
+        let put = &mut |at: u64, piece: &[u8]| copy.write_all_at(piece, at).map_err(io());
+        let sums = read_through(&*file, &source, len, mark, work, put)?;
+        self.date(planned, &source, &unfinished);
+        copy.sync_all().map_err(io())?;
+        Ok(sums)
+    }
+
+    /// Adds what the older backup's copy does not have yet, behind all that its manifest names.
+    /// None: it has to be another file. Else also how much was there.
+    fn grow(
+        &mut self,
+        planned: &Planned,
+        known: Entry,
+        source: &Path,
+        target: &Path,
+    ) -> Result<Option<(Sums, u64)>, BackupError> {
+        let stamps = (self.from.stamp(source), self.to.stamp(target));
+        let (Ok(stamp), Ok(there)) = stamps else {
+            return Ok(None);
+        };
+        // The store's own file is never written to.
+        if stamp.identity == there.identity || there.len < known.len {
+            return Ok(None);
+        }
+        let file = self.from.open(source).map_err(BackupError::io(source))?;
+        let io = || BackupError::io(target);
+        let copy = self.to.open_write(target).map_err(io())?;
+        let mut work = self.work;
+        let mut before = crc32fast::Hasher::new();
+        let differs = || self.differs(source, target);
+        let put = &mut |at: u64, piece: &[u8]| {
+            if at < known.len {
+                before.update(piece);
+                return Ok(());
+            }
+            match before.clone().finalize() == known.crc {
+                true => copy.write_all_at(piece, at).map_err(io()),
+                false => Err(differs()),
+            }
+        };
+        let mark = Some(known.len);
+        let sums = read_through(&*file, source, planned.len, mark, &mut work, put)?;
+        self.work = work;
+        self.date(planned, source, target);
+        copy.sync_all().map_err(io())?;
+        Ok(Some((sums, known.len)))
+    }
+
+    fn differs(&self, source: &Path, target: &Path) -> BackupError {
+        BackupError::Refused(format!(
+            "{} is not what {} has more of, though both are of this store: one of them is damaged, \
+             or the store was restored from an older backup meanwhile. The backup stays as it is: \
+             see `posthorn store check {}`, or choose another directory",
+            target.display(),
+            source.display(),
+            self.dir.display()
+        ))
+    }
+
+    /// So that the next run knows the copy. Else it is read again then.
+    fn date(&self, planned: &Planned, source: &Path, copy: &Path) {
+        if planned.sealed
+            && let Ok(stamp) = self.from.stamp(source)
+        {
+            let _ = self.to.set_modified(copy, stamp.modified);
+        }
     }
 
     /// What is said of it, where it is there already.

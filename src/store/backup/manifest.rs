@@ -36,6 +36,8 @@ pub(super) struct Manifest {
     pub made: UnixMillis,
     /// The program that made it.
     pub by: String,
+    /// Versions of the forms that files of its store have.
+    pub forms: Vec<(String, u32)>,
     /// By name.
     pub files: BTreeMap<String, Entry>,
 }
@@ -84,6 +86,9 @@ impl Manifest {
             "{HEAD} {VERSION}\nstore {id:032x}\ngroup {}\nat {} {}\nmade {}\nby {}\n",
             self.group, self.at.segment, self.at.offset, self.made.0, self.by
         );
+        for (name, version) in &self.forms {
+            let _ = writeln!(text, "form {name} {version}");
+        }
         for (name, entry) in &self.files {
             let _ = writeln!(text, "file {name} {} {:08x}", entry.len, entry.crc);
         }
@@ -125,8 +130,13 @@ impl Manifest {
         };
         let made = UnixMillis(field("made")?.parse().ok()?);
         let by = field("by")?.to_owned();
-        let mut files = BTreeMap::new();
+        let (mut forms, mut files) = (Vec::new(), BTreeMap::new());
         for line in lines {
+            if let Some(form) = line.strip_prefix("form ") {
+                let (name, version) = form.split_once(' ')?;
+                forms.push((name.to_owned(), version.parse().ok()?));
+                continue;
+            }
             let mut words = line.strip_prefix("file ")?.split(' ');
             let (name, len, crc) = (words.next()?, words.next()?, words.next()?);
             kind_of(name)?;
@@ -145,6 +155,7 @@ impl Manifest {
             at,
             made,
             by,
+            forms,
             files,
         };
         found.is_complete().then_some(found)
@@ -195,6 +206,7 @@ mod tests {
             },
             made: UnixMillis(1_700_000_000_123),
             by: "posthorn 0.1.0".into(),
+            forms: vec![("log".into(), 1), ("image".into(), 7)],
             files: files.map(|(name, entry)| (name.to_owned(), entry)).into(),
         }
     }

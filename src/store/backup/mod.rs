@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::image::files::ImageError;
+use super::versions;
 pub use archive::{to_archive, to_file};
 pub use examine::{BackupReport, check};
 pub use hold::Hold;
@@ -138,8 +139,19 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, Backup
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, 0)
         .map_err(BackupError::io(&path))?;
-    let found = Manifest::decode(&bytes);
-    found.map(Some).map_err(|bad| BackupError::bad(&path, bad))
+    decode_manifest(&bytes, &path).map(Some)
+}
+
+/// One of a newer program's store is refused.
+fn decode_manifest(bytes: &[u8], path: &Path) -> Result<Manifest, BackupError> {
+    let found = Manifest::decode(bytes).map_err(|bad| BackupError::bad(path, bad))?;
+    match versions::newer_of(&found.forms) {
+        Some((name, found, known)) => Err(BackupError::bad(
+            path,
+            format!("it was made by a newer posthorn ({name} {found}, this one knows {known})"),
+        )),
+        None => Ok(found),
+    }
 }
 
 /// Writes under a name that the next run removes, and gives it its own when it is durable.
@@ -165,6 +177,7 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<(), BackupError> {
 }
 
 /// The pace of reading, and how far it is.
+#[derive(Clone, Copy)]
 struct Work<'a> {
     tell: Tell<'a>,
     rate: u64,

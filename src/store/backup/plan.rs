@@ -13,6 +13,7 @@ use crate::store::image::files::{self as images, Image};
 use crate::store::image::format::Header;
 use crate::store::keys::{self, BlobRecord};
 use crate::store::log;
+use crate::store::versions;
 
 /// A file that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub(super) struct Planned {
 pub(super) struct Plan {
     pub header: Header,
     pub files: Vec<Planned>,
+    pub forms: Vec<(String, u32)>,
     /// Bodies that the image names, with files that the store itself does not have.
     pub missing: u64,
 }
@@ -102,6 +104,7 @@ pub(super) fn plan(disk: &dyn Disk, data: &Path, group: u64) -> Result<Plan, Bac
     Ok(Plan {
         header,
         files,
+        forms: versions::forms(disk, data).map_err(BackupError::io(data))?,
         missing: large.len() as u64,
     })
 }

@@ -63,6 +63,7 @@ fn is_harmless(name: &str) -> bool {
         "admin.sock",
         "tls",
         "spool",
+        "ballast",
         "posthorn.toml",
         "lost+found",
         STAGING,
@@ -71,7 +72,8 @@ fn is_harmless(name: &str) -> bool {
 }
 
 fn is_of_a_store(name: &str) -> bool {
-    PARTS.contains(&name) || name == "rebuild-index" || name.starts_with("index")
+    let more = ["rebuild-index", "format", "program"];
+    PARTS.contains(&name) || more.contains(&name) || name.starts_with("index")
 }
 
 /// Restores into `data`, where no store is. With `set_aside` one that is there is moved to a
@@ -301,8 +303,7 @@ fn unpack(
             }
             let mut bytes = vec![0; len as usize];
             archive.read_exact(&mut bytes).map_err(read)?;
-            let decoded = Manifest::decode(&bytes).map_err(|e| BackupError::bad(from, e))?;
-            manifest = Some(decoded);
+            manifest = Some(super::decode_manifest(&bytes, from)?);
         } else {
             let target = staging.join(known);
             let crc = member(archive, &target, len, &read, &mut |bytes| {
