@@ -4,13 +4,14 @@
 //! `POSTHORN_CRASH_ONE=7/31/2`: only this one: history, image, variant.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::indexes::Harm;
 use super::look::{look, no_spare_files};
 use super::plan::{Kind, Planner};
 use super::rng::Rng;
-use super::run::{Run, one_of, open, planner, runtime};
+use super::run::{IMAGES, MOVED, Run, SEGMENTS, one_of, open, planner, runtime};
 use super::world::{Image, Machine, World};
 
 /// Of one history.
@@ -166,7 +167,6 @@ fn number(name: &str) -> Option<u64> {
 
 /// As many crash points as are asked for, or `few`.
 fn crash_points(kind: Kind, few: usize, share: usize) {
-    // What is refused and mended on purpose is no news.
     let one = std::env::var("POSTHORN_CRASH_ONE").ok();
     let one: Option<Vec<u64>> = one.map(|text| {
         let parts = text.split('/').filter_map(|part| part.parse().ok());
@@ -220,10 +220,15 @@ fn crash_points(kind: Kind, few: usize, share: usize) {
             }
         }
         points += done;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         eprintln!(
-            "{kind:?}: history {seed}, {} steps, {points} of {wanted} crash points, {:.1} s",
+            "{kind:?}: history {seed}, {} steps, {points} of {wanted} crash points, {:.1} s; of \
+             all kinds so far {} state images, {} segments compacted, {} bodies moved",
             images.len(),
-            started.elapsed().as_secs_f32()
+            started.elapsed().as_secs_f32(),
+            count(&IMAGES),
+            count(&SEGMENTS),
+            count(&MOVED),
         );
         seed += 1;
         if one.is_some() {

@@ -151,6 +151,12 @@ impl Files {
         }
     }
 
+    pub(super) fn names_wait(&self, dir: &Path) -> bool {
+        self.dirs
+            .get(dir)
+            .is_some_and(|dir| !dir.pending.is_empty())
+    }
+
     pub(super) fn write(&mut self, inode: u64, offset: u64, bytes: Vec<u8>, live: &mut Live) {
         put(live.0.entry(inode).or_default(), offset, &bytes);
         let bytes = Arc::new(bytes);

@@ -1,7 +1,8 @@
 //! Carries a history out on a real store, and holds what is seen against the model.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::join_in_order;
@@ -31,6 +32,11 @@ use crate::types::{
 
 pub(super) const SEGMENT: u64 = 24 * 1024;
 const DIR: &str = "/sim";
+
+/// State images that were taken, segments that went, bodies that moved: that it happens at all.
+pub(super) static IMAGES: AtomicU64 = AtomicU64::new(0);
+pub(super) static SEGMENTS: AtomicU64 = AtomicU64::new(0);
+pub(super) static MOVED: AtomicU64 = AtomicU64::new(0);
 
 mod futures {
     use std::pin::Pin;
@@ -72,6 +78,9 @@ pub(super) fn open(machine: &Machine, kind: Kind) -> Result<Store, String> {
     machine.disk().create_dir(DIR.as_ref()).unwrap();
     let lock = std::fs::File::open("/dev/null").unwrap();
     let telemetry = Telemetry::new().unwrap();
+    if kind == Kind::Crowd {
+        machine.delay(Rng(machine.steps()));
+    }
     recovery::open_on(machine.disk(), machine.engines(), lock, options, telemetry)
         .and_then(Store::start)
         .map_err(|error| format!("the store does not open: {error}"))
@@ -263,8 +272,17 @@ async fn carry_out(store: &Store, state: &State, op: &Op) -> Result<Vec<u32>, St
             pulse::beat(store.shared(), &mut LogPos::default());
             Ok(Vec::new())
         }
-        Op::Image => store.take_image(Box::new(|_| {})).await.map(|_| Vec::new()),
-        Op::Compact => store.compact(Box::new(|_| {})).await.map(|_| Vec::new()),
+        Op::Image => {
+            store.take_image(Box::new(|_| {})).await?;
+            IMAGES.fetch_add(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        }
+        Op::Compact => {
+            let done = store.compact(Box::new(|_| {})).await?;
+            SEGMENTS.fetch_add(done.segments, Ordering::Relaxed);
+            MOVED.fetch_add(done.moved_bodies, Ordering::Relaxed);
+            Ok(Vec::new())
+        }
         Op::Reopen => Ok(Vec::new()),
     }
 }
@@ -326,6 +344,9 @@ impl Run {
             let end = self.store.shared().ring.end();
             let op = self.planner.next(&self.state, end);
             self.alone(op).await?;
+            if self.kind() == Kind::Plain && self.planner.rng.one_in(8) {
+                self.misread()?;
+            }
         }
         Ok(())
     }
@@ -386,12 +407,58 @@ impl Run {
             }
             _ => return Err(format!("{op:?}: want {uids:?}, got {done:?}")),
         }
+        self.quiet().await;
         let last = states.last().cloned().unwrap_or_default();
         let changed = states.len() > 1 && last != self.state;
         if self.machine.is_dead() && changed && done.is_ok() {
             return Err(format!("{op:?} was answered by a store without a disk"));
         }
         self.observe(&[last]).await
+    }
+
+    /// So that a history is the same each time, the next segment is waited for.
+    async fn quiet(&self) {
+        let log = Path::new(DIR).join("log");
+        for _ in 0..100 {
+            if self.kind() == Kind::Faults || self.machine.is_quiet(&log, SEGMENT) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A body that can't be read now can be read later, and is never another one.
+    fn misread(&mut self) -> Result<(), String> {
+        let all = self.state.accounts.iter().flat_map(|(address, account)| {
+            let boxes = account.boxes.values();
+            boxes.flat_map(move |m| {
+                m.messages
+                    .keys()
+                    .map(move |uid| (address.clone(), m.id, *uid))
+            })
+        });
+        let all: Vec<_> = all.collect();
+        let Some((account, mailbox, uid)) = self.planner.rng.pick(&all).cloned() else {
+            return Ok(());
+        };
+        let place = (account, mailbox);
+        let want = self
+            .state
+            .mailbox(&place)
+            .and_then(|m| m.messages[&uid].body);
+        let (key, uid) = (key(&self.state, &place), Uid(uid));
+        let text = |error: StoreError| format!("reading {key:?} {uid:?}: {error}");
+        let record = self.store.message(key, uid).map_err(text)?;
+        let blob = record.ok_or("a message is not there")?.blob;
+        self.machine.fail_read();
+        for last in [false, true] {
+            match self.store.body_range(key, uid, blob, 0..u64::MAX) {
+                Ok(raw) if want == Some((raw.len() as u64, crc32fast::hash(&raw))) => {}
+                Err(StoreError::Write(_)) if !last && !self.machine.is_dead() => {}
+                other => return Err(format!("{key:?} {uid:?} when it can't be read: {other:?}")),
+            }
+        }
+        Ok(())
     }
 
     /// It failed for now: all of it, or of many slices the later ones.

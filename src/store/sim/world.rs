@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
@@ -50,6 +51,10 @@ struct Inner {
     told: Told,
     faults: BTreeMap<u64, Fault>,
     dead: bool,
+    /// The next read fails.
+    unreadable: bool,
+    /// Syncs take their time now and then, so that threads meet otherwise.
+    delays: Option<Rng>,
     /// What happened, for whoever looks for a mistake.
     trace: Vec<String>,
 }
@@ -141,8 +146,30 @@ impl World {
         inner.faults.insert(at, fault);
     }
 
+    pub(super) fn fail_read(&self) {
+        self.0.lock().unreadable = true;
+    }
+
+    pub(super) fn delay(&self, rng: Rng) {
+        self.0.lock().delays = Some(rng);
+    }
+
+    /// No segment is being made beside the work.
+    pub(super) fn is_quiet(&self, log: &Path, segment_bytes: u64) -> bool {
+        let inner = self.0.lock();
+        let files = inner.files.list(log, &inner.live).unwrap_or_default();
+        let segment = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("seg-");
+        let newest = files.iter().rev().find(|(name, _)| segment(name));
+        let room = newest.is_none_or(|(_, len)| *len <= segment_bytes / 4 * 3);
+        inner.dead || room && !inner.files.names_wait(log)
+    }
+
     pub(super) fn no_more_faults(&self) {
         self.0.lock().faults.clear();
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.0.lock().steps
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -300,8 +327,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        let inner = self.world.0.lock();
-        if inner.dead {
+        let mut inner = self.world.0.lock();
+        if inner.dead || std::mem::take(&mut inner.unreadable) {
             return Err(eio());
         }
         let content = inner.live.read(self.inode);
@@ -329,6 +356,14 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let delay = {
+            let mut inner = self.world.0.lock();
+            let rng = inner.delays.as_mut();
+            rng.map_or(0, |rng| rng.below(8) * rng.below(200))
+        };
+        if delay > 0 {
+            std::thread::sleep(Duration::from_micros(delay as u64));
+        }
         let mut inner = self.world.0.lock();
         let inner = &mut *inner;
         let fault = inner.step("sync");
