@@ -158,3 +158,43 @@ fn a_damaged_body_is_told_and_costs_no_other() {
     assert_eq!(answer.status, Some(1), "{}", answer.out);
     assert!(answer.out.contains("INBOX UID 2"), "{}", answer.out);
 }
+
+#[test]
+fn what_is_removed_is_in_no_file_any_more() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let dir = home.path().join("data");
+    let server = Server::start(&dir, &[]);
+    let mut smtp = server.smtp();
+    for n in 0..40 {
+        let text = format!("Subject: NEEDLE{n}XYZ\r\nFrom: NEEDLE@x.test\r\n\r\nNEEDLE\r\n");
+        let reply = smtp.deliver("k@x.test", &["bob@posthorn.test"], text.as_bytes());
+        assert!(reply.expect("reply").starts_with("250"));
+    }
+    fill(&server, 5, 400);
+    let holds = || {
+        let mut dirs = vec![dir.clone()];
+        let mut found = Vec::new();
+        while let Some(next) = dirs.pop() {
+            for entry in std::fs::read_dir(next).expect("a directory").flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    dirs.push(path);
+                } else if let Ok(bytes) = std::fs::read(&path)
+                    && bytes.windows(6).any(|w| w == b"NEEDLE")
+                {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    };
+    assert!(!holds().is_empty());
+    let cli = cli(&dir);
+    cli.ok(&["account", "remove", "bob@posthorn.test", "--yes"], "");
+    cli.ok(&["store", "compact"], "");
+    assert_eq!(holds(), Vec::<PathBuf>::new());
+    assert_eq!(
+        cli.ok(&["store", "check", "--deep"], "")["report"]["ok"],
+        true
+    );
+}

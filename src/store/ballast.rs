@@ -29,6 +29,19 @@ pub(super) fn give_up(disk: &dyn Disk, dir: &Path) -> bool {
     there
 }
 
+/// Whether what is kept free stays so with `more` bytes. Where the ballast was given up, its room
+/// does not count: it is not for mail. Where that can't be told, yes.
+pub(super) fn leaves_room(shared: &Shared, more: u64) -> bool {
+    let (disk, dir) = (&*shared.disk, &shared.options.dir);
+    let Some(free) = disk.free_bytes(dir) else {
+        return true;
+    };
+    let needed = shared.reserve().saturating_add(more);
+    let bytes = shared.options.config.ballast_bytes;
+    free >= needed.saturating_add(bytes)
+        || (free >= needed && (bytes == 0 || disk.open(&dir.join(NAME)).is_ok()))
+}
+
 /// Gives it up or makes it again, as there is room. Failing to make it is no harm: it is tried
 /// again.
 pub(super) fn tend(shared: &Shared) {

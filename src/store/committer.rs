@@ -508,10 +508,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 impl Room {
     fn check(&mut self, shared: &Shared) -> bool {
         let dir = &shared.options.dir;
-        let free = shared.disk.free_bytes(dir);
-        if free.is_none_or(|free| free >= shared.reserve()) {
+        if ballast::leaves_room(shared, 0) {
             return true;
         }
+        let free = shared.disk.free_bytes(dir);
         ballast::look(&*shared.disk, dir);
         if self.said.is_none_or(|at| at.elapsed() > SAY_AGAIN) {
             self.said = Some(Instant::now());

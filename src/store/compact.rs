@@ -37,6 +37,10 @@ use crate::types::{BlobId, LogPos};
 const GROUP_BYTES: u64 = 1024 * 1024;
 const GROUP_BODIES: usize = 64;
 
+/// For a worker that has not written down yet how far it has read.
+const WAIT: Duration = Duration::from_millis(250);
+const WAITS: u32 = 12;
+
 /// Segments with less alive than this share are always worth it.
 const HALF: u64 = 50;
 /// All of the log may be this much of what is alive, in percent; beyond it the emptiest go first.
@@ -120,7 +124,15 @@ impl Compaction<'_> {
             return Err(StoreError::Invalid(HELD));
         }
         let sizes = self.shared.reader.segments().map_err(write)?;
-        let horizon = self.horizon(covered.segment, &sizes)?;
+        let mut horizon = self.horizon(covered.segment, &sizes)?;
+        // A worker writes down how far it is about once a second.
+        for _ in 0..WAITS {
+            if horizon >= covered.segment || !self.asks.go_on() {
+                break;
+            }
+            self.asks.pause(WAIT);
+            horizon = self.horizon(covered.segment, &sizes)?;
+        }
         let (old, kept): (Vec<_>, Vec<_>) = sizes
             .iter()
             .copied()

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::ballast;
 use super::clock::now;
 use super::error::StoreError;
 use super::handle::Store;
@@ -213,10 +214,7 @@ impl Store {
 
     /// Would `size` more bytes leave what is kept free? Where that can't be told, yes.
     pub fn has_room(&self, size: u64) -> bool {
-        let shared = self.shared();
-        let needed = shared.reserve().saturating_add(size);
-        let free = shared.disk.free_bytes(&shared.options.dir);
-        free.is_none_or(|free| free >= needed)
+        ballast::leaves_room(self.shared(), size)
     }
 
     /// False where the account's INBOX takes no more messages. Where that can't be told, true.

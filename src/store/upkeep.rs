@@ -181,7 +181,7 @@ impl Keeper {
                 }
                 Some(Task::Compact(progress, answer)) => {
                     let asks = self.asks(progress);
-                    let done = self.seal(&asks).and_then(|()| self.compact(&asks));
+                    let done = self.seal(&asks).and_then(|()| self.compact(&asks, true));
                     let _ = answer.send(done);
                 }
                 None if self.upkeep.is_stopping() => {}
@@ -190,7 +190,7 @@ impl Keeper {
                     self.told(self.audit(&self.asks(quiet()), 0).verify());
                 }
                 None if pause <= LOOK => {
-                    let done = match self.compact(&self.asks(quiet())) {
+                    let done = match self.compact(&self.asks(quiet()), false) {
                         // The next night has time for it.
                         Err(StoreError::Invalid(_)) if self.shared.is_held() => Ok(()),
                         done => done.map(drop),
@@ -310,7 +310,7 @@ impl Keeper {
     }
 
     /// An image, and what may go after it.
-    fn compact(&self, asks: &Asking) -> Result<Compacted, StoreError> {
+    fn compact(&self, asks: &Asking, asked: bool) -> Result<Compacted, StoreError> {
         asks.progress("taking a state image");
         let taken = self.image()?;
         let compaction = Compaction {
@@ -319,8 +319,14 @@ impl Keeper {
             rate: self.shared.options.config.compact_bytes_per_second,
         };
         let mut done = compaction.run(taken.header.at, taken.tally.live())?;
+        if asked || done.segments > 0 {
+            // The log after older ones is not whole any more, and they name what is gone.
+            take::remove_before(&self.shared, taken.header.seq);
+        }
         done.index_before_bytes = self.shared.index.load().size_on_disk();
-        if done.index_before_bytes > SPACIOUS + 2 * taken.tally.bytes {
+        // What was removed may still be read in the room that sled keeps: whoever asks wants it
+        // gone.
+        if asked || done.index_before_bytes > SPACIOUS + 2 * taken.tally.bytes {
             asks.progress("building a smaller index");
             match self.renew(asks) {
                 Ok(()) => {}

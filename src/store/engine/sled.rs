@@ -2,8 +2,9 @@
 //!
 //! May import: the parent's types. The only file of the program that names sled.
 //!
-//! What sled does that hurts, and what is done about it: left-over `snap.*` files keep it from
-//! opening (they are removed first); damage can make it panic or hang (caught; opened on a
+//! What sled does that hurts, and what is done about it: left-over `snap.*.generating` files keep
+//! it from opening (they are removed first), and so do damaged `snap.*` (removed when it does not
+//! open; never before: without its snapshot it was seen to come up empty); damage can make it panic or hang (caught; opened on a
 //! thread of its own with a deadline); `flush` does not sync (we sync its file ourselves);
 //! values over 6 KiB may go to files that it never syncs (refused). A sled that failed may still
 //! have threads that write to its paths, so a fresh one never gets a path that was used before.
@@ -200,13 +201,25 @@ fn open_at(dir: PathBuf, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>
         .mode(0o700)
         .create(&dir)
         .map_err(|e| failed(&dir, e))?;
-    remove_snapshots(&dir)?;
-    let config = sled::Config::new()
-        .path(&dir)
-        .cache_capacity(cache_bytes)
-        .mode(sled::Mode::LowSpace)
-        .flush_every_ms(Some(FLUSH_EVERY_MS));
-    let db = within(Duration::from_secs(OPEN_SECONDS), move || open_db(&config))?;
+    remove_snapshots(&dir, &|name| name.ends_with(b".generating"))?;
+    let open = || {
+        let config = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::LowSpace)
+            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        within(Duration::from_secs(OPEN_SECONDS), move || open_db(&config))
+    };
+    let db = match open() {
+        Err(error) if !error.is_resource() => {
+            // It may be the snapshot that is damaged.
+            if remove_snapshots(&dir, &|_| true)? == 0 {
+                return Err(error);
+            }
+            open()?
+        }
+        opened => opened?,
+    };
     let path = dir.join("db");
     let file = File::open(&path).map_err(|e| failed(&path, e))?;
     Ok(Arc::new(SledIndex {
@@ -255,15 +268,20 @@ fn within<T: Send + 'static>(
     }
 }
 
-fn remove_snapshots(dir: &Path) -> Result<(), IndexError> {
+/// Gives how many there were.
+fn remove_snapshots(dir: &Path, which: &dyn Fn(&[u8]) -> bool) -> Result<usize, IndexError> {
+    let mut removed = 0;
     for entry in std::fs::read_dir(dir).map_err(|e| failed(dir, e))? {
         let entry = entry.map_err(|e| failed(dir, e))?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b"snap.") && which(name) {
             let path = entry.path();
             std::fs::remove_file(&path).map_err(|e| failed(&path, e))?;
+            removed += 1;
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Runs a call of sled's; a panic in it is an error.

@@ -249,6 +249,15 @@ fn duplicate(
 
 /// Of those before `seq` the newest stays, once. While somebody copies files all stay.
 fn remove_old(shared: &Shared, seq: u64) {
+    remove(shared, seq, true);
+}
+
+/// None of those before `seq` stays.
+pub(in crate::store) fn remove_before(shared: &Shared, seq: u64) {
+    remove(shared, seq, false);
+}
+
+fn remove(shared: &Shared, seq: u64, keep_one: bool) {
     let disk = &*shared.disk;
     let held = shared.files_held.lock();
     if *held > 0 {
@@ -271,7 +280,7 @@ fn remove_old(shared: &Shared, seq: u64) {
                 .and_then(|image| image.check())
                 .is_ok()
         };
-        if before.is_none() && whole() {
+        if keep_one && before.is_none() && whole() {
             before = Some(*other);
             continue;
         }
