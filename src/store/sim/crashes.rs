@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::act::{IMAGES, MOVED, SEGMENTS};
 use super::indexes::Harm;
 use super::look::{look, no_spare_files};
 use super::plan::{Kind, Planner};
 use super::rng::Rng;
-use super::run::{IMAGES, MOVED, Run, SEGMENTS, one_of, open, planner, runtime};
+use super::run::{Run, one_of, open, planner, runtime};
 use super::world::{Image, Machine, World};
 
 /// Of one history.

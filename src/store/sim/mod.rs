@@ -11,9 +11,12 @@
 //! | `files`, `indexes` | what is durable, what is under way, and what a crash makes of it |
 //! | `world` | both as the store's own traits; faults; images |
 //! | `model`, `plan` | what should be, and what comes next |
-//! | `run`, `look` | the real store: doing it, and seeing what it shows |
+//! | `compare` | what is seen, held against it |
+//! | `run`, `act`, `look` | the real store: doing it, and seeing what it shows |
 //! | `crashes` | the tests |
 
+mod act;
+mod compare;
 mod crashes;
 mod files;
 mod indexes;
