@@ -11,6 +11,8 @@ use super::shared::Shared;
 const NAME: &str = "ballast";
 /// With less than this the disk is taken for full.
 const FLOOR: u64 = 4 * 1024 * 1024;
+/// With more than this beyond what is kept free none is needed yet.
+const NEAR: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Gives it up where hardly anything is free. True where it was there.
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> bool {
@@ -50,14 +52,18 @@ pub(super) fn tend(shared: &Shared) {
         return;
     }
     let bytes = shared.options.config.ballast_bytes;
-    let needed = shared.reserve().saturating_add(bytes.saturating_mul(2));
-    let room = disk.free_bytes(dir).is_some_and(|free| free >= needed);
+    let reserve = shared.reserve();
+    let needed = reserve.saturating_add(bytes.saturating_mul(2));
+    let free = disk.free_bytes(dir);
+    let room = free.is_some_and(|free| free >= needed);
+    let near = free.is_some_and(|free| free < reserve.saturating_add(NEAR));
+    let far = free.is_some_and(|free| free >= reserve.saturating_add(2 * NEAR));
     let path = dir.join(NAME);
     let there = disk.open(&path).is_ok();
-    if bytes == 0 && there {
+    if there && (bytes == 0 || far) {
         let _ = disk.remove(&path);
     }
-    if bytes == 0 || there || !room {
+    if bytes == 0 || there || !room || !near {
         return;
     }
     if let Err(error) = disk.take_room(&path, bytes) {
