@@ -142,7 +142,7 @@ fn a_newer_store_is_refused_and_nothing_is_touched() {
             std::fs::write(dir.join("log/seg-000000000002"), b"").unwrap();
         }),
         ("frame", |dir| add_frame(dir, 2, 1)),
-        ("operations", |dir| add_frame(dir, 1, 2)),
+        ("operations", |dir| add_frame(dir, 1, 9)),
         ("id", newer_id),
         ("index", |dir| newer_form(dir, "index")),
         ("form of operations", |dir| newer_form(dir, "operations")),
