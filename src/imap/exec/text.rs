@@ -316,7 +316,7 @@ impl Texts {
                 self.copy(message, range, out).await
             }
             Place::Fields(range) => {
-                let fields = self.fields(message, range.clone(), &section.text);
+                let fields = self.fields(message, range.clone(), &section.text)?;
                 let fields = slice(&fields, cut(0..fields.len() as u64, section.partial));
                 announce(out, "", fields.len() as u64);
                 out.put(fields).await
@@ -358,15 +358,21 @@ impl Texts {
         }
     }
 
-    fn fields(&self, message: Message<'_>, range: Range<u64>, text: &SectionText) -> Vec<u8> {
+    fn fields(
+        &self,
+        message: Message<'_>,
+        range: Range<u64>,
+        text: &SectionText,
+    ) -> Result<Vec<u8>, Gone> {
         let pick = |header: &[u8]| match text {
             SectionText::HeaderFields(names) => mail::pick_fields(header, names, true),
             SectionText::HeaderFieldsNot(names) => mail::pick_fields(header, names, false),
             _ => Vec::new(),
         };
         match &self.memory {
-            Some(memory) => pick(slice(memory, range)),
-            None => aside(|| pick(&message.read(range).unwrap_or_default())),
+            Some(memory) => Ok(pick(slice(memory, range))),
+            // It could be read a moment ago: an empty header would be a lie.
+            None => again(message, range).map(|header| pick(&header)),
         }
     }
 
