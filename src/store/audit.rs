@@ -222,7 +222,7 @@ impl Audit<'_> {
     /// Lengths of the files that no longer grow.
     fn sizes(&self) -> Result<BTreeMap<u64, u64>, StoreError> {
         let end = self.shared.ring.end().segment;
-        let segments = self.shared.reader.segments().map_err(write)?;
+        let segments = self.shared.reader.segments()?;
         let mut sizes: BTreeMap<_, _> = segments.into_iter().collect();
         sizes.retain(|number, _| *number < end);
         sizes.insert(end, u64::MAX);
@@ -266,7 +266,7 @@ impl Audit<'_> {
                 last = frame.seq;
                 asks.go_on()
             });
-        let read = read.map_err(write)?;
+        let read = read?;
         if !self.asks.go_on() {
             return Err(StoreError::Closed);
         }
@@ -306,7 +306,7 @@ impl Audit<'_> {
                 Ok(read) => read,
                 // A file of one body, or one that is gone.
                 Err(LogError::Missing(_) | LogError::Damaged(_)) => Default::default(),
-                Err(error) => return Err(write(error)),
+                Err(error) => return Err(error.into()),
             };
             let mut sound = 0;
             for (id, place) in bodies {
@@ -468,8 +468,4 @@ fn out_of_place(sizes: &BTreeMap<u64, u64>, place: &BlobPlace) -> Option<String>
         Some(len) if end > *len => Some("it lies beyond its file's end".into()),
         Some(_) => None,
     }
-}
-
-fn write(error: LogError) -> StoreError {
-    StoreError::Write(error.to_string())
 }

@@ -308,10 +308,8 @@ impl Committer {
         self.recover_log();
         if error.is_disk_full() {
             ballast::give_up(&*self.shared.disk, &self.shared.options.dir);
-            StoreError::DiskFull
-        } else {
-            StoreError::Write(error.to_string())
         }
+        error.into()
     }
 
     fn recover_log(&mut self) {
@@ -453,6 +451,8 @@ impl Committer {
             }
         };
         if done.is_ok() {
+            // What the last rebuild could not put right is no better now.
+            fresh.damage.mended(self.shared.damage.mended_mailboxes());
             let wake = self.shared.adopt(fresh);
             self.shared.ring.tell();
             wake.tell();

@@ -123,7 +123,7 @@ impl Compaction<'_> {
         if self.shared.is_held() {
             return Err(StoreError::Invalid(HELD));
         }
-        let sizes = self.shared.reader.segments().map_err(write)?;
+        let sizes = self.shared.reader.segments()?;
         let mut horizon = self.horizon(covered.segment, &sizes)?;
         // A worker writes down how far it is about once a second.
         for _ in 0..WAITS {
@@ -173,7 +173,7 @@ impl Compaction<'_> {
                 .store
                 .compacted(len.map_or(0, |s| s.len));
         }
-        let after = self.shared.reader.segments().map_err(write)?;
+        let after = self.shared.reader.segments()?;
         done.after_bytes = after.iter().map(|(_, len)| len).sum();
         Ok(done)
     }
@@ -202,7 +202,7 @@ impl Compaction<'_> {
                 }
                 !some
             });
-            read.map_err(write)?;
+            read?;
             horizon = horizon.min(owed.unwrap_or(horizon));
         }
         // Whatever the numbers say, what is written to stays.
@@ -217,7 +217,7 @@ impl Compaction<'_> {
 
     /// False where it can't be emptied.
     fn move_out(&self, number: u64, done: &mut Compacted) -> Result<bool, StoreError> {
-        let (bodies, report) = self.shared.reader.bodies_in(number).map_err(write)?;
+        let (bodies, report) = self.shared.reader.bodies_in(number)?;
         let mut wanted = Vec::new();
         for (id, place) in bodies {
             if self.is_wanted(id, &place)? {
@@ -237,7 +237,7 @@ impl Compaction<'_> {
                     metrics.damaged_body(*id, &error.to_string());
                     return Ok(false);
                 }
-                Err(error) => return Err(write(error)),
+                Err(error) => return Err(error.into()),
             }
             if bytes >= GROUP_BYTES || group.len() >= GROUP_BODIES {
                 self.move_group(std::mem::take(&mut group), bytes, done)?;
@@ -310,12 +310,11 @@ impl Compaction<'_> {
         if *held > 0 {
             return Err(StoreError::Invalid(HELD));
         }
-        self.shared.blobs.remove_segment(number).map_err(write)
+        self.shared
+            .blobs
+            .remove_segment(number)
+            .map_err(StoreError::from)
     }
-}
-
-fn write(error: LogError) -> StoreError {
-    StoreError::Write(error.to_string())
 }
 
 #[cfg(test)]

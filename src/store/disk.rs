@@ -148,6 +148,33 @@ impl DiskFile for File {
     }
 }
 
+/// A small file whole, or its first `most` bytes. None: there is none.
+pub(crate) fn read_small(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = vec![0; file.len()?.min(most) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}
+
+/// Puts a small file into `dir`, in place of one that is there: a crash leaves one or the other.
+/// Durable when it returns.
+pub(crate) fn replace(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create_new(&unfinished)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    disk.rename(&unfinished, &path)?;
+    disk.sync_dir(dir)
+}
+
 fn dir_or_here(dir: &Path) -> &Path {
     match dir.as_os_str().is_empty() {
         true => Path::new("."),

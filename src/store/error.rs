@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::log::LogError;
+
 /// Why an operation on the open store failed. Protocols map it to replies in one place each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -46,6 +48,16 @@ pub enum StoreError {
     DamagedBody,
     #[error("the index could not be read: {0}")]
     Index(String),
+}
+
+/// Writes and reads of the log. (What is damaged is mapped by who knows what it was.)
+impl From<LogError> for StoreError {
+    fn from(error: LogError) -> Self {
+        match error.is_disk_full() {
+            true => Self::DiskFull,
+            false => Self::Write(error.to_string()),
+        }
+    }
 }
 
 impl StoreError {

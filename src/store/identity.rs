@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::Disk;
+use super::disk::{Disk, read_small, replace};
 
 pub(super) const NAME: &str = "store-id";
 pub(super) const VERSION: u32 = 1;
@@ -43,14 +43,8 @@ pub(super) fn newer(disk: &dyn Disk, dir: &Path) -> io::Result<Option<u32>> {
 }
 
 fn text(disk: &dyn Disk, dir: &Path) -> io::Result<Option<String>> {
-    let file = match disk.open(&dir.join(NAME)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = vec![0; file.len()?.min(MAX) as usize];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    let found = read_small(disk, &dir.join(NAME), MAX)?;
+    Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// None where there is none, or nothing that can be read.
@@ -72,16 +66,7 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<[u8; 16]>> 
 
 /// Durable when it returns.
 pub(super) fn write(disk: &dyn Disk, dir: &Path, id: [u8; 16]) -> io::Result<()> {
-    let (path, unfinished) = (dir.join(NAME), dir.join(format!("{NAME}.tmp")));
-    match disk.remove(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create_new(&unfinished)?;
-    file.write_all_at(line(id).as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&unfinished, &path)?;
-    disk.sync_dir(dir)
+    replace(disk, dir, NAME, line(id).as_bytes())
 }
 
 #[cfg(test)]

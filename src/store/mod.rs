@@ -39,6 +39,7 @@ mod handle;
 mod identity;
 mod image;
 mod importing;
+mod integers;
 mod keys;
 mod login;
 mod lost;

@@ -123,10 +123,6 @@ impl Prepared {
     /// where it is large.
     pub(super) fn settle(&self, blobs: &Arc<dyn BlobStore>) -> Result<Settled, StoreError> {
         let id = self.id()?;
-        let failed = |error: super::log::LogError| match error.is_disk_full() {
-            true => StoreError::DiskFull,
-            false => StoreError::Write(error.to_string()),
-        };
         let place = match &*self.body {
             Body::Small(data) if data.stored_len() > LARGE_BLOB => blobs.put_large(data),
             Body::Small(data) => return Ok(Settled::Inline(data.clone())),
@@ -138,7 +134,7 @@ impl Prepared {
             }
         };
         Ok(Settled::Placed(Placed {
-            place: place.map_err(failed)?,
+            place: place?,
             blobs: blobs.clone(),
             kept: false,
         }))

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::Disk;
+use super::disk::{Disk, read_small, replace};
 
 const NAME: &str = "program";
 const MINE: &str = env!("CARGO_PKG_VERSION");
@@ -15,13 +15,8 @@ const MAX: u64 = 64;
 
 /// True where it was this one.
 pub(super) fn is_the_same(disk: &dyn Disk, dir: &Path) -> bool {
-    let read = || -> io::Result<Vec<u8>> {
-        let file = disk.open(&dir.join(NAME))?;
-        let mut bytes = vec![0; file.len()?.min(MAX) as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    };
-    read().is_ok_and(|found| found == line().as_bytes())
+    let found = read_small(disk, &dir.join(NAME), MAX);
+    matches!(found, Ok(Some(found)) if found == line().as_bytes())
 }
 
 fn line() -> String {
@@ -30,14 +25,5 @@ fn line() -> String {
 
 /// It is this one from now on. Durable when it returns.
 pub(super) fn note(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let (path, unfinished) = (dir.join(NAME), dir.join(format!("{NAME}.tmp")));
-    match disk.remove(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create_new(&unfinished)?;
-    file.write_all_at(line().as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&unfinished, &path)?;
-    disk.sync_dir(dir)
+    replace(disk, dir, NAME, line().as_bytes())
 }

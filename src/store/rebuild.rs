@@ -15,7 +15,7 @@ use super::engine::{Applied, Index, IndexError};
 use super::error::{OpenError, StoreError};
 use super::image::load;
 use super::keys::{self, AccountMarks, GlobalMarks, MailboxRecord};
-use super::log::{self, LogError};
+use super::log;
 use super::mend::mend;
 use super::ops::{Group, Op, OpsError};
 use super::shared::{Ground, Shared};
@@ -440,7 +440,6 @@ pub(super) fn raise(
         at: now,
         ops: std::mem::take(&mut tx.ops),
     };
-    let write = |error: LogError| StoreError::Write(error.to_string());
     let ops = group
         .encode()
         .map_err(|error| StoreError::Write(error.to_string()))?;
@@ -448,8 +447,8 @@ pub(super) fn raise(
     let appended = match log.append(seq, &[], &ops) {
         Ok(appended) => appended,
         Err(error) => {
-            log.recover().map_err(write)?;
-            return Err(write(error));
+            log.recover()?;
+            return Err(error.into());
         }
     };
     *next_seq += 1;
@@ -466,8 +465,7 @@ pub(super) fn raise(
 /// Removes files of large bodies that no record names: their groups never came about, or all
 /// that referred to them is gone. False where the records can't be trusted.
 pub(super) fn sweep(shared: &Shared) -> Result<bool, StoreError> {
-    let write = |error: LogError| StoreError::Write(error.to_string());
-    let files = shared.blobs.own_files().map_err(write)?;
+    let files = shared.blobs.own_files()?;
     let mut named = check::Sums::default();
     let mut unnamed = Vec::new();
     for (id, place) in files {
@@ -495,7 +493,7 @@ pub(super) fn sweep(shared: &Shared) -> Result<bool, StoreError> {
     }
     tracing::info!(files = unnamed.len(), "removing bodies that no message has");
     for place in &unnamed {
-        shared.blobs.remove(place).map_err(write)?;
+        shared.blobs.remove(place)?;
     }
     Ok(true)
 }

@@ -11,7 +11,7 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::Disk;
+use super::disk::{Disk, read_small, replace};
 use super::error::OpenError;
 use super::image::files::ImageError;
 use super::image::format::BadImage;
@@ -44,13 +44,9 @@ fn text(forms: &[(String, u32)]) -> String {
 
 /// None where there is none, or nothing that can be read.
 fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Vec<(String, u32)>>> {
-    let file = match disk.open(&dir.join(NAME)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(bytes) = read_small(disk, &dir.join(NAME), MAX)? else {
+        return Ok(None);
     };
-    let mut bytes = vec![0; file.len()?.min(MAX) as usize];
-    file.read_exact_at(&mut bytes, 0)?;
     let found = String::from_utf8_lossy(&bytes);
     let lines = found.lines().filter_map(|line| line.split_once(' '));
     let lines = lines.filter(|(name, _)| *name != "sum");
@@ -118,14 +114,5 @@ pub(super) fn note(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     if before.as_ref() == Some(&now) {
         return Ok(());
     }
-    let (path, unfinished) = (dir.join(NAME), dir.join(format!("{NAME}.tmp")));
-    match disk.remove(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create_new(&unfinished)?;
-    file.write_all_at(text(&now).as_bytes(), 0)?;
-    file.sync_all()?;
-    disk.rename(&unfinished, &path)?;
-    disk.sync_dir(dir)
+    replace(disk, dir, NAME, text(&now).as_bytes())
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, replace};
 use super::error::OpenError;
 use super::image::files::ImageError;
 use super::versions;
@@ -156,16 +156,8 @@ fn decode_manifest(bytes: &[u8], path: &Path) -> Result<Manifest, BackupError> {
 
 /// Writes under a name that the next run removes, and gives it its own when it is durable.
 fn write_manifest(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), BackupError> {
-    let (path, unfinished) = (dir.join(MANIFEST), dir.join(format!("{MANIFEST}.tmp")));
-    remove(disk, &unfinished)?;
-    let write = || {
-        let file = disk.create_new(&unfinished)?;
-        file.write_all_at(manifest.encode().as_bytes(), 0)?;
-        file.sync_all()?;
-        disk.rename(&unfinished, &path)?;
-        disk.sync_dir(dir)
-    };
-    write().map_err(BackupError::io(&path))
+    replace(disk, dir, MANIFEST, manifest.encode().as_bytes())
+        .map_err(BackupError::io(&dir.join(MANIFEST)))
 }
 
 /// Whether it was there or not.

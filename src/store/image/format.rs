@@ -11,6 +11,7 @@
 //! value's length (u16 each) and both. The end is a block of length nothing with the number of
 //! blocks and of records, so that an image that was cut off is never taken for a whole one.
 
+use crate::store::integers::{u32_at, u64_at};
 use crate::types::{LogPos, UnixMillis};
 
 /// Version of the format that is written.
@@ -294,16 +295,6 @@ impl Reader {
             false => Err(bad),
         }
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let raw = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    raw.map_or(0, |raw| u32::from_be_bytes(*raw))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let raw = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    raw.map_or(0, |raw| u64::from_be_bytes(*raw))
 }
 
 /// A whole image, for tests.

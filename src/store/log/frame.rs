@@ -12,6 +12,7 @@
 //! The first [`FILE_HEADER`] bytes of a file keep their shape in all versions of the format, so
 //! that any version can tell a newer file from a damaged one.
 
+use super::super::integers::{u32_at, u64_at};
 use super::{BlobPlace, Frame};
 use crate::types::{BlobId, LogPos};
 
@@ -258,20 +259,6 @@ pub(super) fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
         at += 1;
     }
     None
-}
-
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |raw| u32::from_be_bytes(*raw))
-}
-
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |raw| u64::from_be_bytes(*raw))
 }
 
 /// Any bytes, as they are and with their checksums made right, so that what lies behind the

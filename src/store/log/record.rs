@@ -13,7 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::frame::{u32_at, u64_at};
+use super::super::integers::{u32_at, u64_at};
 use super::{BlobChunk, BlobData, LogError};
 use crate::types::BlobId;
 

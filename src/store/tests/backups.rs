@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::backup::{self, BackedUp, BackupError, How, Source, make_on};
 use super::disk::{Disk, DiskFile, Listed, RealDisk, Stamp};
+use super::images::quiet;
 use super::*;
 
-fn quiet() -> Progress {
-    Box::new(|_| {})
-}
+mod archives;
+mod crashing;
+
+use crashing::{Crashing, Failing};
 
 fn nobody(_: u64, _: u64) {}
 
@@ -290,130 +292,6 @@ fn nothing_goes_while_files_are_held() {
     run(home.store.close());
 }
 
-/// A disk that stops after so many changes; the last one is done by half.
-struct Failing {
-    left: AtomicUsize,
-}
-
-struct FailingFile {
-    disk: Arc<Failing>,
-    file: Arc<dyn DiskFile>,
-}
-
-/// Shared, so that files know of it.
-#[derive(Clone)]
-struct Crashing(Arc<Failing>);
-
-impl Failing {
-    fn step(&self) -> io::Result<()> {
-        let stepped = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(1)
-            });
-        stepped.map(drop).map_err(|_| io::Error::other("crashed"))
-    }
-}
-
-impl DiskFile for FailingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let stepped = self.disk.step();
-        let torn = match stepped {
-            Ok(()) => bytes,
-            Err(_) => &bytes[..bytes.len() / 2],
-        };
-        self.file.write_all_at(torn, offset)?;
-        stepped
-    }
-
-    fn write_gathered_at(&self, _: &[&[u8]], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.disk.step()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.disk.step()
-    }
-}
-
-impl Disk for Crashing {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        RealDisk.open(path)
-    }
-
-    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(FailingFile {
-            disk: self.0.clone(),
-            file: RealDisk.open_write(path)?,
-        }))
-    }
-
-    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.step()?;
-        Ok(Arc::new(FailingFile {
-            disk: self.0.clone(),
-            file: RealDisk.create_new(path)?,
-        }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.step()?;
-        RealDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        match path.exists() {
-            true => self.0.step().and_then(|()| RealDisk.remove(path)),
-            false => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        RealDisk.list(dir)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir(path)
-    }
-
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        self.0.step()
-    }
-
-    fn free_bytes(&self, _: &Path) -> Option<u64> {
-        None
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.step()?;
-        RealDisk.link(from, to)
-    }
-
-    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
-        RealDisk.stamp(path)
-    }
-
-    fn set_modified(&self, path: &Path, modified: std::time::SystemTime) -> io::Result<()> {
-        self.0.step()?;
-        RealDisk.set_modified(path, modified)
-    }
-}
-
 /// With the times of files, as `cp -a`.
 fn copy_tree(from: &Path, to: &Path) {
     if !from.is_dir() {
@@ -598,113 +476,6 @@ fn damage_of_a_backup_is_seen_and_not_restored() {
     }
     // The same place takes a good one then.
     restore(&dir, &home.path("no")).unwrap();
-    run(home.store.close());
-}
-
-/// Members of an archive: header, and content with what fills it up.
-fn members(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut all = Vec::new();
-    let mut rest = archive;
-    while rest[0] != 0 {
-        let name = rest[..100].split(|b| *b == 0).next().unwrap();
-        let len = std::str::from_utf8(&rest[124..135]).unwrap();
-        let len = usize::from_str_radix(len, 8).unwrap();
-        let whole = 512 + len.next_multiple_of(512);
-        all.push((
-            String::from_utf8(name.to_vec()).unwrap(),
-            rest[..whole].to_vec(),
-        ));
-        rest = &rest[whole..];
-    }
-    all
-}
-
-fn packed<'a>(members: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
-    let mut out: Vec<u8> = members.flatten().copied().collect();
-    out.extend([0; 1024]);
-    out
-}
-
-/// The member under another name.
-fn renamed(member: &[u8], name: &str) -> Vec<u8> {
-    let mut out = member.to_vec();
-    out[..100].fill(0);
-    out[..name.len()].copy_from_slice(name.as_bytes());
-    out[148..156].fill(b' ');
-    let sum: u64 = out[..512].iter().map(|byte| u64::from(*byte)).sum();
-    out[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    out
-}
-
-#[test]
-fn archives_that_were_tampered_with_are_refused() {
-    let home = Home::new(false);
-    let good = archive(&home.store, &home.data());
-    let all = members(&good);
-    assert_eq!(packed(all.iter().map(|(_, bytes)| bytes)), good);
-    let refused = |archive: &[u8], says: &str| {
-        let error = unpack(archive, &home.path("no")).unwrap_err().to_string();
-        assert!(error.contains(says), "{says}: {error}");
-        let left: Vec<_> = std::fs::read_dir(home.path("no"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        assert_eq!(left, ["lock"]);
-        // Nothing was written beside it.
-        assert!(!home.path("evil").exists());
-    };
-    for n in 0..all.len() {
-        // Without it; in another order; with one byte changed.
-        let without = all.iter().enumerate().filter(|(at, _)| *at != n);
-        let says = match all[n].0.ends_with("/backup") {
-            true => "not complete",
-            false => "is missing",
-        };
-        refused(&packed(without.map(|(_, (_, bytes))| bytes)), says);
-        let mut twice: Vec<_> = all.iter().map(|(_, bytes)| bytes.clone()).collect();
-        twice.push(all[n].1.clone());
-        refused(&packed(twice.iter()), "twice");
-        for at in [512, 700, all[n].1.len() - 513] {
-            let mut changed: Vec<_> = all.iter().map(|(_, bytes)| bytes.clone()).collect();
-            // What fills a block up does not count.
-            let len = usize::from_str_radix(std::str::from_utf8(&all[n].1[124..135]).unwrap(), 8);
-            if at < 512 + len.unwrap() {
-                changed[n][at] ^= 1;
-                refused(&packed(changed.iter()), "it: ");
-            }
-        }
-        for name in [
-            "posthorn-backup/../evil",
-            "posthorn-backup/log/../../evil",
-            "/tmp/evil",
-            "posthorn-backup/log/evil",
-            "posthorn-backup/index/db",
-            "log/seg-000000000001",
-            "posthorn-backup",
-            "posthorn-backup/",
-        ] {
-            let mut bad: Vec<_> = all.iter().map(|(_, bytes)| bytes.clone()).collect();
-            bad[n] = renamed(&bad[n], name);
-            refused(&packed(bad.iter()), "no file of a backup");
-            // Beside all that belongs there.
-            let mut more: Vec<_> = all.iter().map(|(_, bytes)| bytes.clone()).collect();
-            more.push(renamed(&all[n].1, name));
-            refused(&packed(more.iter()), "no file of a backup");
-        }
-    }
-    let extra = renamed(&all[0].1, "posthorn-backup/log/seg-000000009999");
-    let more = all.iter().map(|(_, bytes)| bytes).chain([&extra]);
-    refused(&packed(more), "does not belong");
-    for cut in (0..good.len() - 1024)
-        .step_by(1000)
-        .chain([good.len() - 1025])
-    {
-        refused(&good[..cut], "cut off");
-    }
-    refused(&[7; 5000], "no tar archive");
-    // In any order it is good.
-    let reversed = packed(all.iter().rev().map(|(_, bytes)| bytes));
-    unpack(&reversed, &home.path("no")).unwrap();
     run(home.store.close());
 }
 
