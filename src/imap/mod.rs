@@ -1,10 +1,11 @@
 //! IMAP (RFC 3501, RFC 9051 and extensions).
 //!
-//! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `fragment`,
+//! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `capability`, `fragment`,
 //! `parser`, `session`, `encode`, `search`, `list`; `exec` runs commands on the store;
 //! `server` owns sockets.
 
 mod bytes;
+mod capability;
 pub mod command;
 
 mod encode;

@@ -296,7 +296,7 @@ impl Connection {
             }
             (Output::StartTls, _) => return self.start_tls().await,
             (Output::Execute(tagged), Some(exec)) => {
-                exec.rev2 = self.session.is_rev2();
+                exec.enabled = self.session.enabled();
                 exec.run(tagged, &mut out).await?;
                 self.done();
             }
@@ -343,6 +343,9 @@ impl Connection {
         if exec.is_some_and(|exec| exec.lost()) {
             return self.session.mailbox_deleted();
         }
+        if let Some(exec) = exec {
+            self.session.enabled_by_command(exec.enabled);
+        }
         let selected = exec.is_some_and(|exec| exec.selected.is_some());
         self.session.done_executing(Instant::now(), selected);
     }
@@ -366,7 +369,7 @@ impl Connection {
             telemetry: self.context.telemetry.clone(),
             account,
             selected: None,
-            rev2: self.session.is_rev2(),
+            enabled: self.session.enabled(),
             append_limit: self.config.imap.max_append_bytes,
             tag: String::new(),
         }));

@@ -13,6 +13,7 @@ mod login;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::capability::{self, Enabled, Standing};
 use super::command::{Append, Tagged};
 use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
@@ -95,7 +96,7 @@ pub struct Session {
     fragmenter: Fragmenter,
     authenticated: bool,
     selected: bool,
-    rev2: bool,
+    enabled: Enabled,
     bad: u32,
     /// The command that is under way, or was last.
     name: &'static str,
@@ -132,7 +133,7 @@ impl Session {
             fragmenter,
             authenticated: false,
             selected: false,
-            rev2: false,
+            enabled: Enabled::default(),
             bad: 0,
             name: INVALID,
             answered: Vec::new(),
@@ -153,29 +154,12 @@ impl Session {
 
     /// CAPABILITY and what follows it.
     pub fn capabilities(&self) -> String {
-        let mut all = String::from("CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE");
-        if self.authenticated {
-            all.push_str(
-                " IDLE NAMESPACE CHILDREN UIDPLUS UNSELECT MOVE ESEARCH SEARCHRES WITHIN \
-                 SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE \
-                 QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE",
-            );
-            all.push_str(&format!(
-                " APPENDLIMIT={}",
-                self.settings.limits.max_append_bytes
-            ));
-            return all;
-        }
-        all.push_str(" IDLE");
-        if !self.settings.tls {
-            all.push_str(" STARTTLS");
-        }
-        all.push_str(if self.may_login() {
-            " AUTH=PLAIN AUTH=LOGIN"
-        } else {
-            " LOGINDISABLED"
-        });
-        all
+        capability::line(Standing {
+            config: &self.settings.limits,
+            tls: self.settings.tls,
+            may_login: self.may_login(),
+            authenticated: self.authenticated,
+        })
     }
 
     pub fn poll(&mut self) -> Option<Output> {
@@ -203,8 +187,14 @@ impl Session {
         matches!(self.phase, Phase::Idle { .. })
     }
 
-    pub fn is_rev2(&self) -> bool {
-        self.rev2
+    /// What the client has switched on.
+    pub fn enabled(&self) -> Enabled {
+        self.enabled
+    }
+
+    /// A command switched on what it implies.
+    pub fn enabled_by_command(&mut self, enabled: Enabled) {
+        self.enabled = enabled;
     }
 
     pub fn state(&self) -> ImapState {
@@ -329,7 +319,7 @@ impl Session {
             Event::Command(bytes) => {
                 let options = Options {
                     max_depth: self.settings.limits.max_depth,
-                    utf8: self.rev2,
+                    utf8: self.enabled.utf8(),
                 };
                 match parse(&bytes, options) {
                     Ok(tagged) => {

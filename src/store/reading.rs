@@ -3,19 +3,26 @@
 //!
 //! May import: types.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 
 use super::beside::beside;
 use super::error::StoreError;
 use super::handle::Store;
 use super::keys;
-use super::log::LogError;
+use super::log::{BlobPlace, LogError};
 use super::model::MessageRecord;
 use super::quarantine::Damaged;
 use crate::types::{BlobId, MailboxKey, Uid};
 
 /// Fewer records than this are read where the caller is.
 const SHORT_SCAN: u32 = 64;
+
+/// Where a body lay when it was first read. Who keeps it reads on though the message is
+/// expunged: what was begun can be finished until compaction takes the bytes away.
+#[derive(Debug, Default)]
+pub struct BodyPlace(OnceLock<BlobPlace>);
 
 impl Store {
     /// One message's record. None: expunged meanwhile.
@@ -86,12 +93,25 @@ impl Store {
     }
 
     /// Part of the body of a message, checked and decompressed, without the record's prefix; a
-    /// large one is not read whole. Reads the disk.
+    /// large one is not read whole. Reads the disk. Expunged: the message is gone, and its bytes
+    /// with it.
     pub fn body_range(
         &self,
         mailbox: MailboxKey,
         uid: Uid,
         blob: BlobId,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        self.body_range_at(mailbox, uid, blob, &BodyPlace::default(), range)
+    }
+
+    /// As `body_range`, of a message whose body is read in several pieces.
+    pub fn body_range_at(
+        &self,
+        mailbox: MailboxKey,
+        uid: Uid,
+        blob: BlobId,
+        known: &BodyPlace,
         range: std::ops::Range<u64>,
     ) -> Result<Bytes, StoreError> {
         let shared = self.shared();
@@ -103,20 +123,26 @@ impl Store {
         };
         let mut looked = None;
         loop {
-            let Some(record) = shared.body(mailbox, uid, blob)? else {
-                // Expunged meanwhile, and its file with it.
-                return Err(StoreError::DamagedBody);
+            let found = shared.body(mailbox, uid, blob)?.map(|record| record.place);
+            let gone = found.is_none();
+            let Some(place) = found.or_else(|| known.0.get().copied()) else {
+                return Err(StoreError::Expunged);
             };
-            let place = record.place;
             match shared.blobs.get(&blob, &place, range.clone()) {
                 Err(LogError::Io { path, source }) => {
                     let error = LogError::Io { path, source };
                     return Err(StoreError::Write(error.to_string()));
                 }
                 // Compaction may have moved it, and removed the file that it lay in.
-                Err(LogError::Missing(_)) if looked != Some(place) => looked = Some(place),
+                Err(LogError::Missing(_)) if !gone && looked != Some(place) => {
+                    looked = Some(place);
+                }
+                Err(_) if gone => return Err(StoreError::Expunged),
                 Err(other) => return Err(damaged(place.segment, &other.to_string())),
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    let _ = known.0.set(place);
+                    return Ok(bytes);
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, Section, SequenceSet};
 use crate::imap::encode;
-use crate::store::{FlagAction, Message, MessageRecord, Snapshot, StoreError};
+use crate::store::{BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError};
 use crate::types::{Flag, MailboxKey, SystemFlags, Uid, UidSet};
 
 /// Messages whose records are held at a time.
@@ -212,6 +212,7 @@ impl Exec {
             mailbox: key,
             uid,
             record: &record,
+            place: &BodyPlace::default(),
         };
         let texts = message.texts(items).await;
         let unknown = |place: &Place| matches!(place, Place::UnknownEncoding);
@@ -303,11 +304,13 @@ impl View<'_> {
         trouble: &mut Trouble,
         out: &mut Out<'_>,
     ) -> Result<(), Gone> {
+        let found = BodyPlace::default();
         let message = self.record.map(|record| Text {
             store: &self.exec.store,
             mailbox: self.mailbox,
             uid: self.message.uid,
             record,
+            place: &found,
         });
         let texts = match message {
             Some(message) if items.iter().any(|item| self.needs_text(item)) => {
@@ -315,6 +318,10 @@ impl View<'_> {
             }
             _ => None,
         };
+        if texts.as_ref().is_some_and(|texts| texts.gone) {
+            trouble.gone = true;
+            return Ok(());
+        }
         // What can't be decoded is left out, and the command fails (RFC 9051, 6.4.5).
         let known = |n: usize| {
             let place = texts.as_ref().and_then(|texts| texts.places.get(n));
@@ -336,9 +343,9 @@ impl View<'_> {
             out.buf.extend_from_slice(between.as_bytes());
             between = " ";
             flags_written |= *item == FetchItem::Flags;
-            let found = texts.as_ref().and_then(|t| Some((t, t.places.get(n)?)));
-            let place = found.map(|(_, place)| place);
-            match (item, found, message) {
+            let text = texts.as_ref().and_then(|t| Some((t, t.places.get(n)?)));
+            let place = text.map(|(_, place)| place);
+            match (item, text, message) {
                 (FetchItem::Section(section), Some((texts, place)), Some(message)) => {
                     encode::section_label(&mut out.buf, section);
                     out.buf.push(b' ');
@@ -379,7 +386,8 @@ impl View<'_> {
     fn flags(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"FLAGS ");
         let selected = self.exec.selected.as_ref();
-        let recent = !self.exec.rev2 && selected.is_some_and(|s| s.is_recent(self.message.uid));
+        let recent =
+            !self.exec.enabled.rev2 && selected.is_some_and(|s| s.is_recent(self.message.uid));
         put_flags(out, self.message.flags, self.keywords, recent);
     }
 

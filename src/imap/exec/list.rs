@@ -66,10 +66,10 @@ impl Exec {
     ) {
         let buf = &mut out.buf;
         buf.extend_from_slice(format!("* LIST ({}) \"/\" ", attributes.join(" ")).as_bytes());
-        encode::mailbox(buf, name, self.rev2);
+        encode::mailbox(buf, name, self.enabled.utf8());
         if let Some(old) = old {
             buf.extend_from_slice(b" (\"OLDNAME\" (");
-            encode::mailbox(buf, old, self.rev2);
+            encode::mailbox(buf, old, self.enabled.utf8());
             buf.extend_from_slice(b"))");
         }
         buf.extend_from_slice(b"\r\n");
@@ -142,7 +142,7 @@ impl Exec {
             let mut attributes: Vec<&str> = Vec::new();
             if entry.info.is_none() {
                 // A name that can't be selected: with the extended syntax it says why.
-                attributes.push(if list.extended || self.rev2 {
+                attributes.push(if list.extended || self.enabled.rev2 {
                     "\\NonExistent"
                 } else {
                     "\\Noselect"
@@ -161,7 +161,7 @@ impl Exec {
             }
             let buf = &mut out.buf;
             buf.extend_from_slice(format!("* LIST ({}) \"/\" ", attributes.join(" ")).as_bytes());
-            encode::mailbox(buf, name, self.rev2);
+            encode::mailbox(buf, name, self.enabled.utf8());
             if recursive {
                 buf.extend_from_slice(b" (CHILDINFO (\"SUBSCRIBED\"))");
             }
@@ -198,7 +198,7 @@ impl Exec {
             let attributes = if unselectable { "\\Noselect" } else { "" };
             out.buf
                 .extend_from_slice(format!("* LSUB ({attributes}) \"/\" ").as_bytes());
-            encode::mailbox(&mut out.buf, name, self.rev2);
+            encode::mailbox(&mut out.buf, name, self.enabled.utf8());
             out.line("");
             out.piece().await?;
         }

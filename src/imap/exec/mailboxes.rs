@@ -29,11 +29,11 @@ impl Exec {
             out.line("* OK [CLOSED] The previous mailbox is closed");
         }
         let info = self.find(name)?;
-        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.rev2);
+        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.enabled.rev2);
         let snapshot = selected.numbering.clone();
         selected.flag_lists(&snapshot, &mut out.buf);
         out.line(&format!("* {} EXISTS", snapshot.len()));
-        if !self.rev2 {
+        if !self.enabled.rev2 {
             out.line(&format!("* {} RECENT", selected.recent_set().len()));
             if let Some(seq) = snapshot.first_unseen() {
                 out.line(&format!("* OK [UNSEEN {seq}] First unseen"));
@@ -47,7 +47,7 @@ impl Exec {
             "* OK [UIDNEXT {}] Predicted next UID",
             snapshot.uid_next()
         ));
-        if self.rev2 {
+        if self.enabled.rev2 {
             let old = (info.name != name).then_some(name);
             let attributes = self.attributes(&info)?;
             self.list_line(&attributes, &info.name, old, out);
@@ -101,7 +101,7 @@ impl Exec {
 
     /// RFC 9051, 6.3.9.7: the client hears how a name is spelled that it spelled otherwise.
     fn note_name(&self, given: &str, now: &str, out: &mut Out<'_>) -> Result<(), Refusal> {
-        if self.rev2 && (nfc(given) != given || nfc(now) != now) {
+        if self.enabled.rev2 && (nfc(given) != given || nfc(now) != now) {
             let now = nfc(now.strip_suffix('/').unwrap_or(now));
             // Only a parent may be left of it.
             let attributes = match self.store.mailboxes(self.account.id)?.find(&now) {
@@ -147,7 +147,7 @@ impl Exec {
             _ => 0,
         };
         out.extend_from_slice(b"* STATUS ");
-        encode::mailbox(out, &info.name, self.rev2);
+        encode::mailbox(out, &info.name, self.enabled.utf8());
         let pair = |item: &StatusItem| match item {
             StatusItem::Messages => format!("MESSAGES {}", status.messages),
             StatusItem::Recent => format!("RECENT {recent}"),

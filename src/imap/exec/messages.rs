@@ -67,11 +67,11 @@ impl Exec {
                 continue;
             }
             let _ = write!(out.buf, "* {seq} FETCH (");
-            if uid || self.rev2 {
+            if uid || self.enabled.rev2 {
                 let _ = write!(out.buf, "UID {} ", message.uid);
             }
             out.buf.extend_from_slice(b"FLAGS ");
-            let recent = !self.rev2 && selected.is_recent(message.uid);
+            let recent = !self.enabled.rev2 && selected.is_recent(message.uid);
             put_flags(&mut out.buf, message.flags, current.keywords(), recent);
             out.line(")");
             out.piece().await?;

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use self::sync::{Selected, Telling};
+use super::capability::Enabled;
 use super::command::{Command, SequenceSet, Tagged};
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
@@ -198,7 +199,8 @@ pub struct Exec {
     pub telemetry: Arc<Telemetry>,
     pub account: Arc<Account>,
     pub selected: Option<Selected>,
-    pub rev2: bool,
+    /// What the client has switched on; commands may switch on more.
+    pub enabled: Enabled,
     pub append_limit: u64,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
@@ -246,7 +248,7 @@ impl Exec {
         if selected.mailbox.is_deleted() {
             return None;
         }
-        selected.sync(telling, self.rev2, &mut out.buf)
+        selected.sync(telling, self.enabled.rev2, &mut out.buf)
     }
 
     async fn command(&mut self, command: Command, out: &mut Out<'_>) -> Answer {

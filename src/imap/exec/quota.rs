@@ -25,7 +25,7 @@ impl Exec {
         let list = self.store.mailboxes(self.account.id)?;
         let name = list.find(name).map_or(name, |info| &info.name);
         out.buf.extend_from_slice(b"* QUOTAROOT ");
-        encode::mailbox(&mut out.buf, name, self.rev2);
+        encode::mailbox(&mut out.buf, name, self.enabled.utf8());
         out.line(" \"\"");
         self.write_quota(out)?;
         Ok("Quota root given".into())

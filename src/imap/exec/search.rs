@@ -10,7 +10,7 @@ use super::{Answer, Exec, Out, aside};
 use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
 use crate::mail::{self, TextSearch};
-use crate::store::{Message, MessageRecord, Store, StoreError, Turn, Whose};
+use crate::store::{BodyPlace, Message, MessageRecord, Store, StoreError, Turn, Whose};
 use crate::types::{Flags, UidSet};
 
 /// How long a search looks at messages before others may run.
@@ -61,6 +61,7 @@ impl Exec {
                                 top: OnceCell::new(),
                                 fields: RefCell::new(vec![None; program.fields()]),
                                 words: RefCell::new(TextSearch::new(program.needles())),
+                                place: BodyPlace::default(),
                             })
                         }
                     },
@@ -110,7 +111,7 @@ impl Exec {
     fn answer(&mut self, search: &Search, found: &[(u32, u32)], out: &mut Out<'_>) -> Answer {
         let number = |(seq, uid): &(u32, u32)| if search.uid { *uid } else { *seq };
         let returns = match &search.returns {
-            None if self.rev2 => vec![SearchReturn::All],
+            None if self.enabled.rev2 => vec![SearchReturn::All],
             None => {
                 out.buf.extend_from_slice(b"* SEARCH");
                 for hit in found {
@@ -238,6 +239,7 @@ struct Found<'a> {
     /// What keys that ask for fields were answered.
     fields: RefCell<Vec<Option<bool>>>,
     words: RefCell<TextSearch<'a>>,
+    place: BodyPlace,
 }
 
 impl Found<'_> {
@@ -253,7 +255,7 @@ impl Found<'_> {
     fn unless_failed<T>(&self, read: Result<T, StoreError>) -> Option<T> {
         match read {
             Ok(read) => return Some(read),
-            Err(StoreError::DamagedBody) => {}
+            Err(StoreError::DamagedBody | StoreError::Expunged) => {}
             Err(error) => self.failed.set(Some(error)),
         }
         None
@@ -265,6 +267,7 @@ impl Found<'_> {
             mailbox: self.selected.key,
             uid: self.message.uid,
             record,
+            place: &self.place,
         })
     }
 

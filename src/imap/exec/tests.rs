@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::StoreConfig;
+use crate::imap::capability::Enabled;
 use crate::imap::fragment::{Event, Fragmenter, Limits};
 use crate::imap::parser::{Options, parse};
 use crate::store::{Prepared, Recipient, Turn, Whose};
@@ -70,7 +71,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         telemetry: Telemetry::new().unwrap(),
         account: store.directory().account(account).unwrap().clone(),
         selected: Some(Selected::open(inbox, false, true)),
-        rev2: false,
+        enabled: Enabled::default(),
         append_limit: 1 << 20,
         tag: String::new(),
     }

@@ -6,7 +6,7 @@
 //! few at a time; what goes out is read again piece by piece, so a client that reads slowly
 //! holds one piece, however much it asked for.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::mail::{self, Decoder, SectionRef, Structure};
-use crate::store::{MessageRecord, Store, StoreError, Turn, Whose};
+use crate::store::{BodyPlace, MessageRecord, Store, StoreError, Turn, Whose};
 use crate::types::{MailboxKey, Uid};
 
 /// Messages above this are read and cut up beside the runtime's work, and not kept.
@@ -30,6 +30,8 @@ pub(super) struct Message<'a> {
     pub mailbox: MailboxKey,
     pub uid: Uid,
     pub record: &'a MessageRecord,
+    /// Where its body was found.
+    pub place: &'a BodyPlace,
 }
 
 /// Where the answer to an item is.
@@ -51,6 +53,8 @@ pub(super) enum Place {
 /// What all items of a FETCH ask of one message, in their order.
 pub(super) struct Texts {
     pub places: Vec<Place>,
+    /// The message was expunged before all of it was read.
+    pub gone: bool,
     /// Some of it could not be read.
     pub damaged: bool,
     /// The message, where it is small.
@@ -68,8 +72,9 @@ impl Message<'_> {
         let own = prefix.len() as u64;
         let body = if range.end > own {
             let range = range.start.saturating_sub(own)..range.end - own;
+            let (key, uid, blob) = (self.mailbox, self.uid, self.record.blob);
             self.store
-                .body_range(self.mailbox, self.uid, self.record.blob, range)?
+                .body_range_at(key, uid, blob, self.place, range)?
         } else {
             Bytes::new()
         };
@@ -133,6 +138,7 @@ struct Finder<'a> {
     top: OnceCell<Option<Bytes>>,
     structure: OnceCell<Option<Structure>>,
     sound: OnceCell<bool>,
+    gone: Cell<bool>,
 }
 
 impl<'a> Finder<'a> {
@@ -143,6 +149,7 @@ impl<'a> Finder<'a> {
             top: OnceCell::new(),
             structure: OnceCell::new(),
             sound: OnceCell::new(),
+            gone: Cell::new(false),
         }
     }
 
@@ -150,9 +157,17 @@ impl<'a> Finder<'a> {
         self.message.is_large()
     }
 
+    /// Damage is no reason to leave a message out; that it is gone is one.
+    fn read<T>(&self, read: Result<T, StoreError>) -> Option<T> {
+        if matches!(read, Err(StoreError::Expunged)) {
+            self.gone.set(true);
+        }
+        read.ok()
+    }
+
     fn whole(&self) -> Option<&[u8]> {
         self.whole
-            .get_or_init(|| self.message.whole().ok())
+            .get_or_init(|| self.read(self.message.whole()))
             .as_deref()
     }
 
@@ -160,7 +175,8 @@ impl<'a> Finder<'a> {
         if !self.is_large() {
             return self.whole();
         }
-        self.top.get_or_init(|| self.message.top().ok()).as_deref()
+        let top = || self.read(self.message.top());
+        self.top.get_or_init(top).as_deref()
     }
 
     fn structure(&self) -> Option<&Structure> {
@@ -173,7 +189,10 @@ impl<'a> Finder<'a> {
     /// having been read for its place is read through first.
     fn is_sound(&self) -> bool {
         let size = self.message.record.size;
-        let sound = |at| self.message.read(at..(at + STEP).min(size)).is_ok();
+        let sound = |at| {
+            let piece = self.message.read(at..(at + STEP).min(size));
+            self.read(piece).is_some()
+        };
         if !self.is_large() {
             return self.whole().is_some();
         }
@@ -211,6 +230,7 @@ impl<'a> Finder<'a> {
         let memory = (!self.is_large()).then(|| self.whole.into_inner().flatten());
         Texts {
             places,
+            gone: self.gone.get(),
             damaged,
             memory: memory.flatten(),
         }

@@ -72,11 +72,13 @@ impl Session {
             _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
             Command::Enable(names) => {
                 let mut enabled = String::new();
-                if names.iter().any(|n| n == "IMAP4REV2") {
-                    self.rev2 = true;
-                    self.fragmenter.set_utf8(true);
-                    enabled.push_str(" IMAP4rev2");
+                for name in &names {
+                    if let Some(name) = self.enabled.enable(name) {
+                        enabled.push(' ');
+                        enabled.push_str(name);
+                    }
                 }
+                self.fragmenter.set_utf8(self.enabled.utf8());
                 self.write(format!("* ENABLED{enabled}\r\n"));
                 self.tagged(&tag, "OK Enabled");
             }

@@ -4,7 +4,7 @@ use super::large::{all, fill};
 use super::*;
 use crate::store::bulk::SLICE;
 use crate::store::engine::{Applied, Batch, Index, IndexError};
-use crate::store::keys;
+use crate::store::{BodyPlace, keys};
 
 /// As sled: whoever reads waits while a batch is applied. A large batch takes until it is told.
 struct SlowIndex {
@@ -117,6 +117,9 @@ fn a_body_that_went_while_it_was_read_is_no_damage_and_one_without_a_place_is() 
             (Uid(n), record.blob)
         });
         let read = |(uid, blob)| store.body_range(inbox, uid, blob, 0..9);
+        let begun = BodyPlace::default();
+        let first = store.body_range_at(inbox, gone.0, gone.1, &begun, 0..9);
+        assert!(first.is_ok());
         let archive = key(&store, a, "Archive");
         let second = UidSet::single(2);
         store.move_messages(inbox, second, archive).await.unwrap();
@@ -124,11 +127,14 @@ fn a_body_that_went_while_it_was_read_is_no_damage_and_one_without_a_place_is() 
         let flag = store.store_flags(inbox, UidSet::single(1), FlagAction::Add, deleted, None);
         flag.await.unwrap();
         store.expunge(inbox, None).await.unwrap();
-        assert_eq!(read(gone), Err(StoreError::DamagedBody));
+        assert_eq!(read(gone), Err(StoreError::Expunged));
+        // Who had begun to read it can go on.
+        let rest = store.body_range_at(inbox, gone.0, gone.1, &begun, 9..12);
+        assert!(rest.is_ok_and(|rest| rest.len() == 3));
         assert!(read(moved).is_ok() && read(lost).is_ok());
         store.mailbox_rename(a, "INBOX", "Old").await.unwrap();
         store.mailbox_delete(a, "Archive").await.unwrap();
-        assert_eq!(read(moved), Err(StoreError::DamagedBody));
+        assert_eq!(read(moved), Err(StoreError::Expunged));
         assert!(!store.shared().rebuild_is_wanted());
 
         let old = key(&store, a, "Old");

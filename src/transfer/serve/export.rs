@@ -107,9 +107,7 @@ async fn message<W: AsyncWrite + Unpin>(
     };
     let first = match read(0..body_len.min(WHOLE)) {
         // Expunged meanwhile, and its body with it.
-        Err(StoreError::DamagedBody) if matches!(store.message(info.key, found.uid), Ok(None)) => {
-            return Ok(());
-        }
+        Err(StoreError::Expunged) => return Ok(()),
         first => first?,
     };
     // The rest of a large one is read twice, so that what is announced can be sent.
