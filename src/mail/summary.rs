@@ -21,8 +21,10 @@ const MAX_ENCODED: usize = 4 * 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// ENVELOPE in wire form with its parentheses (RFC 9051, 7.5.2).
+    #[serde(with = "serde_bytes")]
     pub envelope: Vec<u8>,
     /// BODYSTRUCTURE in wire form, likewise.
+    #[serde(with = "serde_bytes")]
     pub body_structure: Vec<u8>,
     /// Who wrote: display name, else address; decoded, at most 128 bytes.
     pub from: String,

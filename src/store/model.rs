@@ -119,6 +119,7 @@ pub struct MessageRecord {
     pub size: u64,
     pub blob: BlobId,
     /// Header lines put in front for this recipient (Return-Path, Delivered-To); CRLF-terminated.
+    #[serde(with = "serde_bytes")]
     pub prefix: Vec<u8>,
     /// INTERNALDATE, which may lie before 1970 ([`UnixMillis::signed`]), and the zone that it was
     /// given in, minutes east.

@@ -23,12 +23,14 @@ pub enum Kept {
     Nothing,
     Plain(Box<Summary>),
     /// Compressed with the first dictionary.
-    Packed(Vec<u8>),
+    Packed(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// What most summaries have, the most usual last.
 const DICTIONARY: &[u8] = include_bytes!("packed.dictionary");
-const LEVEL: i32 = 3;
+/// Below zero letters are not packed, only what repeats: an eighth larger than at level 3, and read
+/// five times as fast.
+const LEVEL: i32 = -1;
 /// The mark that all frames of zstd begin with is left out.
 const MARK: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// No summary is larger.

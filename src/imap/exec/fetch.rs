@@ -6,6 +6,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::ahead::Ahead;
 use super::sync::put_flags;
 use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
@@ -213,6 +216,7 @@ impl Exec {
             uid,
             record: &record,
             place: &BodyPlace::default(),
+            ahead: None,
         };
         let texts = message.texts(items).await;
         let unknown = |place: &Place| matches!(place, Place::UnknownEncoding);
@@ -258,16 +262,19 @@ impl Exec {
                 record.summary = std::mem::take(&mut record.summary).unpack();
             }
         }
+        let reads_text = items.iter().any(reads_text);
+        let mut ahead = Ahead::default();
         for (seq, told) in window {
             let of = match current.by_uid(told.uid) {
                 Some(message) => Some((message, current.keywords())),
                 None if needs.told => Some(self.selected()?.last_told(*told)),
                 None => None,
             };
-            let record = match records.binary_search_by_key(&told.uid.0, |(uid, _)| *uid) {
-                Ok(at) => Some(&records[at].1),
-                Err(_) => None,
-            };
+            let at = records.binary_search_by_key(&told.uid.0, |(uid, _)| *uid);
+            let record = at.ok().map(|at| &records[at].1);
+            if let (true, Ok(at)) = (reads_text, at) {
+                ahead.read(&self.store, &records, at);
+            }
             let Some((message, keywords)) = of.filter(|_| record.is_some() || !needs.record) else {
                 trouble.gone = true;
                 continue;
@@ -278,6 +285,7 @@ impl Exec {
                 message,
                 record,
                 keywords,
+                ahead: at.ok().and_then(|at| ahead.body(at)),
                 with_flags: marked.contains(told.uid.0),
             };
             view.write(*seq, items, trouble, out).await?;
@@ -286,12 +294,25 @@ impl Exec {
     }
 }
 
+/// The bytes of the message, not only its record.
+fn reads_text(item: &FetchItem) -> bool {
+    matches!(
+        item,
+        FetchItem::Section(_)
+            | FetchItem::Binary { .. }
+            | FetchItem::BinarySize(_)
+            | FetchItem::Body
+    )
+}
+
 struct View<'a> {
     exec: &'a Exec,
     mailbox: MailboxKey,
     message: Message,
     record: Option<&'a MessageRecord>,
     keywords: &'a [String],
+    /// Its body, where it was read ahead.
+    ahead: Option<&'a Bytes>,
     /// Its flags just changed: they are told though nobody asked.
     with_flags: bool,
 }
@@ -311,6 +332,7 @@ impl View<'_> {
             uid: self.message.uid,
             record,
             place: &found,
+            ahead: self.ahead,
         });
         let texts = match message {
             Some(message) if items.iter().any(|item| self.needs_text(item)) => {
@@ -369,17 +391,12 @@ impl View<'_> {
         Ok(())
     }
 
-    /// The bytes of the message, not only its record.
     fn needs_text(&self, item: &FetchItem) -> bool {
         match item {
-            FetchItem::Section(_)
-            | FetchItem::Binary { .. }
-            | FetchItem::BinarySize(_)
-            | FetchItem::Body => true,
             FetchItem::Envelope | FetchItem::BodyStructure => self
                 .record
                 .is_some_and(|record| record.summary.plain().is_none()),
-            _ => false,
+            item => reads_text(item),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Invariants: an answer names only sequence numbers of the session's own view; EXPUNGE is not
 //! told while FETCH, STORE or SEARCH by sequence number is answered (RFC 9051, 7.5.1).
 
+mod ahead;
 mod append;
 mod fetch;
 mod list;

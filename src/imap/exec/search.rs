@@ -268,6 +268,7 @@ impl Found<'_> {
             uid: self.message.uid,
             record,
             place: &self.place,
+            ahead: None,
         })
     }
 

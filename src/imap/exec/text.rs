@@ -32,6 +32,8 @@ pub(super) struct Message<'a> {
     pub record: &'a MessageRecord,
     /// Where its body was found.
     pub place: &'a BodyPlace,
+    /// Its body, where it was read ahead.
+    pub ahead: Option<&'a Bytes>,
 }
 
 /// Where the answer to an item is.
@@ -73,8 +75,15 @@ impl Message<'_> {
         let body = if range.end > own {
             let range = range.start.saturating_sub(own)..range.end - own;
             let (key, uid, blob) = (self.mailbox, self.uid, self.record.blob);
-            self.store
-                .body_range_at(key, uid, blob, self.place, range)?
+            let ahead = self.ahead.map(|body| body.len() as u64);
+            match self.ahead {
+                Some(body) if ahead >= Some(range.end) => {
+                    body.slice(range.start as usize..range.end as usize)
+                }
+                _ => self
+                    .store
+                    .body_range_at(key, uid, blob, self.place, range)?,
+            }
         } else {
             Bytes::new()
         };

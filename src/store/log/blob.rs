@@ -15,6 +15,11 @@ use super::record::{self, CHUNK, ChunkEntry, RecordHeader};
 use super::{BlobChunk, BlobData, BlobPlace, BlobStore, LogError};
 use crate::types::BlobId;
 
+/// What is read with one call where several bodies are wanted.
+const READ_NEAR: u64 = 512 * 1024;
+/// What may lie between two of them.
+const GAP: u64 = 8 * 1024;
+
 /// Records up to this size are read with one call, whatever part is wanted.
 const READ_WHOLE: u64 = 64 * 1024;
 
@@ -46,6 +51,19 @@ impl BlobStore for FileBlobs {
             self.read(place, from, stored_len)?
         };
         unpack(&header, chunks, &stored, wanted)
+    }
+
+    fn get_many(&self, wanted: &[(BlobId, BlobPlace)]) -> Vec<Option<Bytes>> {
+        let mut found = vec![None; wanted.len()];
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        let key = |n: &usize| wanted.get(*n).map(|(_, p)| (p.segment, p.offset));
+        order.sort_unstable_by_key(key);
+        let mut rest = order.as_slice();
+        while let Some(near) = side_by_side(rest, wanted).filter(|near| !near.is_empty()) {
+            rest = rest.get(near.len()..).unwrap_or_default();
+            self.read_near(near, wanted, &mut found);
+        }
+        found
     }
 
     fn stored(&self, id: &BlobId, place: &BlobPlace) -> Result<BlobData, LogError> {
@@ -177,6 +195,19 @@ impl BlobStore for FileBlobs {
     }
 }
 
+/// A body from its whole record.
+fn whole(id: &BlobId, place: &BlobPlace, record: &[u8]) -> Option<Bytes> {
+    let header = RecordHeader::decode(record)?;
+    let right = header.id == *id
+        && header.raw_len == place.raw_len
+        && header.record_len() == place.stored_len;
+    let stored = record.get(record::header_len(place.raw_len) as usize..)?;
+    if !right {
+        return None;
+    }
+    unpack(&header, 0..header.chunks.len(), stored, 0..header.raw_len).ok()
+}
+
 fn unpack(
     header: &RecordHeader,
     chunks: Range<usize>,
@@ -200,7 +231,67 @@ fn unpack(
     Ok(Bytes::from(raw).slice(part))
 }
 
+/// The first of `order` with those behind it that can be read with one call.
+fn side_by_side<'a>(order: &'a [usize], wanted: &[(BlobId, BlobPlace)]) -> Option<&'a [usize]> {
+    let place = |n: &usize| wanted.get(*n).map(|(_, place)| *place);
+    let first = order.first().and_then(place)?;
+    let mut end = first.offset.checked_add(first.stored_len)?;
+    let joins = |n: &&usize| {
+        let Some(next) = place(n) else {
+            return false;
+        };
+        let Some(next_end) = next.offset.checked_add(next.stored_len) else {
+            return false;
+        };
+        let near = next.segment == first.segment
+            && next.offset <= end.saturating_add(GAP)
+            && next_end - first.offset <= READ_NEAR;
+        end = end.max(next_end);
+        near
+    };
+    let more = order.iter().skip(1).take_while(joins).count();
+    order.get(..=more)
+}
+
 impl FileBlobs {
+    /// Bodies that lie side by side.
+    fn read_near(
+        &self,
+        near: &[usize],
+        wanted: &[(BlobId, BlobPlace)],
+        found: &mut [Option<Bytes>],
+    ) {
+        let of = |n: &usize| wanted.get(*n).copied();
+        let (Some((_, first)), Some(end)) = (
+            near.first().and_then(of),
+            near.iter()
+                .filter_map(of)
+                .map(|(_, p)| p.offset + p.stored_len)
+                .max(),
+        ) else {
+            return;
+        };
+        let len = end - first.offset;
+        let in_file = self.shared.file(first.segment).and_then(|file| {
+            let whole = file.len().map_err(|e| failed(&self.shared.dir, e))?;
+            Ok(end <= whole && len <= READ_NEAR)
+        });
+        let Ok(true) = in_file else {
+            return;
+        };
+        let Ok(bytes) = self.read(&first, 0, len) else {
+            return;
+        };
+        for n in near {
+            let (Some((id, place)), Some(slot)) = (of(n), found.get_mut(*n)) else {
+                continue;
+            };
+            let at = (place.offset - first.offset) as usize;
+            let record = bytes.get(at..at + place.stored_len as usize);
+            *slot = record.and_then(|record| whole(&id, &place, record));
+        }
+    }
+
     fn read(&self, place: &BlobPlace, from: u64, len: u64) -> Result<Vec<u8>, LogError> {
         let file = self.shared.file(place.segment)?;
         let mut bytes = vec![0; len as usize];

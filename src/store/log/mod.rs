@@ -201,6 +201,12 @@ pub(crate) trait BlobStore: Send + Sync {
     /// Decompressed and checked; only the chunks needed are read. The range is clipped to the
     /// body's length. Fails if the record at `place` is not that of `id`.
     fn get(&self, id: &BlobId, place: &BlobPlace, range: Range<u64>) -> Result<Bytes, LogError>;
+    /// Several bodies whole, as far as they are sound and not large; those that lie side by side
+    /// are read with one call. Who gets none for one asks for it alone, and hears why.
+    fn get_many(&self, wanted: &[(BlobId, BlobPlace)]) -> Vec<Option<Bytes>> {
+        let get = |(id, place): &(BlobId, BlobPlace)| self.get(id, place, 0..place.raw_len).ok();
+        wanted.iter().map(get).collect()
+    }
     /// For bodies that are over [`LARGE_BLOB`] stored: written to a file of its own by the
     /// caller's thread and synced before this returns. The commit group then only names it.
     fn put_large(&self, blob: &BlobData) -> Result<BlobPlace, LogError>;
