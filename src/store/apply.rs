@@ -17,6 +17,9 @@ use super::snapshot::Snapshot;
 use super::state::{Tx, Work};
 use crate::types::{AccountId, Flags, MailboxKey, ModSeq, Uid, UidSet, UnixMillis};
 
+/// Messages of a copy whose records are in memory at a time, beside those of the group.
+const COPIED: usize = 1024;
+
 impl Tx {
     pub(super) fn apply(&mut self, op: &Op) -> Result<(), StoreError> {
         match op {
@@ -324,16 +327,23 @@ impl Tx {
         };
         self.effort += present.len();
         let mut gone = Vec::with_capacity(present.len());
+        let mut starts = HashMap::with_capacity(present.len());
+        self.each_message(mailbox, &present, &mut |uid, value| {
+            starts.insert(uid, keys::record_start(value));
+            Ok(())
+        })?;
         for uid in present {
-            let key = keys::message(mailbox, uid);
-            let size = match self.get::<MessageRecord>(&key)? {
-                Some(record) => {
-                    self.refer(record.blob, -1);
-                    record.size
+            let size = match starts.get(&uid) {
+                Some(Some((size, blob))) => {
+                    self.refer(*blob, -1);
+                    *size
+                }
+                Some(None) => {
+                    return Err(StoreError::Index("a record makes no sense".into()));
                 }
                 None => 0,
             };
-            self.overlay.insert(key, None);
+            self.overlay.insert(keys::message(mailbox, uid), None);
             gone.push((uid, size));
         }
         let work = self.mailbox(mailbox)?;
@@ -354,11 +364,20 @@ impl Tx {
         saved: UnixMillis,
         entries: &[(Uid, Uid, Flags)],
     ) -> Result<(), StoreError> {
-        for (source, target, flags) in entries {
-            // The source is gone only where the log was damaged.
-            if let Some(record) = self.get::<MessageRecord>(&keys::message(from, *source))? {
-                let record = MessageRecord { saved, ..record };
-                self.insert(to, *target, *flags, modseq, record)?;
+        // A slice at a time, so that not all records are in memory twice.
+        for entries in entries.chunks(COPIED) {
+            let sources: Vec<Uid> = entries.iter().map(|(source, ..)| *source).collect();
+            let mut records = HashMap::with_capacity(sources.len());
+            self.each_message(from, &sources, &mut |uid, value| {
+                records.insert(uid, keys::decode::<MessageRecord>(value)?);
+                Ok(())
+            })?;
+            for (source, target, flags) in entries {
+                // The source is gone only where the log was damaged.
+                if let Some(record) = records.remove(source) {
+                    let record = MessageRecord { saved, ..record };
+                    self.insert(to, *target, *flags, modseq, record)?;
+                }
             }
         }
         Ok(())

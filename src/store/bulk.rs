@@ -13,8 +13,12 @@ use super::state::Tx;
 use crate::telemetry::OverQuota;
 use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
-/// Messages of a slice.
+/// Messages of a slice of work that nobody waits for as a whole.
 pub(super) const SLICE: usize = 1000;
+
+/// A client's command is one commit for so many messages, then one more. (Tests want to see
+/// several.)
+const COMMAND: usize = if cfg!(test) { SLICE } else { 10_000 };
 
 /// A COPY of at most so many messages is one commit: it happens or does not (RFC 9051, 6.4.7).
 /// A larger one is taken back where it fails.
@@ -187,7 +191,7 @@ impl Store {
         unchanged_since: Option<ModSeq>,
     ) -> Result<FlagsChanged, StoreError> {
         let mut all = FlagsChanged::default();
-        for uids in slices(&self.found(mailbox, &uids, |_| true)?, SLICE) {
+        for uids in slices(&self.found(mailbox, &uids, |_| true)?, COMMAND) {
             // The first slice gives keywords their places, or is refused; the messages that have
             // them keep them.
             let part = self.store_slice(mailbox, uids, action, flags.clone(), unchanged_since);
@@ -408,11 +412,11 @@ impl Store {
         to: MailboxKey,
     ) -> Result<Copied, StoreError> {
         let found = self.found(from, &uids, |_| true)?;
-        if from != to && found.len() > SLICE {
+        if from != to && found.len() > COMMAND {
             self.has_room_in(to, found.len())?;
         }
         let mut all: Option<Copied> = None;
-        for uids in slices(&found, SLICE) {
+        for uids in slices(&found, COMMAND) {
             let part = self.commit(1024, move |tx| tx.transfer(from, &uids, to, true));
             match (part.await, &mut all) {
                 (Ok(part), Some(all)) => all.add(part),
@@ -450,7 +454,7 @@ impl Store {
         let uids = uids.unwrap_or_else(|| UidSet::from_ranges([(1, u32::MAX)]));
         let marked = |m: &Message| m.flags.system.contains(SystemFlags::DELETED);
         let mut all = Vec::new();
-        for uids in slices(&self.found(mailbox, &uids, marked)?, SLICE) {
+        for uids in slices(&self.found(mailbox, &uids, marked)?, COMMAND) {
             let gone = self.commit(64, move |tx| {
                 let snapshot = &tx.mailbox(mailbox)?.snapshot;
                 let there = uids.ranges().flat_map(|r| snapshot.range(r));
@@ -459,7 +463,7 @@ impl Store {
                     .map(|(_, m)| m.uid)
                     .collect();
                 let uids = gone.iter().map(|uid| uid.0).collect();
-                tx.purge(mailbox, &uids, SLICE)?;
+                tx.purge(mailbox, &uids, COMMAND)?;
                 Ok(gone)
             });
             all.extend(gone.await?);

@@ -169,7 +169,7 @@ impl Shared {
     }
 
     fn unless_held_up<R>(&self, read: impl FnOnce() -> R) -> R {
-        match self.applying.load(Ordering::Acquire) {
+        match self.applying.load(Ordering::Acquire) || self.index.load().is_held_up() {
             true => beside(read),
             false => read(),
         }

@@ -23,7 +23,7 @@ use super::records::{self, Kind};
 use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
 use super::wake::Wake;
-use crate::types::{AccountId, BlobId, MailboxKey, UnixMillis};
+use crate::types::{AccountId, BlobId, MailboxKey, Uid, UnixMillis};
 
 /// A mailbox as this group leaves it.
 pub(super) struct Work {
@@ -46,6 +46,12 @@ pub(super) struct Mark {
     blobs: usize,
     placed: usize,
 }
+
+/// What is done with a message's record as it is kept.
+pub(super) type EachMessage<'a> = &'a mut dyn FnMut(Uid, &[u8]) -> Result<(), StoreError>;
+
+/// Of so many records one is wanted: then they are walked through.
+const DENSE: usize = 4;
 
 /// The group: working copies over what is committed.
 pub(super) struct Tx {
@@ -228,6 +234,49 @@ impl Tx {
         Ok(())
     }
 
+    /// The records of messages, as far as they are there; `uids` rise. Where they lie close
+    /// together one walk finds them all.
+    pub(super) fn each_message(
+        &self,
+        mailbox: MailboxKey,
+        uids: &[Uid],
+        each: EachMessage<'_>,
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (uids.first(), uids.last()) else {
+            return Ok(());
+        };
+        if last.0.saturating_sub(first.0) as usize > uids.len().saturating_mul(DENSE) {
+            for uid in uids {
+                if let Some(value) = self.raw(&keys::message(mailbox, *uid))? {
+                    each(*uid, &value)?;
+                }
+            }
+            return Ok(());
+        }
+        let mut wanted = uids.iter().peekable();
+        let from = keys::message(mailbox, *first);
+        let prefix = keys::mailbox(b'm', mailbox);
+        self.shared
+            .scan_from(&prefix, Some(&from), &mut |key, value| {
+                let uid = Uid(keys::tail(key));
+                while wanted.next_if(|wanted| **wanted < uid).is_some() {}
+                if wanted.next_if(|wanted| **wanted == uid).is_some()
+                    && !self.overlay.contains_key(key)
+                {
+                    each(uid, value)?;
+                }
+                Ok(wanted.peek().is_some())
+            })?;
+        let (from, to) = (from, keys::message(mailbox, *last));
+        for (key, value) in self.overlay.range(from..=to) {
+            let uid = Uid(keys::tail(key));
+            if let (Some(value), Ok(_)) = (value, uids.binary_search(&uid)) {
+                each(uid, value)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
         let mut found = Vec::new();
         self.scan(prefix, &mut |key, _| {
@@ -321,10 +370,14 @@ impl Tx {
             }
         }
         for (blob, refs) in std::mem::take(&mut self.refs) {
+            let new = refs.place.is_some() || places.contains_key(&blob);
+            if refs.delta == 0 && !new {
+                // Moved: as many as before.
+                continue;
+            }
             let key = keys::blob(blob);
             let known: Option<BlobRecord> = self.get(&key)?;
             if refs.delta == 0 && known.is_some() {
-                // Moved: as many as before.
                 continue;
             }
             let place = known

@@ -8,6 +8,7 @@
 //! - Losing it all is no loss of mail: any error or doubt ends in a rebuild. Only what the
 //!   machine lacks (room, descriptors, rights) does not: a rebuild would lack it too.
 
+mod lagging;
 #[cfg(test)]
 mod memory;
 mod sled;
@@ -79,6 +80,10 @@ pub(crate) trait Index: Send + Sync {
     /// Makes what was applied durable. Only bounds the replay at the next start.
     fn checkpoint(&self) -> Result<(), IndexError>;
     fn size_on_disk(&self) -> u64;
+    /// True while a large batch is written: a read may wait for it.
+    fn is_held_up(&self) -> bool {
+        false
+    }
 }
 
 /// In place of one that is being opened again.
@@ -177,6 +182,27 @@ fn decode_applied(value: &[u8]) -> Result<Applied, IndexError> {
 }
 
 impl IndexError {
+    /// The same error for one more who asks.
+    fn again(&self) -> Self {
+        match self {
+            Self::Io { path, source } => Self::Io {
+                path: path.clone(),
+                source: match source.raw_os_error() {
+                    Some(number) => std::io::Error::from_raw_os_error(number),
+                    None => std::io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+            Self::Engine(text) => Self::Engine(text.clone()),
+            Self::Panicked(text) => Self::Panicked(text.clone()),
+            Self::Timeout(seconds) => Self::Timeout(*seconds),
+            Self::ValueTooLarge(size) => Self::ValueTooLarge(*size),
+            Self::Schema { found, known } => Self::Schema {
+                found: *found,
+                known: *known,
+            },
+        }
+    }
+
     /// True where the machine lacks something (room, descriptors, rights): the index itself may
     /// well be good, and another one would fail in the same way.
     pub(crate) fn is_resource(&self) -> bool {

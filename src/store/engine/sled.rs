@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::lagging::Lagging;
 use super::{
     APPLIED, Applied, Batch, Engines, Index, IndexError, check, decode_applied, encode_applied,
 };
@@ -222,12 +223,14 @@ fn open_at(dir: PathBuf, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>
     };
     let path = dir.join("db");
     let file = File::open(&path).map_err(|e| failed(&path, e))?;
-    Ok(Arc::new(SledIndex {
+    let index = Arc::new(SledIndex {
         db,
         dir,
         file,
         unsynced: AtomicBool::new(false),
-    }))
+    });
+    let waiting = usize::try_from(cache_bytes / 2).unwrap_or(usize::MAX);
+    Ok(Lagging::over(index, waiting)?)
 }
 
 fn open_db(config: &sled::Config) -> Result<sled::Db, IndexError> {
