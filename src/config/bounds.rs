@@ -254,6 +254,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         100,
         100_000_000,
     );
+    bound(
+        "store.expunged_ranges",
+        c.expunged_ranges as u64,
+        0,
+        1_000_000,
+    );
     bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);

@@ -28,6 +28,8 @@ pub struct StoreConfig {
     pub max_mailboxes_per_account: usize,
     /// What comes beyond is refused.
     pub max_messages_per_mailbox: usize,
+    /// Ranges of expunged UIDs that are remembered of each mailbox, for clients that come back.
+    pub expunged_ranges: usize,
     /// For each account without limits of its own; 0: no limit. Sum of the sizes of its mail,
     /// and number of messages.
     pub quota_bytes: u64,
@@ -63,6 +65,7 @@ impl Default for StoreConfig {
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,
+            expunged_ranges: 10_000,
             quota_bytes: 0,
             quota_messages: 0,
             quota_warn_percent: 90,

@@ -13,6 +13,10 @@ use crate::config::ImapConfig;
 pub struct Enabled {
     /// IMAP4rev2 (RFC 9051).
     pub rev2: bool,
+    /// FETCH tells mod-sequences unasked (RFC 7162, 3.1).
+    pub condstore: bool,
+    /// VANISHED in place of EXPUNGE (RFC 7162, 3.2.3). Implies `condstore`.
+    pub qresync: bool,
 }
 
 impl Enabled {
@@ -23,6 +27,16 @@ impl Enabled {
             "IMAP4REV2" => {
                 self.rev2 = true;
                 Some("IMAP4rev2")
+            }
+            // RFC 7162, 3.1 and 3.2.3
+            "CONDSTORE" => {
+                self.condstore = true;
+                Some("CONDSTORE")
+            }
+            "QRESYNC" => {
+                self.condstore = true;
+                self.qresync = true;
+                Some("QRESYNC")
             }
             _ => None,
         }
@@ -64,6 +78,8 @@ const AUTHENTICATED: &[&str] = &[
     "MOVE",
     "ESEARCH",
     "SEARCHRES",
+    "CONDSTORE",
+    "QRESYNC",
     "WITHIN",
     "SPECIAL-USE",
     "CREATE-SPECIAL-USE",

@@ -1,7 +1,7 @@
 //! Commands as the parser gives them: checked in form, not yet in meaning.
 
 use super::list::Pattern;
-use crate::types::{Flag, Secret};
+use crate::types::{Flag, Secret, UidSet};
 
 /// A tagged command.
 #[derive(Debug)]
@@ -95,14 +95,9 @@ pub enum Command {
         set: SequenceSet,
         uid: bool,
         items: Vec<FetchItem>,
+        modifiers: FetchModifiers,
     },
-    Store {
-        set: SequenceSet,
-        uid: bool,
-        action: StoreAction,
-        silent: bool,
-        flags: Vec<Flag>,
-    },
+    Store(StoreFlags),
     Copy {
         set: SequenceSet,
         uid: bool,
@@ -145,7 +140,7 @@ impl Command {
             Self::Expunge(_) => "expunge",
             Self::Search(_) | Self::SearchInCharset { .. } => "search",
             Self::Fetch { .. } => "fetch",
-            Self::Store { .. } => "store",
+            Self::Store(_) => "store",
             Self::Copy { .. } => "copy",
             Self::Move { .. } => "move",
         }
@@ -156,7 +151,38 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SelectParameter {
     CondStore,
+    QResync(QResync),
     Other(String),
+}
+
+/// What a client that comes back knows (RFC 7162, 3.2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QResync {
+    pub uid_validity: u32,
+    pub modseq: u64,
+    /// None: all that were ever given.
+    pub known: Option<UidSet>,
+    /// Message numbers and the UIDs that they stood for, both rising.
+    pub matching: Option<(UidSet, UidSet)>,
+}
+
+/// How much FETCH tells (RFC 4466, 2.4; RFC 7162, 3.1.4.1 and 3.2.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchModifiers {
+    pub changed_since: Option<u64>,
+    /// Only together with `changed_since`, and by UID.
+    pub vanished: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFlags {
+    pub set: SequenceSet,
+    pub uid: bool,
+    pub action: StoreAction,
+    pub silent: bool,
+    pub flags: Vec<Flag>,
+    /// RFC 7162, 3.1.3.
+    pub unchanged_since: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +285,8 @@ pub enum SearchKey {
     Smaller(u64),
     Older(u32),
     Younger(u32),
+    /// At least this mod-sequence (RFC 7162, 3.1.5); names of single flags do not matter.
+    ModSeq(u64),
     From(String),
     To(String),
     Cc(String),
@@ -267,6 +295,29 @@ pub enum SearchKey {
     Header(String, String),
     Body(String),
     Text(String),
+}
+
+impl SearchKey {
+    /// Whether this key or one in it is such a one. Nesting is bounded by the parser.
+    pub fn has(&self, such: &dyn Fn(&Self) -> bool) -> bool {
+        such(self)
+            || match self {
+                Self::And(keys) => keys.iter().any(|key| key.has(such)),
+                Self::Or(a, b) => a.has(such) || b.has(such),
+                Self::Not(inner) => inner.has(such),
+                _ => false,
+            }
+    }
+
+    /// RFC 7162, 3.1.5: the answer tells the highest mod-sequence found.
+    pub fn has_modseq(&self) -> bool {
+        self.has(&|key| matches!(key, Self::ModSeq(_)))
+    }
+
+    /// Message numbers, which an EXPUNGE in between would move.
+    pub fn has_numbers(&self) -> bool {
+        self.has(&|key| matches!(key, Self::Set(SequenceSet::Ranges(_))))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ pub trait Candidate {
     /// The Date header's day, as written: days since 1970.
     fn sent_day(&self) -> Option<i32>;
     fn size(&self) -> Option<u64>;
+    fn modseq(&self) -> u64;
     /// Of a field; `key` is the key's number among those that ask for fields.
     fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool;
     /// Of a field of addresses.
@@ -58,6 +59,7 @@ enum Node {
     Smaller(u64),
     Older(u32),
     Younger(u32),
+    ModSeq(u64),
     Header(usize, String, String),
     Address(usize, &'static str, String),
     /// BODY or TEXT.
@@ -175,6 +177,7 @@ impl Compiler<'_> {
             SearchKey::Smaller(size) => Node::Smaller(*size),
             SearchKey::Older(seconds) => Node::Older(*seconds),
             SearchKey::Younger(seconds) => Node::Younger(*seconds),
+            SearchKey::ModSeq(modseq) => Node::ModSeq(*modseq),
             SearchKey::From(text) => self.address("From", text),
             SearchKey::To(text) => self.address("To", text),
             SearchKey::Cc(text) => self.address("Cc", text),
@@ -203,7 +206,8 @@ impl Node {
             | Self::System(_)
             | Self::Keyword(_)
             | Self::Recent
-            | Self::New => 0,
+            | Self::New
+            | Self::ModSeq(_) => 0,
             Self::Before(_)
             | Self::On(_)
             | Self::Since(_)
@@ -247,6 +251,7 @@ impl Node {
             Self::Smaller(n) => m.size().is_some_and(|size| size < *n),
             Self::Older(seconds) => age().is_some_and(|age| age >= i64::from(*seconds)),
             Self::Younger(seconds) => age().is_some_and(|age| age < i64::from(*seconds)),
+            Self::ModSeq(least) => m.modseq() >= *least,
             Self::Header(key, name, needle) => m.header_contains(*key, name, needle),
             Self::Address(key, name, needle) => m.address_contains(*key, name, needle),
             Self::Words(needle) => m.contains(*needle),

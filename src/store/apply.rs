@@ -347,13 +347,13 @@ impl Tx {
             gone.push((uid, size));
         }
         let work = self.mailbox(mailbox)?;
-        let before = Usage::of(&work.snapshot.record);
+        let before = work.snapshot.record;
         let bases = work.snapshot.remove(&gone, modseq);
         work.dirty.extend(bases);
         work.changed = true;
         let after = Usage::of(&work.snapshot.record);
-        self.moves(mailbox.account, before, after);
-        Ok(())
+        self.moves(mailbox.account, Usage::of(&before), after);
+        self.note_expunged(mailbox, modseq, uids, &before)
     }
 
     fn copy(
@@ -490,7 +490,7 @@ impl Tx {
         };
         let before = record.as_ref().map_or_else(Usage::default, Usage::of);
         self.moves(mailbox.account, before, Usage::default());
-        for kind in *b"MNKfmv" {
+        for kind in *b"MNKfmve" {
             self.remove_all(&keys::mailbox(kind, mailbox))?;
         }
         self.remove_all(&records::of_mailbox(Kind::Imported, mailbox))?;

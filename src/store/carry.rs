@@ -26,7 +26,7 @@ use crate::types::{AccountId, BlobId, MailboxId, MailboxKey};
 /// Kinds that are not of one mailbox. `g` and `U` are marks, which a newer state only raises.
 const SMALL: &[u8] = b"ADLNSUcgopqrt";
 /// Kinds of one mailbox, its name aside.
-const MAILBOX: &[u8] = b"MKfmv";
+const MAILBOX: &[u8] = b"MKfmve";
 /// Records of one batch.
 const BATCH: usize = 512;
 

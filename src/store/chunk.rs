@@ -34,6 +34,10 @@ impl Chunk {
         self.keywords.iter().fold(0, |used, bits| used | bits)
     }
 
+    pub(super) fn highest_modseq(&self) -> ModSeq {
+        ModSeq(self.modseqs.iter().copied().max().unwrap_or(0))
+    }
+
     fn place(&self, bit: u32) -> usize {
         (self.present & ((1u64 << bit) - 1)).count_ones() as usize
     }

@@ -6,6 +6,7 @@
 use super::check::{self, Sums};
 use super::chunk::Chunk;
 use super::engine::Applied;
+use super::history;
 use super::keys::{self, AccountMarks, BlobRecord, GlobalMarks, MailboxRecord, NameRecord};
 use super::log::{BlobData, BlobPlace};
 use super::model::*;
@@ -345,6 +346,24 @@ fn values() -> Vec<(&'static str, Vec<u8>)> {
         ("K", keys::encode(&"$k").unwrap()),
         ("f", keys::encode(&chunk).unwrap()),
         ("m", keys::encode(&record()).unwrap()),
+        (
+            "e",
+            keys::encode(&history::State {
+                floor: ModSeq(3),
+                last: (ModSeq(300), 1),
+                ranges: 2,
+                lost: 4,
+            })
+            .unwrap(),
+        ),
+        (
+            "gone",
+            keys::encode(&history::Gone {
+                before: (ModSeq(200), 0),
+                uids: UidSet::from_ranges([(5, 7), (300, 300)]),
+            })
+            .unwrap(),
+        ),
         ("b", keys::encode(&blob).unwrap()),
         (
             "g",

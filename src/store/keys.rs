@@ -16,6 +16,7 @@
 //! | `f` account mailbox uid/64 | chunk of flags and modseqs |
 //! | `m` account mailbox uid | message record |
 //! | `v` account mailbox modseq | expunged UIDs: not written any more; they go with their mailbox |
+//! | `e` account mailbox, and modseq part | which UIDs went (`history`) |
 //! | `b` blob | place and number of references |
 //! | `p` account device | device |
 //! | `o` account device slot | outbox entry |

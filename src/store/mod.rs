@@ -36,6 +36,7 @@ mod engine;
 mod error;
 mod feed;
 mod handle;
+mod history;
 mod identity;
 mod image;
 mod importing;

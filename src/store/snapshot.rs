@@ -110,6 +110,8 @@ struct Slot {
     base: u32,
     /// Messages in the chunks before this one.
     before: u32,
+    /// No message of it has a higher mod-sequence.
+    high: ModSeq,
     chunk: Arc<Chunk>,
 }
 
@@ -150,6 +152,7 @@ impl Snapshot {
                 .map(|(base, chunk)| Slot {
                     base,
                     before: 0,
+                    high: chunk.highest_modseq(),
                     chunk: Arc::new(chunk),
                 })
                 .collect(),
@@ -212,6 +215,7 @@ impl Snapshot {
                     Slot {
                         base,
                         before,
+                        high: ModSeq::default(),
                         chunk: Arc::default(),
                     },
                 );
@@ -240,6 +244,7 @@ impl Snapshot {
         self.record.uid_next = self.record.uid_next.max(Uid(uid.0.saturating_add(1)));
         self.record.highest_modseq = self.record.highest_modseq.max(modseq);
         let slot = self.slot(uid.0 / 64);
+        slot.high = slot.high.max(modseq);
         Arc::make_mut(&mut slot.chunk).put(uid.0 % 64, flags, modseq);
         uid.0 / 64
     }
@@ -251,6 +256,7 @@ impl Snapshot {
         self.count(flags, 1);
         self.record.highest_modseq = self.record.highest_modseq.max(modseq);
         let slot = self.slot(uid.0 / 64);
+        slot.high = slot.high.max(modseq);
         Arc::make_mut(&mut slot.chunk).put(uid.0 % 64, flags, modseq);
         Some(uid.0 / 64)
     }
@@ -520,6 +526,8 @@ impl Diff {
         }
     }
 }
+
+mod changes;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 mod backups;
 mod checks;
 mod damaged;
+mod expunged;
 mod faults;
 mod images;
 mod import;
@@ -24,8 +25,8 @@ use super::*;
 use crate::config::StoreConfig;
 use crate::telemetry::Telemetry;
 use crate::types::{
-    AccountId, Address, BlobId, Domain, Flag, MailboxId, MailboxKey, SystemFlags, Uid, UidSet,
-    UnixMillis,
+    AccountId, Address, BlobId, Domain, Flag, MailboxId, MailboxKey, ModSeq, SystemFlags, Uid,
+    UidSet, UnixMillis,
 };
 
 /// For whom messages come in.
@@ -135,6 +136,10 @@ fn dump(store: &Store) -> String {
             sum.messages += u64::from(status.messages);
             let snapshot = store.mailbox(info.key).unwrap().snapshot();
             writeln!(out, "keywords {:?}", snapshot.keywords()).unwrap();
+            let gone = store.expunged_since(info.key, ModSeq(1)).unwrap();
+            // In as many letters whatever went.
+            let gone = crc32fast::hash(format!("{gone:?}").as_bytes());
+            writeln!(out, "gone {gone:08x}").unwrap();
             let mut records = BTreeMap::new();
             store
                 .scan_messages(info.key, 1..=u32::MAX, &mut |uid, r| {

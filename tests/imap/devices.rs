@@ -27,7 +27,10 @@ fn what_one_device_does_the_other_hears() {
     let mut desk = server.imap(ALICE);
     let mut phone = server.imap(ALICE);
     desk.ok("ID (\"name\" \"Mail\" \"vendor\" \"A \\\"quoted\\\" one\" \"os\" NIL)");
-    assert_eq!(texts(&desk.ok("ENABLE CONDSTORE QRESYNC")), ["* ENABLED"]);
+    assert_eq!(
+        texts(&desk.ok("ENABLE CONDSTORE QRESYNC")),
+        ["* ENABLED CONDSTORE QRESYNC"]
+    );
     desk.ok("CREATE box");
     for _ in 0..3 {
         put(&mut desk, "box", "");
@@ -63,7 +66,7 @@ fn what_one_device_does_the_other_hears() {
     let lines = desk.ok("UID MOVE 2 Trash");
     let lines = texts(&lines);
     assert!(lines[0].starts_with("* OK [COPYUID "), "{lines:?}");
-    assert_eq!(lines[1..], ["* 2 EXPUNGE"]);
+    assert_eq!(lines[1..], ["* VANISHED 2"]);
     assert_eq!(next(&mut phone, 1), ["* 2 EXPUNGE"]);
     // Of the mailbox that is selected too.
     let status = desk.ok("STATUS box (MESSAGES UNSEEN UIDNEXT)");

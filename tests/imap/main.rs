@@ -7,6 +7,7 @@ mod common;
 
 mod append;
 mod binary;
+mod condstore;
 mod counted;
 mod deleted;
 mod devices;
@@ -14,6 +15,7 @@ mod expunged;
 mod keywords;
 mod names;
 mod pipelined;
+mod qresync;
 mod recent;
 mod search;
 mod seen;

@@ -12,10 +12,10 @@ use super::ahead::Ahead;
 use super::sync::put_flags;
 use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
-use crate::imap::command::{FetchItem, Section, SequenceSet};
+use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
 use crate::imap::encode;
 use crate::store::{BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError};
-use crate::types::{Flag, MailboxKey, SystemFlags, Uid, UidSet};
+use crate::types::{Flag, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
 /// Messages whose records are held at a time.
 const WINDOW: usize = 128;
@@ -67,15 +67,33 @@ impl Exec {
         &mut self,
         set: &SequenceSet,
         uid: bool,
-        items: &[FetchItem],
+        mut items: Vec<FetchItem>,
+        modifiers: &FetchModifiers,
         out: &mut Out<'_>,
     ) -> Answer {
-        let uids = self.uids(set, uid)?;
-        let needs = Needs::of(items, uid);
+        if modifiers.vanished && !self.enabled.qresync {
+            return Err(Refusal::Bad("ENABLE QRESYNC first".into()));
+        }
+        let mut uids = self.uids(set, uid)?;
+        let numbering = self.selected()?.numbering.clone();
+        if let Some(since) = modifiers.changed_since.map(ModSeq) {
+            self.use_modseq(out);
+            if modifiers.vanished {
+                self.vanished(&numbering, since, &self.meant(set)?, out)?;
+            }
+            let current = self.selected()?.current();
+            let changed = current.changed_since(since, &uids);
+            uids = changed.map(|(_, message)| message.uid.0).collect();
+        }
+        if modifiers.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
+        }
+        if items.contains(&FetchItem::ModSeq) {
+            self.use_modseq(out);
+        }
+        let needs = Needs::of(&items, uid);
         let selected = self.selected()?;
         let key = selected.key;
-        let numbering = selected.numbering.clone();
-        let mut items = items.to_vec();
         if uid && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
         }
@@ -360,11 +378,17 @@ impl View<'_> {
             return Ok(());
         }
         let _ = write!(out.buf, "* {seq} FETCH (");
-        let (mut flags_written, mut between) = (false, "");
+        let mut between = "";
+        // RFC 7162, 3.2.4: what was changed is told with both.
+        let unasked: &[FetchItem] = match (self.with_flags, self.exec.enabled.condstore) {
+            (false, _) => &[],
+            (true, false) => &[FetchItem::Flags],
+            (true, true) => &[FetchItem::Uid, FetchItem::ModSeq, FetchItem::Flags],
+        };
+        let unasked = unasked.iter().filter(|item| !items.contains(item));
         for (n, item) in left {
             out.buf.extend_from_slice(between.as_bytes());
             between = " ";
-            flags_written |= *item == FetchItem::Flags;
             let text = texts.as_ref().and_then(|t| Some((t, t.places.get(n)?)));
             let place = text.map(|(_, place)| place);
             match (item, text, message) {
@@ -382,9 +406,10 @@ impl View<'_> {
             }
             out.piece().await?;
         }
-        if self.with_flags && !flags_written {
+        for item in unasked {
             out.buf.extend_from_slice(between.as_bytes());
-            self.flags(&mut out.buf);
+            between = " ";
+            self.item(item, None, &mut out.buf);
         }
         out.line(")");
         out.piece().await?;

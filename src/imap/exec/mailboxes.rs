@@ -14,22 +14,35 @@ impl Exec {
         found.ok_or_else(|| Refusal::No("[NONEXISTENT] No such mailbox".into()))
     }
 
-    pub(super) fn select(
+    pub(super) async fn select(
         &mut self,
         name: &str,
         parameters: &[SelectParameter],
         read_only: bool,
         out: &mut Out<'_>,
     ) -> Answer {
-        if !parameters.is_empty() {
-            return Err(Refusal::Bad("Unknown parameter of SELECT".into()));
+        let mut known = None;
+        for parameter in parameters {
+            match parameter {
+                SelectParameter::CondStore => {}
+                // RFC 7162, 3.2.5
+                SelectParameter::QResync(_) if !self.enabled.qresync => {
+                    return Err(Refusal::Bad("ENABLE QRESYNC first".into()));
+                }
+                SelectParameter::QResync(parameter) => known = Some(parameter),
+                SelectParameter::Other(_) => {
+                    return Err(Refusal::Bad("Unknown parameter of SELECT".into()));
+                }
+            }
         }
         // Also where it fails, nothing is selected afterwards (RFC 9051, 6.3.2).
         if self.selected.take().is_some() {
             out.line("* OK [CLOSED] The previous mailbox is closed");
         }
         let info = self.find(name)?;
-        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.enabled.rev2);
+        // RFC 7162, 3.1.8
+        self.enabled.condstore |= parameters.contains(&SelectParameter::CondStore);
+        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.enabled);
         let snapshot = selected.numbering.clone();
         selected.flag_lists(&snapshot, &mut out.buf);
         out.line(&format!("* {} EXISTS", snapshot.len()));
@@ -47,12 +60,20 @@ impl Exec {
             "* OK [UIDNEXT {}] Predicted next UID",
             snapshot.uid_next()
         ));
+        // RFC 7162, 3.1.2: always, so that no client has to ask for it.
+        out.line(&format!(
+            "* OK [HIGHESTMODSEQ {}] Highest mod-sequence",
+            snapshot.highest_modseq()
+        ));
         if self.enabled.rev2 {
             let old = (info.name != name).then_some(name);
             let attributes = self.attributes(&info)?;
             self.list_line(&attributes, &info.name, old, out);
         }
         self.selected = Some(selected);
+        if let Some(known) = known {
+            self.resync(known, out).await?;
+        }
         Ok(if read_only {
             "[READ-ONLY] Examined".into()
         } else {

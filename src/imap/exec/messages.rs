@@ -5,31 +5,37 @@ use std::io::Write as _;
 
 use super::sync::put_flags;
 use super::{Answer, Exec, Out, Refusal};
-use crate::imap::command::{SequenceSet, StoreAction};
+use crate::imap::command::{SequenceSet, StoreAction, StoreFlags};
 use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError};
-use crate::types::{Flag, Flags, Uid, UidSet};
+use crate::types::{Flag, Flags, ModSeq, Uid, UidSet};
 
 impl Exec {
-    pub(super) async fn store_flags(
-        &mut self,
-        set: &SequenceSet,
-        uid: bool,
-        action: StoreAction,
-        silent: bool,
-        flags: Vec<Flag>,
-        out: &mut Out<'_>,
-    ) -> Answer {
+    pub(super) async fn store_flags(&mut self, store: StoreFlags, out: &mut Out<'_>) -> Answer {
+        let StoreFlags {
+            set,
+            uid,
+            action,
+            silent,
+            flags,
+            unchanged_since,
+        } = store;
         let key = self.writable()?.key;
-        let uids = self.uids(set, uid)?;
+        let uids = self.uids(&set, uid)?;
+        // RFC 7162, 3.1
+        if unchanged_since.is_some() {
+            self.use_modseq(out);
+        }
         let action = match action {
             StoreAction::Replace => FlagAction::Replace,
             StoreAction::Add => FlagAction::Add,
             StoreAction::Remove => FlagAction::Remove,
         };
+        let since = unchanged_since.map(ModSeq);
         let changed = self
             .store
-            .store_flags(key, uids.clone(), action, flags.clone(), None)
+            .store_flags(key, uids.clone(), action, flags.clone(), since)
             .await?;
+        let enabled = self.enabled;
         let Some(selected) = self.selected.as_mut() else {
             return Err(Refusal::Bad("No mailbox is selected".into()));
         };
@@ -47,11 +53,14 @@ impl Exec {
         } else {
             HashMap::new()
         };
+        // What was not changed is told as it is, so that the client need not ask (RFC 7162, 3.1.3).
+        let modified = &changed.modified;
+        let in_full = |uid: u32| uids.contains(uid) && (!silent || modified.contains(uid));
         let known = |message: &Message| {
-            if silent {
-                expected.get(&message.uid.0).copied()
+            if in_full(message.uid.0) {
+                Some(message.flags)
             } else {
-                uids.contains(message.uid.0).then_some(message.flags)
+                expected.get(&message.uid.0).copied()
             }
         };
         // The lists first, so that new keywords are known before they are used.
@@ -63,18 +72,50 @@ impl Exec {
                 gone = true;
                 continue;
             };
-            if silent {
+            let in_full = in_full(message.uid.0);
+            // A silent change has a mod-sequence all the same (RFC 7162, 3.1.3 and 3.1.4.2). Where
+            // the flags are others than the client has to think, they were told with it.
+            let asked = since.is_some() || ours.contains(message.uid.0);
+            let expected = expected.get(&message.uid.0);
+            let unknown = expected.is_some_and(|flags| *flags != message.flags);
+            let modseq_only = enabled.condstore && asked && !unknown;
+            if !in_full && !modseq_only {
                 continue;
             }
             let _ = write!(out.buf, "* {seq} FETCH (");
-            if uid || self.enabled.rev2 {
-                let _ = write!(out.buf, "UID {} ", message.uid);
+            // RFC 7162, 3.2.4: both.
+            let mut between = "";
+            if uid || enabled.rev2 || enabled.condstore {
+                let _ = write!(out.buf, "UID {}", message.uid);
+                between = " ";
             }
-            out.buf.extend_from_slice(b"FLAGS ");
-            let recent = !self.enabled.rev2 && selected.is_recent(message.uid);
-            put_flags(&mut out.buf, message.flags, current.keywords(), recent);
+            if enabled.condstore {
+                let _ = write!(out.buf, "{between}MODSEQ ({})", message.modseq);
+                between = " ";
+            }
+            if in_full {
+                let _ = write!(out.buf, "{between}FLAGS ");
+                let recent = selected.is_recent(message.uid);
+                put_flags(&mut out.buf, message.flags, current.keywords(), recent);
+            }
             out.line(")");
             out.piece().await?;
+        }
+        let modified = match uid {
+            true => modified.clone(),
+            false => {
+                let numbers = modified.iter();
+                let numbers = numbers.filter_map(|uid| selected.numbering.seq_of(Uid(uid)));
+                numbers.collect()
+            }
+        };
+        if !modified.is_empty() {
+            return match gone && !uid {
+                false => Ok(format!("[MODIFIED {modified}] Some were changed by others")),
+                true => Err(Refusal::No(format!(
+                    "[MODIFIED {modified}] Some were changed by others, some are gone"
+                ))),
+            };
         }
         match (gone, uid) {
             (false, _) => Ok("Stored".into()),

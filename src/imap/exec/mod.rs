@@ -12,6 +12,7 @@ mod fetch;
 mod list;
 mod mailboxes;
 mod messages;
+mod modseq;
 mod quota;
 mod search;
 pub mod sync;
@@ -29,7 +30,7 @@ use tokio::io::AsyncWriteExt;
 
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
-use super::command::{Command, SequenceSet, Tagged};
+use super::command::{Command, SequenceSet, StatusItem, Tagged};
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
@@ -219,9 +220,12 @@ impl Exec {
             Command::Close | Command::Unselect | Command::Select { .. }
         );
         let answer = Box::pin(self.command(command, out)).await;
-        if !closes {
-            self.tell(telling, out);
-        }
+        let answer = if closes {
+            answer
+        } else {
+            self.sync(telling, out);
+            self.with_modseq(answer, out)
+        };
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
@@ -245,11 +249,17 @@ impl Exec {
 
     /// Tells what is new in the selected mailbox; gives the newest message announced.
     pub fn tell(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
+        let newest = self.sync(telling, out);
+        self.tell_modseq(out);
+        newest
+    }
+
+    fn sync(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
         let selected = self.selected.as_mut()?;
         if selected.mailbox.is_deleted() {
             return None;
         }
-        selected.sync(telling, self.enabled.rev2, &mut out.buf)
+        selected.sync(telling, self.enabled, &mut out.buf)
     }
 
     async fn command(&mut self, command: Command, out: &mut Out<'_>) -> Answer {
@@ -259,7 +269,7 @@ impl Exec {
                 mailbox,
                 parameters,
                 read_only,
-            } => self.select(&mailbox, &parameters, read_only, out),
+            } => self.select(&mailbox, &parameters, read_only, out).await,
             Command::Create {
                 mailbox,
                 special_use,
@@ -290,7 +300,18 @@ impl Exec {
             Command::SetQuota(_) => Err(Refusal::No(
                 "[NOPERM] Only whoever runs this server can do that".into(),
             )),
-            Command::Status { mailbox, items } => self.status(&mailbox, &items, out),
+            Command::Status { mailbox, items } => {
+                // RFC 7162, 3.1
+                if items.contains(&StatusItem::HighestModSeq) {
+                    self.use_modseq(out);
+                }
+                self.status(&mailbox, &items, out)
+            }
+            // The session has switched it on.
+            Command::Enable(_) => {
+                self.first_modseq(out);
+                Ok("Enabled".into())
+            }
             Command::Close => self.close().await,
             Command::Unselect => {
                 self.selected = None;
@@ -298,6 +319,9 @@ impl Exec {
             }
             Command::Expunge(set) => self.expunge(set.as_ref()).await,
             Command::Search(search) => {
+                if search.key.has_modseq() {
+                    self.use_modseq(out);
+                }
                 let answer = self.search(&search, out).await;
                 if let Err(Refusal::No(_) | Refusal::Trouble(_)) = &answer {
                     self.forget_saved(search.saves());
@@ -310,17 +334,13 @@ impl Exec {
                     "[BADCHARSET (US-ASCII UTF-8)] Only US-ASCII and UTF-8 are supported".into(),
                 ))
             }
-            Command::Fetch { set, uid, items } => self.fetch(&set, uid, &items, out).await,
-            Command::Store {
+            Command::Fetch {
                 set,
                 uid,
-                action,
-                silent,
-                flags,
-            } => {
-                self.store_flags(&set, uid, action, silent, flags, out)
-                    .await
-            }
+                items,
+                modifiers,
+            } => self.fetch(&set, uid, items, &modifiers, out).await,
+            Command::Store(store) => self.store_flags(store, out).await,
             Command::Copy { set, uid, mailbox } => self.copy(&set, uid, &mailbox).await,
             Command::Move { set, uid, mailbox } => {
                 self.move_messages(&set, uid, &mailbox, out).await
@@ -351,8 +371,10 @@ impl Exec {
 
 fn telling(command: &Command) -> Telling {
     match command {
-        Command::Fetch { uid: false, .. } | Command::Store { uid: false, .. } => Telling::NoExpunge,
-        Command::Search(search) if !search.uid => Telling::NoExpunge,
+        Command::Fetch { uid: false, .. } => Telling::NoExpunge,
+        Command::Store(store) if !store.uid => Telling::NoExpunge,
+        // RFC 7162, 3.2.10.2: nor where a UID SEARCH names message numbers.
+        Command::Search(search) if !search.uid || search.key.has_numbers() => Telling::NoExpunge,
         Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
     }

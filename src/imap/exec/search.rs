@@ -11,7 +11,7 @@ use crate::imap::command::{Search, SearchReturn};
 use crate::imap::search::{Candidate, Program};
 use crate::mail::{self, TextSearch};
 use crate::store::{BodyPlace, Message, MessageRecord, Store, StoreError, Turn, Whose};
-use crate::types::{Flags, UidSet};
+use crate::types::{Flags, ModSeq, UidSet};
 
 /// How long a search looks at messages before others may run.
 const TURN: Duration = Duration::from_millis(5);
@@ -105,10 +105,20 @@ impl Exec {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        self.answer(search, &found, out)
+        // RFC 7162, 3.1.6
+        let returns = search.returns.as_deref();
+        let modseq = search.key.has_modseq();
+        let modseq = modseq.then(|| super::modseq::highest(&current, &found, returns));
+        self.answer(search, &found, modseq.flatten(), out)
     }
 
-    fn answer(&mut self, search: &Search, found: &[(u32, u32)], out: &mut Out<'_>) -> Answer {
+    fn answer(
+        &mut self,
+        search: &Search,
+        found: &[(u32, u32)],
+        modseq: Option<ModSeq>,
+        out: &mut Out<'_>,
+    ) -> Answer {
         let number = |(seq, uid): &(u32, u32)| if search.uid { *uid } else { *seq };
         let returns = match &search.returns {
             None if self.enabled.rev2 => vec![SearchReturn::All],
@@ -116,6 +126,9 @@ impl Exec {
                 out.buf.extend_from_slice(b"* SEARCH");
                 for hit in found {
                     let _ = write!(out.buf, " {}", number(hit));
+                }
+                if let Some(modseq) = modseq {
+                    let _ = write!(out.buf, " (MODSEQ {modseq})");
                 }
                 out.line("");
                 return Ok("Searched".into());
@@ -165,6 +178,9 @@ impl Exec {
             }
             if has(SearchReturn::Count) {
                 let _ = write!(out.buf, " COUNT {}", found.len());
+            }
+            if let Some(modseq) = modseq {
+                let _ = write!(out.buf, " MODSEQ {modseq}");
             }
             out.line("");
         }
@@ -344,6 +360,9 @@ impl Candidate for Found<'_> {
     }
     fn size(&self) -> Option<u64> {
         self.record().map(|r| r.size)
+    }
+    fn modseq(&self) -> u64 {
+        self.message.modseq.0
     }
     fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool {
         self.field(key, |top| mail::header_contains(top, name, needle))

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::imap::capability::Enabled;
 use crate::imap::command::{SeqNumber, SequenceSet};
 use crate::store::{Diff, Mailbox, Message, Snapshot};
-use crate::types::{Flags, MailboxKey, SystemFlags, Uid, UidSet};
+use crate::types::{Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
 /// What may be told at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +44,20 @@ pub struct Selected {
     recent: UidSet,
     /// `$` (RFC 5182).
     pub saved: UidSet,
-    /// IMAP4rev2 knows no \Recent.
-    rev2: bool,
+    /// What shapes the answers; IMAP4rev2 knows no \Recent.
+    enabled: Enabled,
+    /// Expunges were told, and not yet up to which mod-sequence.
+    expunged: bool,
     changes: watch::Receiver<u64>,
 }
 
 impl Selected {
-    pub fn open(mailbox: Arc<Mailbox>, read_only: bool, rev2: bool) -> Self {
+    pub fn open(mailbox: Arc<Mailbox>, read_only: bool, enabled: Enabled) -> Self {
         let mut changes = mailbox.watch();
         changes.borrow_and_update();
         // Claimed before the snapshot: what comes in between is then recent in two sessions,
         // which RFC 3501, 2.3.2 prefers to none.
-        let recent_from = mailbox.recent_from(!read_only && !rev2);
+        let recent_from = mailbox.recent_from(!read_only && !enabled.rev2);
         let numbering = mailbox.snapshot();
         let recent = numbering
             .range(recent_from.0.max(1)..=u32::MAX)
@@ -69,7 +72,8 @@ impl Selected {
             numbering,
             recent,
             saved: UidSet::new(),
-            rev2,
+            enabled,
+            expunged: false,
             changes,
             mailbox,
         }
@@ -89,7 +93,7 @@ impl Selected {
     }
 
     pub fn is_recent(&self, uid: Uid) -> bool {
-        !self.rev2 && self.recent.contains(uid.0)
+        !self.enabled.rev2 && self.recent.contains(uid.0)
     }
 
     pub fn recent_set(&self) -> &UidSet {
@@ -139,10 +143,10 @@ impl Selected {
 
     /// Writes what the client has not been told yet, as far as it may be told now.
     /// Gives the newest message that was announced.
-    pub fn sync(&mut self, telling: Telling, rev2: bool, out: &mut Vec<u8>) -> Option<Uid> {
-        self.rev2 = rev2;
+    pub fn sync(&mut self, telling: Telling, enabled: Enabled, out: &mut Vec<u8>) -> Option<Uid> {
+        self.enabled = enabled;
         self.changes.borrow_and_update();
-        let recent_from = (!rev2).then(|| self.mailbox.recent_from(!self.read_only));
+        let recent_from = (!enabled.rev2).then(|| self.mailbox.recent_from(!self.read_only));
         let newest = self.mailbox.snapshot();
         if Arc::ptr_eq(&newest, &self.numbering) && Arc::ptr_eq(&newest, &self.flags) {
             return None;
@@ -187,14 +191,10 @@ impl Selected {
         recent_from: Option<Uid>,
         out: &mut Vec<u8>,
     ) {
-        // Highest first: then no number that is still to come has moved.
-        for uid in diff.expunged.iter().rev() {
-            if let Some(seq) = self.numbering.seq_of(*uid) {
-                let _ = write!(out, "* {seq} EXPUNGE\r\n");
-            }
-        }
         if !diff.expunged.is_empty() {
+            self.tell_expunged(&diff.expunged, out);
             self.forget(&diff.expunged);
+            self.expunged = true;
         }
         if diff.added.is_empty() {
             return;
@@ -206,6 +206,30 @@ impl Selected {
             }
             let _ = write!(out, "* {} RECENT\r\n", self.recent.len());
         }
+    }
+
+    fn tell_expunged(&self, gone: &[Uid], out: &mut Vec<u8>) {
+        // RFC 7162, 3.2.10.2
+        if self.enabled.qresync {
+            let gone: UidSet = gone.iter().map(|uid| uid.0).collect();
+            let _ = write!(out, "* VANISHED {gone}\r\n");
+            return;
+        }
+        // Highest first: then no number that is still to come has moved.
+        for uid in gone.iter().rev() {
+            if let Some(seq) = self.numbering.seq_of(*uid) {
+                let _ = write!(out, "* {seq} EXPUNGE\r\n");
+            }
+        }
+    }
+
+    /// Up to where the client has heard everything, where the mod-sequences that it was told do
+    /// not say so: while an expunge waits to be told, and once it was (RFC 7162, 3.2 and 6).
+    pub fn modseq_to_tell(&mut self) -> Option<ModSeq> {
+        let waits = !Arc::ptr_eq(&self.flags, &self.numbering);
+        let told = std::mem::take(&mut self.expunged);
+        let tell = (waits && self.enabled.condstore) || (told && self.enabled.qresync);
+        tell.then(|| self.numbering.highest_modseq())
     }
 
     /// `\Recent` and `$` lose what is gone (RFC 5182, 2.1).
@@ -279,10 +303,15 @@ impl Selected {
         }
     }
 
-    fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
+    /// `of` names the keywords.
+    pub fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
         // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
         // that mix up numbers.
-        let _ = write!(out, "* {seq} FETCH (UID {} FLAGS ", message.uid);
+        let _ = write!(out, "* {seq} FETCH (UID {} ", message.uid);
+        if self.enabled.condstore {
+            let _ = write!(out, "MODSEQ ({}) ", message.modseq);
+        }
+        out.extend_from_slice(b"FLAGS ");
         put_flags(
             out,
             message.flags,

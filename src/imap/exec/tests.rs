@@ -70,7 +70,14 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         store: store.clone(),
         telemetry: Telemetry::new().unwrap(),
         account: store.directory().account(account).unwrap().clone(),
-        selected: Some(Selected::open(inbox, false, true)),
+        selected: Some(Selected::open(
+            inbox,
+            false,
+            Enabled {
+                rev2: true,
+                ..Enabled::default()
+            },
+        )),
         enabled: Enabled::default(),
         append_limit: 1 << 20,
         tag: String::new(),

@@ -47,6 +47,7 @@ fn item(c: &mut Cursor<'_>) -> Parsed<FetchItem> {
         b"INTERNALDATE" => FetchItem::InternalDate,
         b"RFC822.SIZE" => FetchItem::Rfc822Size,
         b"UID" => FetchItem::Uid,
+        b"MODSEQ" => FetchItem::ModSeq,
         b"BODYSTRUCTURE" => FetchItem::BodyStructure,
         b"RFC822" => whole(SectionText::Whole, SectionLabel::Rfc822, false),
         b"RFC822.HEADER" => whole(SectionText::Header, SectionLabel::Rfc822Header, true),

@@ -8,16 +8,16 @@
 mod cursor;
 mod fetch;
 mod list;
+mod modseq;
 mod search;
+mod store;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use self::cursor::{Cursor, Parsed, bad};
 use super::bytes::CommandBytes;
-use super::command::{
-    Append, Command, SelectParameter, SeqNumber, SequenceSet, StoreAction, Tagged,
-};
+use super::command::{Append, Command, SeqNumber, SequenceSet, Tagged};
 use crate::types::{Flag, Secret};
 
 /// How to read a command.
@@ -228,7 +228,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "SELECT" | "EXAMINE" => {
             let mailbox = c.mailbox()?;
             let parameters = if c.eat(b' ') {
-                c.list(select_parameter)?
+                c.list(modseq::select_parameter)?
             } else {
                 vec![]
             };
@@ -330,38 +330,9 @@ fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
             set,
             uid,
             items: fetch::items(c)?,
+            modifiers: modseq::fetch_modifiers(c, uid)?,
         },
-        "STORE" => {
-            let action = match c.peek() {
-                Some(b'+') => StoreAction::Add,
-                Some(b'-') => StoreAction::Remove,
-                _ => StoreAction::Replace,
-            };
-            let _ = c.eat(b'+') || c.eat(b'-');
-            let item = c.atom()?.to_ascii_uppercase();
-            let silent = match item.as_str() {
-                "FLAGS" => false,
-                "FLAGS.SILENT" => true,
-                _ => return bad("STORE knows FLAGS, +FLAGS, -FLAGS and .SILENT"),
-            };
-            c.space()?;
-            let flags = if c.peek() == Some(b'(') {
-                c.list(flag)?
-            } else {
-                let mut flags = vec![flag(c)?];
-                while c.eat(b' ') {
-                    flags.push(flag(c)?);
-                }
-                flags
-            };
-            Command::Store {
-                set,
-                uid,
-                action,
-                silent,
-                flags,
-            }
-        }
+        "STORE" => Command::Store(store::store(c, set, uid)?),
         "COPY" => Command::Copy {
             set,
             uid,
@@ -372,15 +343,6 @@ fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
             uid,
             mailbox: c.mailbox()?,
         },
-    })
-}
-
-fn select_parameter(c: &mut Cursor<'_>) -> Parsed<SelectParameter> {
-    let name = c.atom()?.to_ascii_uppercase();
-    Ok(if name == "CONDSTORE" {
-        SelectParameter::CondStore
-    } else {
-        SelectParameter::Other(name)
     })
 }
 

@@ -3,7 +3,7 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::cursor::{Cursor, Parsed, bad};
-use super::{flag, sequence_set};
+use super::{flag, modseq, sequence_set};
 use crate::imap::command::{Command, Search, SearchKey, SearchReturn};
 use crate::types::{Flag, SystemFlags};
 
@@ -129,6 +129,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
         "SMALLER" => SearchKey::Smaller(c.number()?),
         "OLDER" => SearchKey::Older(interval(c)?),
         "YOUNGER" => SearchKey::Younger(interval(c)?),
+        "MODSEQ" => SearchKey::ModSeq(modseq::search_key(c)?),
         "FROM" => SearchKey::From(c.astring_text()?),
         "TO" => SearchKey::To(c.astring_text()?),
         "CC" => SearchKey::Cc(c.astring_text()?),
@@ -144,7 +145,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     })
 }
 
-const WITH_ARGUMENT: [&str; 23] = [
+const WITH_ARGUMENT: [&str; 24] = [
     "NOT",
     "OR",
     "UID",
@@ -168,6 +169,7 @@ const WITH_ARGUMENT: [&str; 23] = [
     "BODY",
     "TEXT",
     "HEADER",
+    "MODSEQ",
 ];
 
 fn keyword(c: &mut Cursor<'_>) -> Parsed<Flag> {

@@ -71,6 +71,7 @@ impl Session {
             }
             _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
             Command::Enable(names) => {
+                let before = self.enabled;
                 let mut enabled = String::new();
                 for name in &names {
                     if let Some(name) = self.enabled.enable(name) {
@@ -80,7 +81,15 @@ impl Session {
                 }
                 self.fragmenter.set_utf8(self.enabled.utf8());
                 self.write(format!("* ENABLED{enabled}\r\n"));
-                self.tagged(&tag, "OK Enabled");
+                // RFC 7162, 3.1: in a selected mailbox its mod-sequence is told.
+                if self.selected && self.enabled.condstore && !before.condstore {
+                    self.phase = Phase::Executing;
+                    let command = Command::Enable(names);
+                    self.output
+                        .push_back(Output::Execute(Tagged { tag, command }));
+                } else {
+                    self.tagged(&tag, "OK Enabled");
+                }
             }
             Command::Idle => {
                 self.write("+ idling\r\n");
@@ -111,7 +120,7 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Search(_)
             | Command::SearchInCharset { .. }
             | Command::Fetch { .. }
-            | Command::Store { .. }
+            | Command::Store(_)
             | Command::Copy { .. }
             | Command::Move { .. }
     )

@@ -9,8 +9,9 @@ use super::super::keys::{self, BlobRecord};
 use super::super::log;
 use super::super::model::{MessageRecord, WakeSlot, Worker};
 use super::super::ring;
+use super::super::snapshot::Snapshot;
 use super::model::{Account, Change, Mailbox, Message, State};
-use crate::types::{AccountId, Flags, LogPos, MailboxKey, SystemFlags};
+use crate::types::{AccountId, Flags, LogPos, MailboxKey, ModSeq, SystemFlags, UidSet};
 
 fn flags(flags: Flags, keywords: &[String]) -> BTreeSet<String> {
     let system = SystemFlags::ALL.iter();
@@ -37,6 +38,7 @@ fn mailbox(store: &Store, key: MailboxKey, bodies: bool) -> Result<Mailbox, Stor
     };
     let uids: Vec<u32> = snapshot.iter().map(|(_, m)| m.uid.0).collect();
     assert_eq!(uids, records.keys().copied().collect::<Vec<_>>(), "{key:?}");
+    history(store, key, &snapshot)?;
     let size: u64 = records.values().map(|record| record.size).sum();
     let unseen = |flags: &Flags| !flags.system.contains(SystemFlags::SEEN);
     let unseen = snapshot.iter().filter(|(_, m)| unseen(&m.flags)).count();
@@ -68,6 +70,26 @@ fn mailbox(store: &Store, key: MailboxKey, bodies: bool) -> Result<Mailbox, Stor
         seen.messages.insert(message.uid.0, told);
     }
     Ok(seen)
+}
+
+/// What is told to have gone since the beginning is all that was given and is not there; since
+/// later, a part of that.
+fn history(store: &Store, key: MailboxKey, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let all = UidSet::from_ranges([(1, u32::MAX)]);
+    let missing = snapshot.missing(&all);
+    let mut before = missing.clone();
+    for since in 0..=snapshot.highest_modseq().0 {
+        let Some(gone) = store.expunged_since(key, ModSeq(since))? else {
+            continue;
+        };
+        if since == 0 {
+            assert_eq!(gone, missing, "{key:?}");
+        }
+        assert!(gone.iter().all(|uid| before.contains(uid)), "{key:?}");
+        before = gone;
+    }
+    assert!(before.is_empty(), "{key:?}: {before}");
+    Ok(())
 }
 
 fn account(store: &Store, id: AccountId, bodies: bool) -> Result<Account, StoreError> {
