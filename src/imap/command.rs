@@ -197,6 +197,8 @@ pub enum StatusItem {
     HighestModSeq,
     /// RFC 7889, 3.2.
     AppendLimit,
+    /// RFC 8474, 4.3.
+    MailboxId,
 }
 
 /// APPEND without its message: the message literal is streamed, see `fragment`.

@@ -3,7 +3,7 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::command::{Section, SectionLabel, SectionText};
-use crate::types::utf7;
+use crate::types::{MailboxKey, utf7};
 
 /// A quoted string where the text allows it, else a literal.
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {
@@ -49,6 +49,12 @@ pub fn mailbox(out: &mut Vec<u8>, name: &str, utf8: bool) {
         out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
     out.push(b'"');
+}
+
+/// What names a mailbox whatever it is called (RFC 8474, 4): numbers of accounts and mailboxes are
+/// never given twice.
+pub fn mailbox_id(key: MailboxKey) -> String {
+    format!("F{:x}-{:x}", key.account.0, key.mailbox.0)
 }
 
 /// `"17-Jul-1996 02:44:25 -0700"`.

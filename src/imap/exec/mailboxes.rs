@@ -5,7 +5,7 @@ use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
 use crate::store::{MailboxInfo, SpecialUse, StoreError};
-use crate::types::nfc;
+use crate::types::{MailboxKey, nfc};
 
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
@@ -47,6 +47,10 @@ impl Exec {
             "* OK [UIDNEXT {}] Predicted next UID",
             snapshot.uid_next()
         ));
+        out.line(&format!(
+            "* OK [MAILBOXID ({})] Its name for ever",
+            encode::mailbox_id(info.key)
+        ));
         if self.enabled.rev2 {
             let old = (info.name != name).then_some(name);
             let attributes = self.attributes(&info)?;
@@ -86,11 +90,11 @@ impl Exec {
             }
             special = found;
         }
-        self.store
-            .mailbox_create(self.account.id, name, special)
-            .await?;
+        let account = self.account.id;
+        let mailbox = self.store.mailbox_create(account, name, special).await?;
         self.note_name(name, name, out)?;
-        Ok("Created".into())
+        let id = encode::mailbox_id(MailboxKey { account, mailbox });
+        Ok(format!("[MAILBOXID ({id})] Created"))
     }
 
     pub(super) async fn rename(&mut self, from: &str, to: &str, out: &mut Out<'_>) -> Answer {
@@ -159,6 +163,7 @@ impl Exec {
             StatusItem::Size => format!("SIZE {}", status.size),
             StatusItem::HighestModSeq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
             StatusItem::AppendLimit => format!("APPENDLIMIT {}", self.append_limit),
+            StatusItem::MailboxId => format!("MAILBOXID ({})", encode::mailbox_id(info.key)),
         };
         let pairs: Vec<String> = items.iter().map(pair).collect();
         out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());
