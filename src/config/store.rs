@@ -28,6 +28,11 @@ pub struct StoreConfig {
     pub max_mailboxes_per_account: usize,
     /// What comes beyond is refused.
     pub max_messages_per_mailbox: usize,
+    /// Annotations (RFC 5464): the bytes of one value, how many a mailbox or an account has
+    /// besides its mailboxes, and how many all together.
+    pub max_annotation_bytes: usize,
+    pub max_annotations_per_mailbox: usize,
+    pub max_annotations_per_account: usize,
     /// For each account without limits of its own; 0: no limit. Sum of the sizes of its mail,
     /// and number of messages.
     pub quota_bytes: u64,
@@ -63,6 +68,9 @@ impl Default for StoreConfig {
             open_mailboxes: 1024,
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,
+            max_annotation_bytes: 8192,
+            max_annotations_per_mailbox: 64,
+            max_annotations_per_account: 1000,
             quota_bytes: 0,
             quota_messages: 0,
             quota_warn_percent: 90,

@@ -27,6 +27,26 @@ pub fn literal(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
+/// An atom where the text is one, else as [`string`] has it.
+pub fn astring(out: &mut Vec<u8>, text: &[u8]) {
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"-_./@+".contains(&b);
+    if !text.is_empty() && !text.eq_ignore_ascii_case(b"NIL") && text.iter().all(|b| atom(*b)) {
+        out.extend_from_slice(text);
+    } else {
+        string(out, text);
+    }
+}
+
+/// A string of any bytes: literal8 where there is NUL in it (RFC 9051, 9).
+pub fn string8(out: &mut Vec<u8>, text: &[u8]) {
+    if text.contains(&0) {
+        out.push(b'~');
+        literal(out, text);
+    } else {
+        string(out, text);
+    }
+}
+
 /// A mailbox name: UTF-8 in quotes where the client said that it speaks IMAP4rev2, else
 /// modified UTF-7.
 pub fn mailbox(out: &mut Vec<u8>, name: &str, utf8: bool) {

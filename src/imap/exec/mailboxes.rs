@@ -7,6 +7,15 @@ use crate::imap::encode;
 use crate::store::{MailboxInfo, SpecialUse, StoreError};
 use crate::types::{MailboxKey, nfc};
 
+/// Those that a mailbox can be given (RFC 6154, 2): the others would have to be searches.
+pub(super) const SPECIAL_USES: [SpecialUse; 5] = [
+    SpecialUse::Archive,
+    SpecialUse::Drafts,
+    SpecialUse::Junk,
+    SpecialUse::Sent,
+    SpecialUse::Trash,
+];
+
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
         let list = self.store.mailboxes(self.account.id)?;
@@ -72,14 +81,7 @@ impl Exec {
     ) -> Answer {
         let mut special = None;
         for name in uses {
-            let all = [
-                SpecialUse::Archive,
-                SpecialUse::Drafts,
-                SpecialUse::Junk,
-                SpecialUse::Sent,
-                SpecialUse::Trash,
-            ];
-            let found = all
+            let found = SPECIAL_USES
                 .into_iter()
                 .find(|u| u.attribute().eq_ignore_ascii_case(name));
             // RFC 6154, 3

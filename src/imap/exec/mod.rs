@@ -12,6 +12,7 @@ mod fetch;
 mod list;
 mod mailboxes;
 mod messages;
+mod metadata;
 mod quota;
 mod search;
 pub mod sync;
@@ -30,6 +31,7 @@ use tokio::io::AsyncWriteExt;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, Tagged};
+use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
@@ -203,6 +205,7 @@ pub struct Exec {
     /// What the client has switched on; commands may switch on more.
     pub enabled: Enabled,
     pub append_limit: u64,
+    pub config: Arc<Config>,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
 }
@@ -290,6 +293,8 @@ impl Exec {
             Command::SetQuota(_) => Err(Refusal::No(
                 "[NOPERM] Only whoever runs this server can do that".into(),
             )),
+            Command::GetMetadata(get) => self.get_metadata(&get, out).await,
+            Command::SetMetadata { mailbox, values } => self.set_metadata(&mailbox, values).await,
             Command::Status { mailbox, items } => self.status(&mailbox, &items, out),
             Command::Close => self.close().await,
             Command::Unselect => {

@@ -73,6 +73,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         selected: Some(Selected::open(inbox, false, true)),
         enabled: Enabled::default(),
         append_limit: 1 << 20,
+        config: Arc::new(Config::new("mail.example.com", "/x")),
         tag: String::new(),
     }
 }
