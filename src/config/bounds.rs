@@ -260,6 +260,25 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         0,
         1_000_000,
     );
+    // RFC 5464, 4.1: at least 1024 bytes, and 10 of them.
+    bound(
+        "store.max_annotation_bytes",
+        c.max_annotation_bytes as u64,
+        KIB,
+        64 * KIB,
+    );
+    bound(
+        "store.max_annotations_per_mailbox",
+        c.max_annotations_per_mailbox as u64,
+        10,
+        1000,
+    );
+    bound(
+        "store.max_annotations_per_account",
+        c.max_annotations_per_account as u64,
+        10,
+        10_000,
+    );
     bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);

@@ -12,7 +12,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, bounds};
-use crate::types::{Domain, Target};
+use crate::types::{Address, Domain, Target};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -166,6 +166,7 @@ pub(super) fn cross_check(text: &str, config: &Config) -> Vec<Problem> {
     listeners(config, &mut found);
     tls(config, &mut found);
     push(config, &mut found);
+    imap(config, &mut found);
     auth(config, &mut found);
     numbers(config, &mut found);
     log_level(config, &mut found);
@@ -318,6 +319,26 @@ fn reserved(subject: &str) -> bool {
         || ["example.com", "example.net", "example.org"]
             .iter()
             .any(|name| host == *name || host.ends_with(&format!(".{name}")))
+}
+
+fn imap(config: &Config, found: &mut Findings<'_>) {
+    for (index, address) in config.imap.administrators.iter().enumerate() {
+        if let Err(error) = Address::parse(address) {
+            let message = format!("an administrator is the address of an account: {error}");
+            found.add(Severity::Error, "imap.administrators", Some(index), message);
+        }
+    }
+    // RFC 5464, 3.2.1.1
+    if let Some(admin) = &config.imap.metadata_admin
+        && !["mailto:", "tel:", "https://", "xmpp:"]
+            .iter()
+            .any(|scheme| admin.starts_with(scheme))
+    {
+        found.error(
+            "imap.metadata_admin",
+            "metadata_admin must be a URI: mailto:, tel:, xmpp: or https://",
+        );
+    }
 }
 
 fn auth(config: &Config, found: &mut Findings<'_>) {

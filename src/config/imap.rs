@@ -34,6 +34,11 @@ pub struct ImapConfig {
     pub write_timeout_secs: u64,
     /// `* OK Still here` in IDLE; 0: never.
     pub heartbeat_secs: u64,
+    /// Accounts that may set what is the server's, by address.
+    pub administrators: Vec<String>,
+    /// `/shared/admin` and `/shared/comment` of the server (RFC 5464, 3.2.1.1).
+    pub metadata_admin: Option<String>,
+    pub metadata_comment: Option<String>,
 }
 
 impl Default for ImapConfig {
@@ -54,6 +59,9 @@ impl Default for ImapConfig {
             login_timeout_secs: 60,
             write_timeout_secs: 60,
             heartbeat_secs: 240,
+            administrators: vec![],
+            metadata_admin: None,
+            metadata_comment: None,
         }
     }
 }

@@ -30,6 +30,11 @@ pub struct StoreConfig {
     pub max_messages_per_mailbox: usize,
     /// Ranges of expunged UIDs that are remembered of each mailbox, for clients that come back.
     pub expunged_ranges: usize,
+    /// Annotations (RFC 5464): the bytes of one value, how many a mailbox or an account has
+    /// besides its mailboxes, and how many all together.
+    pub max_annotation_bytes: usize,
+    pub max_annotations_per_mailbox: usize,
+    pub max_annotations_per_account: usize,
     /// For each account without limits of its own; 0: no limit. Sum of the sizes of its mail,
     /// and number of messages.
     pub quota_bytes: u64,
@@ -66,6 +71,9 @@ impl Default for StoreConfig {
             max_mailboxes_per_account: 10_000,
             max_messages_per_mailbox: 1_000_000,
             expunged_ranges: 10_000,
+            max_annotation_bytes: 8192,
+            max_annotations_per_mailbox: 64,
+            max_annotations_per_account: 1000,
             quota_bytes: 0,
             quota_messages: 0,
             quota_warn_percent: 90,

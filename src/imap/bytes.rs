@@ -41,6 +41,12 @@ impl CommandBytes {
         String::from_utf8(tag.to_vec()).ok()
     }
 
+    /// Its values may be literal8 (RFC 5464, 5).
+    pub(super) fn is_set_metadata(&self) -> bool {
+        let name = self.bytes.split(|b| *b == b' ').nth(1);
+        name.is_some_and(|name| name.eq_ignore_ascii_case(b"SETMETADATA"))
+    }
+
     pub(super) fn is_append(&self) -> bool {
         let mut words = self.bytes.splitn(3, |b| *b == b' ').skip(1);
         let name = words.next();

@@ -78,6 +78,13 @@ pub enum Command {
     GetQuota(String),
     GetQuotaRoot(MailboxName),
     SetQuota(String),
+    /// RFC 5464, 4.2; an empty name is the server.
+    GetMetadata(GetMetadata),
+    /// RFC 5464, 4.3; no value removes.
+    SetMetadata {
+        mailbox: MailboxName,
+        values: Vec<(String, Option<Vec<u8>>)>,
+    },
     Append(Append),
     Idle,
     // Selected
@@ -133,6 +140,8 @@ impl Command {
             Self::GetQuota(_) => "getquota",
             Self::GetQuotaRoot(_) => "getquotaroot",
             Self::SetQuota(_) => "setquota",
+            Self::GetMetadata(_) => "getmetadata",
+            Self::SetMetadata { .. } => "setmetadata",
             Self::Append(_) => "append",
             Self::Idle => "idle",
             Self::Check => "check",
@@ -145,6 +154,24 @@ impl Command {
             Self::Move { .. } => "move",
         }
     }
+}
+
+/// How far below an entry GETMETADATA looks (RFC 5464, 4.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    #[default]
+    Zero,
+    One,
+    Infinity,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GetMetadata {
+    pub mailbox: MailboxName,
+    pub max_size: Option<u64>,
+    pub depth: Depth,
+    /// As they were written.
+    pub entries: Vec<String>,
 }
 
 /// Parameters of SELECT (RFC 4466); the session refuses those it does not know.
@@ -207,6 +234,8 @@ pub struct List {
     pub return_children: bool,
     pub return_special_use: bool,
     pub return_status: Option<Vec<StatusItem>>,
+    /// Entries (RFC 9590).
+    pub return_metadata: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,6 +252,8 @@ pub enum StatusItem {
     HighestModSeq,
     /// RFC 7889, 3.2.
     AppendLimit,
+    /// RFC 8474, 4.3.
+    MailboxId,
 }
 
 /// APPEND without its message: the message literal is streamed, see `fragment`.

@@ -3,7 +3,7 @@
 //! Machine: no IO, no clock, no randomness.
 
 use super::command::{Section, SectionLabel, SectionText};
-use crate::types::utf7;
+use crate::types::{MailboxKey, utf7};
 
 /// A quoted string where the text allows it, else a literal.
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {
@@ -25,6 +25,26 @@ pub fn string(out: &mut Vec<u8>, text: &[u8]) {
 pub fn literal(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(format!("{{{}}}\r\n", text.len()).as_bytes());
     out.extend_from_slice(text);
+}
+
+/// An atom where the text is one, else as [`string`] has it.
+pub fn astring(out: &mut Vec<u8>, text: &[u8]) {
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"-_./@+".contains(&b);
+    if !text.is_empty() && !text.eq_ignore_ascii_case(b"NIL") && text.iter().all(|b| atom(*b)) {
+        out.extend_from_slice(text);
+    } else {
+        string(out, text);
+    }
+}
+
+/// A string of any bytes: literal8 where there is NUL in it (RFC 9051, 9).
+pub fn string8(out: &mut Vec<u8>, text: &[u8]) {
+    if text.contains(&0) {
+        out.push(b'~');
+        literal(out, text);
+    } else {
+        string(out, text);
+    }
 }
 
 /// A mailbox name: UTF-8 in quotes where the client said that it speaks IMAP4rev2, else
@@ -49,6 +69,12 @@ pub fn mailbox(out: &mut Vec<u8>, name: &str, utf8: bool) {
         out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
     out.push(b'"');
+}
+
+/// What names a mailbox whatever it is called (RFC 8474, 4): numbers of accounts and mailboxes are
+/// never given twice.
+pub fn mailbox_id(key: MailboxKey) -> String {
+    format!("F{:x}-{:x}", key.account.0, key.mailbox.0)
 }
 
 /// `"17-Jul-1996 02:44:25 -0700"`.

@@ -371,6 +371,7 @@ impl Connection {
             selected: None,
             enabled: self.session.enabled(),
             append_limit: self.config.imap.max_append_bytes,
+            config: self.config.clone(),
             tag: String::new(),
         }));
         Ok(())

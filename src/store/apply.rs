@@ -493,7 +493,9 @@ impl Tx {
         for kind in *b"MNKfmve" {
             self.remove_all(&keys::mailbox(kind, mailbox))?;
         }
-        self.remove_all(&records::of_mailbox(Kind::Imported, mailbox))?;
+        for kind in records::OF_MAILBOXES {
+            self.remove_all(&records::of_mailbox(kind, mailbox))?;
+        }
         self.mailboxes.remove(&mailbox);
         self.deleted.insert(mailbox);
         Ok(())
@@ -546,7 +548,9 @@ impl Tx {
         for kind in records::OF_ACCOUNTS {
             self.remove(records::of_account(kind, id))?;
         }
-        self.remove_all(&records::of_account(Kind::UidsKept, id))?;
+        for kind in [Kind::UidsKept, Kind::OfAccount, Kind::OfMailbox] {
+            self.remove_all(&records::of_account(kind, id))?;
+        }
         Arc::make_mut(&mut self.directory).remove_account(id);
         self.lists.remove(&id);
         self.gone.insert(id);

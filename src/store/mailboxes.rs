@@ -238,6 +238,7 @@ impl Store {
                 tx.make_parents(account, &to)?;
                 let mailbox = tx.new_mailbox(account, &to, None)?;
                 let to = MailboxKey { account, mailbox };
+                tx.copy_annotations(inbox, to)?;
                 let snapshot = &tx.mailbox(inbox)?.snapshot;
                 let mut first: Vec<u32> = snapshot.iter().map(|(_, m)| m.uid.0).collect();
                 let rest = first.split_off(first.len().min(SLICE));

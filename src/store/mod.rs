@@ -16,6 +16,7 @@
 pub mod backup;
 pub mod log;
 
+mod annotations;
 mod apply;
 mod asks;
 mod audit;
@@ -80,6 +81,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use annotations::{About, Annotated, Annotation};
 pub use asks::Progress;
 pub use audit::{CheckReport, DamagedMessage};
 pub use compact::Compacted;

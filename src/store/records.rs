@@ -10,11 +10,14 @@
 //! | 2 | account | [`super::Limits`] that its owner was warned of |
 //! | 3 | account | [`super::Removal`]: when it goes |
 //! | 4 | body | [`super::quarantine::Damaged`] |
+//! | 17 | mailbox, name | an annotation of it (RFC 5464): its bytes |
+//! | 18 | account, name | an annotation of the server, for this account |
+//! | 19 | name | an annotation of the server, for all |
 //! | 32 | account, mailbox, source, number of the batch | what of the source is here: 12 bytes each |
 //! | 33 | account, UIDVALIDITY, name | the mailbox that has both of a source. Outlives it, so that the UIDs of another are never taken for its own |
 //! | 34 | body | which of its lines ended how in the file that it came from |
 //!
-//! The records of an account go with it.
+//! The records of an account and of a mailbox go with it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +34,10 @@ pub(super) enum Kind {
     QuotaWarned = 2,
     Removal = 3,
     Damaged = 4,
+    /// Annotations.
+    OfMailbox = 17,
+    OfAccount = 18,
+    OfServer = 19,
     Imported = 32,
     UidsKept = 33,
     LineEnds = 34,
@@ -38,6 +45,9 @@ pub(super) enum Kind {
 
 /// Kinds whose key is an account.
 pub(super) const OF_ACCOUNTS: [Kind; 3] = [Kind::Quota, Kind::QuotaWarned, Kind::Removal];
+
+/// Kinds whose keys begin with a mailbox.
+pub(super) const OF_MAILBOXES: [Kind; 2] = [Kind::Imported, Kind::OfMailbox];
 
 /// Its key in the index.
 pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
@@ -99,6 +109,9 @@ mod tests {
     #[test]
     fn numbers_of_kinds_stay() {
         assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3]);
+        assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 17]);
+        let others = [Kind::OfAccount, Kind::OfServer].map(|kind| kind as u16);
+        assert_eq!(others, [18, 19]);
         let key = of_account(Kind::Removal, AccountId(258));
         assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));

@@ -13,7 +13,9 @@ mod deleted;
 mod devices;
 mod expunged;
 mod keywords;
+mod metadata;
 mod names;
+mod objectid;
 mod pipelined;
 mod qresync;
 mod recent;
@@ -48,4 +50,12 @@ fn refused(imap: &mut Imap, command: &str, code: &str) {
         tagged.starts_with(&format!("NO [{code}]")),
         "{command}: {tagged}"
     );
+}
+
+/// What is answered to a command, word for word; of the tagged line only how it begins.
+#[track_caller]
+fn answers(imap: &mut Imap, command: &str, lines: &[&str], tagged: &str) {
+    let (told, ended) = imap.command(command);
+    assert_eq!(texts(&told), lines, "{command}");
+    assert!(ended.starts_with(tagged), "{command}: {ended}");
 }

@@ -51,6 +51,12 @@ fn each_cross_check_points_at_its_value() {
             5,
             "imap.listen already",
         ),
+        (
+            "[imap]\nadministrators = [\"a@b.test\", \"x\"]\n",
+            4,
+            "an administrator is",
+        ),
+        ("[imap]\nmetadata_admin = \"me\"\n", 4, "must be a URI"),
         ("[tls]\ncertificate = \"a.pem\"\n", 4, "needs key"),
         ("[tls]\nkey = \"a.pem\"\n", 4, "needs certificate"),
         (

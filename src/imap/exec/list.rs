@@ -111,6 +111,7 @@ impl Exec {
         let all = list.patterns.iter();
         let patterns: Vec<Pattern> = all.map(|p| p.after(&list.reference)).collect();
         bounded(&patterns)?;
+        super::metadata::bounded(&list.return_metadata)?;
         let mut turn = Turn::new();
         let names = self.names()?;
         // Parents of subscribed names which the patterns leave out.
@@ -169,6 +170,10 @@ impl Exec {
             if let (Some(items), Some(info)) = (&list.return_status, &entry.info) {
                 // RFC 5819, 2: a mailbox whose status can't be had is left out.
                 let _ = self.write_status(info, items, &mut out.buf);
+            }
+            if let (false, Some(info)) = (list.return_metadata.is_empty(), &entry.info) {
+                self.listed_metadata(info, &list.return_metadata, out)
+                    .await?;
             }
             out.piece().await?;
         }

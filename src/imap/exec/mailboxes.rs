@@ -5,7 +5,16 @@ use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
 use crate::store::{MailboxInfo, SpecialUse, StoreError};
-use crate::types::nfc;
+use crate::types::{MailboxKey, nfc};
+
+/// Those that a mailbox can be given (RFC 6154, 2): the others would have to be searches.
+pub(super) const SPECIAL_USES: [SpecialUse; 5] = [
+    SpecialUse::Archive,
+    SpecialUse::Drafts,
+    SpecialUse::Junk,
+    SpecialUse::Sent,
+    SpecialUse::Trash,
+];
 
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
@@ -65,6 +74,10 @@ impl Exec {
             "* OK [HIGHESTMODSEQ {}] Highest mod-sequence",
             snapshot.highest_modseq()
         ));
+        out.line(&format!(
+            "* OK [MAILBOXID ({})] Its name for ever",
+            encode::mailbox_id(info.key)
+        ));
         if self.enabled.rev2 {
             let old = (info.name != name).then_some(name);
             let attributes = self.attributes(&info)?;
@@ -89,14 +102,7 @@ impl Exec {
     ) -> Answer {
         let mut special = None;
         for name in uses {
-            let all = [
-                SpecialUse::Archive,
-                SpecialUse::Drafts,
-                SpecialUse::Junk,
-                SpecialUse::Sent,
-                SpecialUse::Trash,
-            ];
-            let found = all
+            let found = SPECIAL_USES
                 .into_iter()
                 .find(|u| u.attribute().eq_ignore_ascii_case(name));
             // RFC 6154, 3
@@ -107,11 +113,11 @@ impl Exec {
             }
             special = found;
         }
-        self.store
-            .mailbox_create(self.account.id, name, special)
-            .await?;
+        let account = self.account.id;
+        let mailbox = self.store.mailbox_create(account, name, special).await?;
         self.note_name(name, name, out)?;
-        Ok("Created".into())
+        let id = encode::mailbox_id(MailboxKey { account, mailbox });
+        Ok(format!("[MAILBOXID ({id})] Created"))
     }
 
     pub(super) async fn rename(&mut self, from: &str, to: &str, out: &mut Out<'_>) -> Answer {
@@ -180,6 +186,7 @@ impl Exec {
             StatusItem::Size => format!("SIZE {}", status.size),
             StatusItem::HighestModSeq => format!("HIGHESTMODSEQ {}", status.highest_modseq),
             StatusItem::AppendLimit => format!("APPENDLIMIT {}", self.append_limit),
+            StatusItem::MailboxId => format!("MAILBOXID ({})", encode::mailbox_id(info.key)),
         };
         let pairs: Vec<String> = items.iter().map(pair).collect();
         out.extend_from_slice(format!(" ({})\r\n", pairs.join(" ")).as_bytes());

@@ -12,6 +12,7 @@ mod fetch;
 mod list;
 mod mailboxes;
 mod messages;
+mod metadata;
 mod modseq;
 mod quota;
 mod search;
@@ -31,6 +32,7 @@ use tokio::io::AsyncWriteExt;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, StatusItem, Tagged};
+use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
@@ -204,6 +206,7 @@ pub struct Exec {
     /// What the client has switched on; commands may switch on more.
     pub enabled: Enabled,
     pub append_limit: u64,
+    pub config: Arc<Config>,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
 }
@@ -312,6 +315,8 @@ impl Exec {
                 self.first_modseq(out);
                 Ok("Enabled".into())
             }
+            Command::GetMetadata(get) => self.get_metadata(&get, out).await,
+            Command::SetMetadata { mailbox, values } => self.set_metadata(&mailbox, values).await,
             Command::Close => self.close().await,
             Command::Unselect => {
                 self.selected = None;

@@ -80,6 +80,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         )),
         enabled: Enabled::default(),
         append_limit: 1 << 20,
+        config: Arc::new(Config::new("mail.example.com", "/x")),
         tag: String::new(),
     }
 }

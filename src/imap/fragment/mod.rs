@@ -390,7 +390,7 @@ impl Fragmenter {
                 }
             }
         }
-        if announced.binary {
+        if announced.binary && !self.command.is_set_metadata() {
             return self.refuse_literal(
                 ErrorKind::Bad,
                 size,

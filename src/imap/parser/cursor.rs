@@ -221,6 +221,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// nstring / literal8
+    pub(super) fn nstring8(&mut self) -> Parsed<Option<Vec<u8>>> {
+        if self.follows(b"~{") {
+            self.pos += 1;
+        }
+        self.nstring()
+    }
+
+    /// These bytes come next, in any case.
+    pub(super) fn follows(&self, head: &[u8]) -> bool {
+        let rest = self.bytes().get(self.pos..).unwrap_or_default();
+        let there = rest.get(..head.len());
+        there.is_some_and(|there| there.eq_ignore_ascii_case(head))
+    }
+
     pub(super) fn text(&mut self, bytes: Vec<u8>) -> Parsed<String> {
         String::from_utf8(bytes).or_else(|_| bad("A string is not valid UTF-8"))
     }

@@ -1,8 +1,9 @@
-//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438, 9208).
+//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438, 9208, 9590).
 //!
 //! Machine: no IO, no clock, no randomness.
 
 use super::cursor::{Cursor, Parsed, bad};
+use super::metadata;
 use crate::imap::command::{List, StatusItem};
 
 pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
@@ -41,18 +42,28 @@ pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
         c.space()?;
         let options = c.list(|c| {
             let name = c.atom()?.to_ascii_uppercase();
-            if name != "STATUS" {
-                return Ok((name, vec![]));
+            match name.as_str() {
+                "STATUS" => {
+                    c.space()?;
+                    list.return_status = Some(status_items(c)?);
+                }
+                "METADATA" => {
+                    c.space()?;
+                    list.return_metadata = c.list(metadata::entry)?;
+                    if list.return_metadata.is_empty() {
+                        return bad("METADATA needs an entry");
+                    }
+                }
+                _ => {}
             }
-            c.space()?;
-            Ok((name, status_items(c)?))
+            Ok(name)
         })?;
-        for (option, items) in options {
+        for option in options {
             match option.as_str() {
                 "SUBSCRIBED" => list.return_subscribed = true,
                 "CHILDREN" => list.return_children = true,
                 "SPECIAL-USE" => list.return_special_use = true,
-                "STATUS" => list.return_status = Some(items),
+                "STATUS" | "METADATA" => {}
                 _ => return bad(format!("Unknown return option {option}")),
             }
         }
@@ -74,6 +85,7 @@ pub(super) fn status_items(c: &mut Cursor<'_>) -> Parsed<Vec<StatusItem>> {
             "SIZE" => StatusItem::Size,
             "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
             "APPENDLIMIT" => StatusItem::AppendLimit,
+            "MAILBOXID" => StatusItem::MailboxId,
             _ => return bad(format!("Unknown status item {name}")),
         })
     })?;

@@ -8,6 +8,7 @@
 mod cursor;
 mod fetch;
 mod list;
+mod metadata;
 mod modseq;
 mod search;
 mod store;
@@ -150,6 +151,10 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
         _ => {
+            if let Some(command) = metadata::command(c, &name)? {
+                c.end()?;
+                return Ok(command);
+            }
             if !KNOWN.contains(&name.as_str()) {
                 return bad("Unknown command");
             }
