@@ -17,7 +17,7 @@ pub fn casemap(text: &str) -> String {
 /// The simple title case of UnicodeData, which std does not have: it is the upper case but of
 /// digraphs, of Greek letters with an iota, and of Georgian.
 fn title(c: char) -> char {
-    let mapped = match c {
+    match c {
         '\u{1c4}' | '\u{1c6}' => '\u{1c5}',
         '\u{1c7}' | '\u{1c9}' => '\u{1c8}',
         '\u{1ca}' | '\u{1cc}' => '\u{1cb}',
@@ -35,8 +35,7 @@ fn title(c: char) -> char {
                 _ => c,
             }
         }
-    };
-    mapped
+    }
 }
 
 #[cfg(test)]

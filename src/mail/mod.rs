@@ -38,7 +38,8 @@ pub use structure::{Kind, Node, Structure};
 pub use subject::{BaseSubject, base_subject};
 pub use summary::{Summary, Traits, summarize};
 pub use text::{
-    Needle, SearchScope, TextSearch, address_contains, fold, header_contains, search_text,
+    Needle, SearchScope, TextSearch, address_contains, comparable, fold, header_contains,
+    search_text,
 };
 pub use transfer::Decoder;
 pub use watch::{HeaderSeen, HeaderWatch};

@@ -7,14 +7,17 @@
 //! told while FETCH, STORE or SEARCH by sequence number is answered (RFC 9051, 7.5.1).
 
 mod ahead;
+mod answer;
 mod append;
 mod fetch;
+mod keys;
 mod list;
 mod mailboxes;
 mod messages;
 mod modseq;
 mod quota;
 mod search;
+mod sort;
 pub mod sync;
 mod text;
 
@@ -31,6 +34,7 @@ use tokio::io::AsyncWriteExt;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, StatusItem, Tagged};
+use super::keys::KeyCache;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
@@ -206,6 +210,9 @@ pub struct Exec {
     pub append_limit: u64,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
+    /// What is known of messages.
+    pub keys: Arc<KeyCache>,
+    pub key_cache_bytes: usize,
 }
 
 impl Exec {
@@ -328,6 +335,7 @@ impl Exec {
                 }
                 answer
             }
+            Command::Thread { algorithm, search } => self.thread(algorithm, &search, out).await,
             Command::SearchInCharset { save } => {
                 self.forget_saved(save);
                 Err(Refusal::No(
@@ -374,7 +382,11 @@ fn telling(command: &Command) -> Telling {
         Command::Fetch { uid: false, .. } => Telling::NoExpunge,
         Command::Store(store) if !store.uid => Telling::NoExpunge,
         // RFC 7162, 3.2.10.2: nor where a UID SEARCH names message numbers.
-        Command::Search(search) if !search.uid || search.key.has_numbers() => Telling::NoExpunge,
+        Command::Search(search) | Command::Thread { search, .. }
+            if !search.uid || search.key.has_numbers() =>
+        {
+            Telling::NoExpunge
+        }
         Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
     }

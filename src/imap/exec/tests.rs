@@ -81,6 +81,8 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         enabled: Enabled::default(),
         append_limit: 1 << 20,
         tag: String::new(),
+        keys: Arc::default(),
+        key_cache_bytes: 1 << 20,
     }
 }
 
