@@ -76,6 +76,7 @@ impl Services {
             config: core.live.clone(),
             tls,
             telemetry: core.telemetry.clone(),
+            keys: Arc::default(),
             stop: stop.clone(),
         };
         listening.extend(imap::start(&reading).map_err(|error| refused(error, "[imap] listen"))?);

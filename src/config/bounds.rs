@@ -132,6 +132,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     );
     bound("imap.max_append_bytes", c.max_append_bytes, KIB, 4 * GIB);
     bound("imap.spool_bytes", c.spool_bytes as u64, 0, 256 * MIB);
+    bound(
+        "imap.key_cache_bytes",
+        c.key_cache_bytes as u64,
+        0,
+        64 * GIB,
+    );
     bound("imap.max_depth", c.max_depth as u64, 1, 1000);
     bound(
         "imap.max_bad_commands",

@@ -23,6 +23,9 @@ pub struct ImapConfig {
     pub max_append_bytes: u64,
     /// An APPEND up to this stays in memory while it comes in; a larger one goes to a file.
     pub spool_bytes: usize,
+    /// Dates, addresses, subjects and references of messages that SEARCH, SORT and THREAD keep in
+    /// memory, for all accounts together.
+    pub key_cache_bytes: usize,
     /// Nesting of parentheses in a command.
     pub max_depth: usize,
     /// `BAD` answers in a row before `BYE`.
@@ -53,6 +56,7 @@ impl Default for ImapConfig {
             max_literal_bytes: 256 * 1024,
             max_append_bytes: 50 * 1024 * 1024,
             spool_bytes: 256 * 1024,
+            key_cache_bytes: 64 * 1024 * 1024,
             max_depth: 32,
             max_bad_commands: 10,
             idle_timeout_secs: 35 * 60,

@@ -94,6 +94,11 @@ pub enum Command {
     /// Some: UID EXPUNGE (RFC 4315).
     Expunge(Option<SequenceSet>),
     Search(Search),
+    /// RFC 5256, 3.
+    Thread {
+        algorithm: ThreadAlgorithm,
+        search: Search,
+    },
     /// A search in a charset that is not supported; `save` where its result was to be saved.
     SearchInCharset {
         save: bool,
@@ -147,7 +152,9 @@ impl Command {
             Self::Check => "check",
             Self::Close | Self::Unselect => "close",
             Self::Expunge(_) => "expunge",
+            Self::Search(Search { sort: Some(_), .. }) => "sort",
             Self::Search(_) | Self::SearchInCharset { .. } => "search",
+            Self::Thread { .. } => "thread",
             Self::Fetch { .. } => "fetch",
             Self::Store(_) => "store",
             Self::Copy { .. } => "copy",
@@ -274,6 +281,8 @@ pub struct Search {
     /// Given by CHARSET; checked by the parser to be US-ASCII or UTF-8.
     pub charset: Option<String>,
     pub key: SearchKey,
+    /// SORT (RFC 5256, 3).
+    pub sort: Option<Vec<SortCriterion>>,
 }
 
 impl Search {
@@ -290,6 +299,63 @@ pub enum SearchReturn {
     All,
     Count,
     Save,
+    Partial(PartialRange),
+}
+
+/// Places in a result, the first is 1 (RFC 9394, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialRange {
+    pub from: u32,
+    pub to: u32,
+    /// Counted from the last, which is 1.
+    pub from_end: bool,
+}
+
+impl PartialRange {
+    /// The part of a result with so many members.
+    pub fn of(self, len: usize) -> std::ops::Range<usize> {
+        let (low, high) = (self.from.min(self.to), self.from.max(self.to));
+        let (low, high) = (low as usize - 1, (high as usize).min(len));
+        let low = low.min(high);
+        if self.from_end {
+            len - high..len - low
+        } else {
+            low..high
+        }
+    }
+}
+
+impl std::fmt::Display for PartialRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = if self.from_end { "-" } else { "" };
+        write!(f, "{sign}{}:{sign}{}", self.from, self.to)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortCriterion {
+    pub reverse: bool,
+    pub key: SortKey,
+}
+
+/// RFC 5256, 3; RFC 5957, 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortKey {
+    Arrival,
+    Cc,
+    Date,
+    DisplayFrom,
+    DisplayTo,
+    From,
+    Size,
+    Subject,
+    To,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadAlgorithm {
+    OrderedSubject,
+    References,
 }
 
 /// Search keys (RFC 9051, 6.4.4; RFC 3501's OLD, NEW, RECENT; RFC 5032's WITHIN).
@@ -312,6 +378,14 @@ pub enum SearchKey {
     SentBefore(i32),
     SentOn(i32),
     SentSince(i32),
+    /// RFC 8514, 4.3.
+    SavedBefore(i32),
+    SavedOn(i32),
+    SavedSince(i32),
+    SaveDateSupported,
+    /// RFC 8474, 6.
+    EmailId(String),
+    ThreadId(String),
     Larger(u64),
     Smaller(u64),
     Older(u32),

@@ -11,15 +11,20 @@ pub mod command;
 mod encode;
 mod exec;
 mod fragment;
+mod keys;
 mod list;
+pub mod object_id;
 mod parser;
 mod search;
 mod server;
 mod session;
+mod sort;
+mod thread;
 
 #[cfg(test)]
 mod tests;
 
+pub use keys::KeyCache;
 pub use server::{Context, start};
 
 /// For the fuzzer: a session fed these bytes, whose work ends in all sorts of ways.

@@ -3,7 +3,9 @@
 //! Machine: no IO, no clock, no randomness. Nesting is bounded by the parser.
 
 use super::command::{SearchKey, SeqNumber, SequenceSet};
-use crate::mail::{Needle, SearchScope};
+use super::keys::{Facts, Field};
+use super::object_id;
+use crate::mail::{self, Needle, SearchScope};
 use crate::types::{Flag, Flags, UidSet};
 
 /// A message, asked only for what a key needs.
@@ -12,19 +14,22 @@ pub trait Candidate {
     fn uid(&self) -> u32;
     fn flags(&self) -> Flags;
     fn recent(&self) -> bool;
-    fn keyword_bit(&self, name: &str) -> Option<u32>;
-    /// INTERNALDATE: milliseconds since 1970, minutes east.
-    fn internal(&self) -> Option<(i64, i16)>;
+    /// None: it is gone.
+    fn facts(&self) -> Option<Facts>;
     /// The Date header's day, as written: days since 1970.
     fn sent_day(&self) -> Option<i32>;
-    fn size(&self) -> Option<u64>;
     fn modseq(&self) -> u64;
-    /// Of a field; `key` is the key's number among those that ask for fields.
-    fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool;
+    /// Of a field of the envelope; None: all of the field has to be looked at.
+    fn field_contains(&self, field: Field, needle: &str) -> Option<bool>;
+    /// RFC 8474, 5.2.
+    fn has_thread_id(&self, id: &str) -> bool;
+    /// Of any field; `key` is the key's number among those that ask for fields. None, here and
+    /// below: the message is not looked at, or not now.
+    fn header_contains(&self, key: usize, name: &str, needle: &str) -> Option<bool>;
     /// Of a field of addresses.
-    fn address_contains(&self, key: usize, name: &str, needle: &str) -> bool;
+    fn address_contains(&self, key: usize, name: &str, needle: &str) -> Option<bool>;
     /// The needle of that number in [`Program::needles`].
-    fn contains(&self, needle: usize) -> bool;
+    fn contains(&self, needle: usize) -> Option<bool>;
 }
 
 /// Numbers that a set means: `*` is `max`, `$` is `saved`.
@@ -46,7 +51,8 @@ enum Node {
     Seq(UidSet),
     Uid(UidSet),
     System(u16),
-    Keyword(String),
+    /// None: no message has it.
+    Keyword(Option<u64>),
     Recent,
     New,
     Before(i32),
@@ -60,8 +66,14 @@ enum Node {
     Older(u32),
     Younger(u32),
     ModSeq(u64),
+    SavedBefore(i32),
+    SavedOn(i32),
+    SavedSince(i32),
+    EmailId(String),
+    ThreadId(String),
     Header(usize, String, String),
-    Address(usize, &'static str, String),
+    Field(Field, usize, String, String),
+    Address(Field, usize, &'static str, String),
     /// BODY or TEXT.
     Words(usize),
     And(Vec<Node>),
@@ -77,19 +89,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// `fold` makes needles comparable; it is called once for each.
-    pub fn compile(
-        key: &SearchKey,
-        max_seq: u32,
-        max_uid: u32,
-        saved: &UidSet,
-        fold: &dyn Fn(&str) -> String,
-    ) -> Self {
+    pub fn compile(key: &SearchKey, names: Names<'_>) -> Self {
         let mut compiler = Compiler {
-            max_seq,
-            max_uid,
-            saved,
-            fold,
+            names,
             needles: Vec::new(),
             fields: 0,
         };
@@ -110,42 +112,64 @@ impl Program {
         self.fields
     }
 
-    pub fn matches(&self, message: &dyn Candidate, now: i64) -> bool {
+    /// None: the candidate could not say.
+    pub fn matches(&self, message: &dyn Candidate, now: i64) -> Option<bool> {
         self.root.matches(message, now)
     }
 
     /// More than flags and records are looked at.
     pub fn reads_messages(&self) -> bool {
-        self.root.cost() >= 2
+        self.root.cost() >= 3
     }
 }
 
+/// What names and numbers of a search stand for, at the moment when it begins.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    pub max_seq: u32,
+    pub max_uid: u32,
+    pub saved: &'a UidSet,
+    /// Of the messages that will be asked.
+    pub keywords: &'a [String],
+}
+
 struct Compiler<'a> {
-    max_seq: u32,
-    max_uid: u32,
-    saved: &'a UidSet,
-    fold: &'a dyn Fn(&str) -> String,
+    names: Names<'a>,
     needles: Vec<Needle>,
     fields: usize,
 }
 
 impl Compiler<'_> {
-    fn header(&mut self, name: &str, text: &str) -> Node {
+    fn number(&mut self) -> usize {
         self.fields += 1;
-        Node::Header(self.fields - 1, name.into(), (self.fold)(text))
+        self.fields - 1
     }
 
-    fn address(&mut self, name: &'static str, text: &str) -> Node {
-        self.fields += 1;
-        Node::Address(self.fields - 1, name, (self.fold)(text))
+    fn header(&mut self, name: &str, text: &str) -> Node {
+        let (key, text) = (self.number(), mail::comparable(text));
+        match Field::of_header(name) {
+            Some(field) => Node::Field(field, key, name.into(), text),
+            None => Node::Header(key, name.into(), text),
+        }
+    }
+
+    fn address(&mut self, field: Field, name: &'static str, text: &str) -> Node {
+        Node::Address(field, self.number(), name, mail::comparable(text))
     }
 
     fn words(&mut self, scope: SearchScope, text: &str) -> Node {
-        self.needles.push(Needle::new(scope, (self.fold)(text)));
+        self.needles.push(Needle::new(scope, mail::fold(text)));
         Node::Words(self.needles.len() - 1)
     }
 
+    fn keyword(&self, name: &str) -> Option<u64> {
+        let mut names = self.names.keywords.iter();
+        let bit = names.position(|k| k.eq_ignore_ascii_case(name))?;
+        1u64.checked_shl(u32::try_from(bit).ok()?)
+    }
+
     fn node(&mut self, key: &SearchKey) -> Node {
+        let names = self.names;
         match key {
             SearchKey::All => Node::All,
             SearchKey::And(keys) => {
@@ -159,11 +183,11 @@ impl Compiler<'_> {
                 Node::Or(Box::new(a), Box::new(b))
             }
             SearchKey::Not(inner) => Node::Not(Box::new(self.node(inner))),
-            SearchKey::Set(SequenceSet::Saved) => Node::Uid(self.saved.clone()),
-            SearchKey::Set(set) => Node::Seq(resolve(set, self.max_seq, self.saved)),
-            SearchKey::Uid(set) => Node::Uid(resolve(set, self.max_uid, self.saved)),
+            SearchKey::Set(SequenceSet::Saved) => Node::Uid(names.saved.clone()),
+            SearchKey::Set(set) => Node::Seq(resolve(set, names.max_seq, names.saved)),
+            SearchKey::Uid(set) => Node::Uid(resolve(set, names.max_uid, names.saved)),
             SearchKey::Flag(Flag::System(flag)) => Node::System(flag.0),
-            SearchKey::Flag(Flag::Keyword(name)) => Node::Keyword(name.clone()),
+            SearchKey::Flag(Flag::Keyword(name)) => Node::Keyword(self.keyword(name)),
             SearchKey::New => Node::New,
             SearchKey::Old => Node::Not(Box::new(Node::Recent)),
             SearchKey::Recent => Node::Recent,
@@ -173,15 +197,22 @@ impl Compiler<'_> {
             SearchKey::SentBefore(day) => Node::SentBefore(*day),
             SearchKey::SentOn(day) => Node::SentOn(*day),
             SearchKey::SentSince(day) => Node::SentSince(*day),
+            SearchKey::SavedBefore(day) => Node::SavedBefore(*day),
+            SearchKey::SavedOn(day) => Node::SavedOn(*day),
+            SearchKey::SavedSince(day) => Node::SavedSince(*day),
+            // RFC 8514, 4.2: all mailboxes know it.
+            SearchKey::SaveDateSupported => Node::All,
+            SearchKey::EmailId(id) => Node::EmailId(id.clone()),
+            SearchKey::ThreadId(id) => Node::ThreadId(id.clone()),
             SearchKey::Larger(size) => Node::Larger(*size),
             SearchKey::Smaller(size) => Node::Smaller(*size),
             SearchKey::Older(seconds) => Node::Older(*seconds),
             SearchKey::Younger(seconds) => Node::Younger(*seconds),
             SearchKey::ModSeq(modseq) => Node::ModSeq(*modseq),
-            SearchKey::From(text) => self.address("From", text),
-            SearchKey::To(text) => self.address("To", text),
-            SearchKey::Cc(text) => self.address("Cc", text),
-            SearchKey::Bcc(text) => self.address("Bcc", text),
+            SearchKey::From(text) => self.address(Field::From, "From", text),
+            SearchKey::To(text) => self.address(Field::To, "To", text),
+            SearchKey::Cc(text) => self.address(Field::Cc, "Cc", text),
+            SearchKey::Bcc(text) => self.address(Field::Bcc, "Bcc", text),
             SearchKey::Subject(text) => self.header("Subject", text),
             SearchKey::Header(name, text) => self.header(name, text),
             SearchKey::Body(text) => self.words(SearchScope::Body, text),
@@ -197,7 +228,7 @@ fn day((millis, zone): (i64, i16)) -> i32 {
 }
 
 impl Node {
-    /// What it costs to ask: nothing, a record, the header, the whole message.
+    /// What it costs to ask: nothing, what is kept of messages, the header, the whole message.
     fn cost(&self) -> u8 {
         match self {
             Self::All
@@ -211,6 +242,10 @@ impl Node {
             Self::Before(_)
             | Self::On(_)
             | Self::Since(_)
+            | Self::SavedBefore(_)
+            | Self::SavedOn(_)
+            | Self::SavedSince(_)
+            | Self::EmailId(_)
             | Self::Larger(_)
             | Self::Smaller(_)
             | Self::Older(_)
@@ -218,46 +253,76 @@ impl Node {
             Self::SentBefore(_)
             | Self::SentOn(_)
             | Self::SentSince(_)
-            | Self::Header(..)
+            | Self::Field(..)
             | Self::Address(..) => 2,
-            Self::Words(_) => 3,
+            Self::ThreadId(_) | Self::Header(..) => 3,
+            Self::Words(_) => 4,
             Self::And(nodes) => nodes.iter().map(Self::cost).max().unwrap_or(0),
             Self::Or(a, b) => a.cost().max(b.cost()),
             Self::Not(inner) => inner.cost(),
         }
     }
 
-    fn matches(&self, m: &dyn Candidate, now: i64) -> bool {
-        let internal = |test: &dyn Fn(i32) -> bool| m.internal().is_some_and(|at| test(day(at)));
+    fn matches(&self, m: &dyn Candidate, now: i64) -> Option<bool> {
+        let fact = |test: &dyn Fn(Facts) -> bool| m.facts().is_some_and(test);
+        let internal = |test: &dyn Fn(i32) -> bool| fact(&|f| test(day(f.internal)));
+        let saved = |test: &dyn Fn(i32) -> bool| fact(&|f| test(day((f.saved, 0))));
+        let age =
+            |test: &dyn Fn(i64) -> bool| fact(&|f| test(now.saturating_sub(f.internal.0) / 1000));
         let sent = |test: &dyn Fn(i32) -> bool| m.sent_day().is_some_and(test);
-        let age = || m.internal().map(|(at, _)| now.saturating_sub(at) / 1000);
-        match self {
+        Some(match self {
             Self::All => true,
             Self::Seq(set) => set.contains(m.seq()),
             Self::Uid(set) => set.contains(m.uid()),
             Self::System(flag) => m.flags().system.0 & flag == *flag,
-            Self::Keyword(name) => m
-                .keyword_bit(name)
-                .is_some_and(|bit| m.flags().keywords & (1 << bit) != 0),
+            Self::Keyword(bit) => bit.is_some_and(|bit| m.flags().keywords & bit != 0),
             Self::Recent => m.recent(),
             Self::New => m.recent() && !m.flags().system.contains(crate::types::SystemFlags::SEEN),
             Self::Before(d) => internal(&|at| at < *d),
             Self::On(d) => internal(&|at| at == *d),
             Self::Since(d) => internal(&|at| at >= *d),
+            Self::SavedBefore(d) => saved(&|at| at < *d),
+            Self::SavedOn(d) => saved(&|at| at == *d),
+            Self::SavedSince(d) => saved(&|at| at >= *d),
             Self::SentBefore(d) => sent(&|at| at < *d),
             Self::SentOn(d) => sent(&|at| at == *d),
             Self::SentSince(d) => sent(&|at| at >= *d),
-            Self::Larger(n) => m.size().is_some_and(|size| size > *n),
-            Self::Smaller(n) => m.size().is_some_and(|size| size < *n),
-            Self::Older(seconds) => age().is_some_and(|age| age >= i64::from(*seconds)),
-            Self::Younger(seconds) => age().is_some_and(|age| age < i64::from(*seconds)),
+            Self::Larger(n) => fact(&|f| f.size > *n),
+            Self::Smaller(n) => fact(&|f| f.size < *n),
+            Self::Older(seconds) => age(&|age| age >= i64::from(*seconds)),
+            Self::Younger(seconds) => age(&|age| age < i64::from(*seconds)),
             Self::ModSeq(least) => m.modseq() >= *least,
-            Self::Header(key, name, needle) => m.header_contains(*key, name, needle),
-            Self::Address(key, name, needle) => m.address_contains(*key, name, needle),
-            Self::Words(needle) => m.contains(*needle),
-            Self::And(nodes) => nodes.iter().all(|node| node.matches(m, now)),
-            Self::Or(a, b) => a.matches(m, now) || b.matches(m, now),
-            Self::Not(inner) => !inner.matches(m, now),
-        }
+            Self::EmailId(id) => fact(&|f| object_id::email_id(f.blob) == *id),
+            Self::ThreadId(id) => m.has_thread_id(id),
+            Self::Header(key, name, needle) => return m.header_contains(*key, name, needle),
+            Self::Field(field, key, name, needle) => {
+                let kept = m.field_contains(*field, needle);
+                return kept.or_else(|| m.header_contains(*key, name, needle));
+            }
+            Self::Address(field, key, name, needle) => {
+                let kept = m.field_contains(*field, needle);
+                return kept.or_else(|| m.address_contains(*key, name, needle));
+            }
+            Self::Words(needle) => return m.contains(*needle),
+            Self::And(nodes) => {
+                let mut all = Some(true);
+                for node in nodes {
+                    match node.matches(m, now) {
+                        Some(true) => {}
+                        Some(false) => return Some(false),
+                        None => all = None,
+                    }
+                }
+                return all;
+            }
+            Self::Or(a, b) => {
+                return match a.matches(m, now) {
+                    Some(true) => Some(true),
+                    Some(false) => b.matches(m, now),
+                    None => b.matches(m, now).filter(|found| *found),
+                };
+            }
+            Self::Not(inner) => !inner.matches(m, now)?,
+        })
     }
 }

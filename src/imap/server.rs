@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::sync::Telling;
 use super::exec::{Exec, Gone, Incoming, Out};
+use super::keys::KeyCache;
 use super::session::{Output, Session, Settings};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
@@ -34,6 +35,8 @@ pub struct Context {
     pub config: Arc<ArcSwap<Config>>,
     pub tls: TlsSource,
     pub telemetry: Arc<Telemetry>,
+    /// What is known of messages, for all connections.
+    pub keys: Arc<KeyCache>,
     pub stop: CancellationToken,
 }
 
@@ -373,6 +376,8 @@ impl Connection {
             append_limit: self.config.imap.max_append_bytes,
             config: self.config.clone(),
             tag: String::new(),
+            keys: self.context.keys.clone(),
+            key_cache_bytes: self.config.imap.key_cache_bytes,
         }));
         Ok(())
     }

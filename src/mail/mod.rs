@@ -7,13 +7,17 @@
 
 mod address;
 mod bytes;
+mod collate;
 mod content;
 mod date;
+mod envelope;
 mod header;
 mod html;
+mod message_id;
 pub mod notice;
 mod section;
 mod structure;
+mod subject;
 mod summary;
 mod text;
 pub mod trace;
@@ -23,14 +27,19 @@ mod wire;
 mod words;
 
 pub use address::{AddressItem, parse_addresses};
+pub use collate::casemap;
 pub use content::{ContentType, Disposition, Param};
 pub use date::{MailDate, parse_date, sent_date};
+pub use envelope::{Envelope, EnvelopeAddress};
 pub use header::{Field, Fields, field, fields, header_len, unfold};
+pub use message_id::{References, message_ids};
 pub use section::{SectionRef, header_section, pick_fields};
 pub use structure::{Kind, Node, Structure};
+pub use subject::{BaseSubject, base_subject};
 pub use summary::{Summary, Traits, summarize};
 pub use text::{
-    Needle, SearchScope, TextSearch, address_contains, fold, header_contains, search_text,
+    Needle, SearchScope, TextSearch, address_contains, comparable, fold, header_contains,
+    search_text,
 };
 pub use transfer::Decoder;
 pub use watch::{HeaderSeen, HeaderWatch};
@@ -60,6 +69,12 @@ pub fn fuzz_walk(data: &[u8]) {
     let _ = search_text(data, SearchScope::Text, "needle");
     let _ = header_contains(data, "From", "x");
     let _ = address_contains(data, "From", "x");
+    let _ = message_ids(data);
+    let _ = base_subject(&decode_words(data));
+    assert!(
+        Envelope::read(&envelope_wire(data)).is_some(),
+        "an envelope can be read again"
+    );
 }
 
 #[cfg(test)]

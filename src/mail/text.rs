@@ -57,6 +57,15 @@ pub fn fold(text: &str) -> String {
     out
 }
 
+/// As [`fold`], with blanks in a row as one: how fields are compared.
+pub fn comparable(text: &str) -> String {
+    let folded = fold(text);
+    match one_blank(&folded) {
+        Cow::Borrowed(_) => folded,
+        Cow::Owned(text) => text,
+    }
+}
+
 /// A text that is looked for.
 #[derive(Clone, Debug)]
 pub struct Needle {

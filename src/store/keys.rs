@@ -223,6 +223,19 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError>
     }
 }
 
+/// What a record begins with; it may borrow from it.
+pub(super) fn decode_start<'a, T: serde::Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((start, _)) => Ok(start),
+            Err(error) => Err(broken(error)),
+        },
+        _ => Err(StoreError::Index("a record of an unknown version".into())),
+    }
+}
+
 fn broken(error: postcard::Error) -> StoreError {
     StoreError::Index(format!("a record makes no sense: {error}"))
 }

@@ -102,7 +102,7 @@ pub use options::Options;
 pub use packed::Kept;
 pub use prepared::Prepared;
 pub use quota::{Fits, Limit, Limits, Quota, QuotaFigures, Usage};
-pub use reading::BodyPlace;
+pub use reading::{BodyPlace, MessageHead};
 pub use removal::Removal;
 pub use ring::{Change, Committed, Source};
 pub use snapshot::{Diff, Mailbox, Snapshot};

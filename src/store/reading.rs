@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::beside::beside;
 use super::error::StoreError;
@@ -14,10 +15,35 @@ use super::keys;
 use super::log::{BlobPlace, LogError};
 use super::model::MessageRecord;
 use super::quarantine::Damaged;
-use crate::types::{BlobId, MailboxKey, Uid};
+use crate::types::{BlobId, MailboxKey, Uid, UnixMillis};
 
 /// Fewer records than this are read where the caller is.
 const SHORT_SCAN: u32 = 64;
+
+/// What a message's record begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageHead {
+    pub size: u64,
+    pub blob: BlobId,
+    pub internal_date: UnixMillis,
+    pub internal_zone: i16,
+    pub saved: UnixMillis,
+}
+
+/// [`MessageRecord`] up to its summary, as it is written.
+#[derive(Deserialize)]
+struct WrittenHead<'a> {
+    size: u64,
+    blob: BlobId,
+    #[serde(borrow)]
+    _prefix: &'a [u8],
+    internal_date: UnixMillis,
+    internal_zone: i16,
+    saved: UnixMillis,
+}
+
+/// Called with the written record; false ends the scan.
+type EachRaw<'a> = &'a mut dyn FnMut(Uid, &[u8]) -> Result<bool, StoreError>;
 
 /// Where a body lay when it was first read. Who keeps it reads on though the message is
 /// expunged: what was begun can be finished until compaction takes the bytes away.
@@ -57,6 +83,46 @@ impl Store {
         range: std::ops::RangeInclusive<u32>,
         each: &mut dyn FnMut(Uid, MessageRecord) -> bool,
     ) -> Result<(), StoreError> {
+        self.scan_raw(mailbox, range, &mut |uid, value| {
+            Ok(each(uid, keys::decode(value)?))
+        })
+    }
+
+    /// As `scan_messages`, without what is long of a record.
+    pub fn scan_heads(
+        &self,
+        mailbox: MailboxKey,
+        range: std::ops::RangeInclusive<u32>,
+        each: &mut dyn FnMut(Uid, MessageHead),
+    ) -> Result<(), StoreError> {
+        let mut scan = || {
+            self.scan_raw(mailbox, range.clone(), &mut |uid, value| {
+                let head: WrittenHead<'_> = keys::decode_start(value)?;
+                each(
+                    uid,
+                    MessageHead {
+                        size: head.size,
+                        blob: head.blob,
+                        internal_date: head.internal_date,
+                        internal_zone: head.internal_zone,
+                        saved: head.saved,
+                    },
+                );
+                Ok(true)
+            })
+        };
+        if range.end().saturating_sub(*range.start()) < SHORT_SCAN {
+            return scan();
+        }
+        beside(scan)
+    }
+
+    fn scan_raw(
+        &self,
+        mailbox: MailboxKey,
+        range: std::ops::RangeInclusive<u32>,
+        each: EachRaw<'_>,
+    ) -> Result<(), StoreError> {
         let shared = self.shared();
         let from = keys::message(mailbox, Uid(*range.start()));
         let prefix = keys::mailbox(b'm', mailbox);
@@ -80,7 +146,7 @@ impl Store {
                     missing.push(earlier);
                 }
             }
-            whole = each(uid, keys::decode(value)?);
+            whole = each(uid, value)?;
             Ok(whole)
         })?;
         if whole {

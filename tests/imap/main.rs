@@ -21,6 +21,7 @@ mod qresync;
 mod recent;
 mod search;
 mod seen;
+mod sort;
 
 use common::{Imap, Line, Server};
 
@@ -41,6 +42,15 @@ fn append(imap: &mut Imap, mailbox: &str, words: &str) -> String {
     let command = format!("x APPEND {mailbox} {words}{{14+}}\r\nSubject: s\r\n\r\n\r\n");
     imap.send(command.as_bytes());
     imap.until("x").1
+}
+
+/// Appends a message with this header and body.
+fn append_mail(imap: &mut Imap, mailbox: &str, mail: &str) {
+    let mail = mail.replace('\n', "\r\n");
+    let command = format!("x APPEND {mailbox} {{{}+}}\r\n{mail}\r\n", mail.len());
+    imap.send(command.as_bytes());
+    let tagged = imap.until("x").1;
+    assert!(tagged.starts_with("OK"), "{tagged}");
 }
 
 /// The answer must be NO with this code.

@@ -7,8 +7,10 @@
 //! told while FETCH, STORE or SEARCH by sequence number is answered (RFC 9051, 7.5.1).
 
 mod ahead;
+mod answer;
 mod append;
 mod fetch;
+mod keys;
 mod list;
 mod mailboxes;
 mod messages;
@@ -16,6 +18,7 @@ mod metadata;
 mod modseq;
 mod quota;
 mod search;
+mod sort;
 pub mod sync;
 mod text;
 
@@ -32,6 +35,7 @@ use tokio::io::AsyncWriteExt;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, StatusItem, Tagged};
+use super::keys::KeyCache;
 use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
@@ -209,6 +213,9 @@ pub struct Exec {
     pub config: Arc<Config>,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
+    /// What is known of messages.
+    pub keys: Arc<KeyCache>,
+    pub key_cache_bytes: usize,
 }
 
 impl Exec {
@@ -333,6 +340,7 @@ impl Exec {
                 }
                 answer
             }
+            Command::Thread { algorithm, search } => self.thread(algorithm, &search, out).await,
             Command::SearchInCharset { save } => {
                 self.forget_saved(save);
                 Err(Refusal::No(
@@ -379,7 +387,11 @@ fn telling(command: &Command) -> Telling {
         Command::Fetch { uid: false, .. } => Telling::NoExpunge,
         Command::Store(store) if !store.uid => Telling::NoExpunge,
         // RFC 7162, 3.2.10.2: nor where a UID SEARCH names message numbers.
-        Command::Search(search) if !search.uid || search.key.has_numbers() => Telling::NoExpunge,
+        Command::Search(search) | Command::Thread { search, .. }
+            if !search.uid || search.key.has_numbers() =>
+        {
+            Telling::NoExpunge
+        }
         Command::SearchInCharset { .. } => Telling::NoExpunge,
         _ => Telling::Everything,
     }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::{Answer, Exec, Out, Refusal};
-use crate::imap::command::{QResync, SearchReturn, SeqNumber, SequenceSet};
+use crate::imap::command::{QResync, SeqNumber, SequenceSet};
 use crate::store::Snapshot;
 use crate::types::{ModSeq, Uid, UidSet, UidValidity};
 
@@ -149,25 +149,6 @@ fn common(a: &UidSet, b: &UidSet) -> Vec<(u32, u32)> {
         }
     }
     out
-}
-
-/// The highest mod-sequence of what SEARCH tells (RFC 7162, 3.1.6; RFC 4731, 3.2): where only
-/// the first or last is told, only of those.
-pub(super) fn highest(
-    now: &Snapshot,
-    found: &[(u32, u32)],
-    returns: Option<&[SearchReturn]>,
-) -> Option<ModSeq> {
-    let modseq = |(_, uid): &(u32, u32)| now.by_uid(Uid(*uid)).map(|m| m.modseq);
-    let has = |r| returns.is_some_and(|returns| returns.contains(&r));
-    let (min, max) = (has(SearchReturn::Min), has(SearchReturn::Max));
-    let narrow = (min || max) && !has(SearchReturn::All) && !has(SearchReturn::Count);
-    if !narrow {
-        return found.iter().filter_map(modseq).max();
-    }
-    let first = found.first().filter(|_| min);
-    let last = found.last().filter(|_| max);
-    first.into_iter().chain(last).filter_map(modseq).max()
 }
 
 #[cfg(test)]

@@ -1,86 +1,182 @@
-//! SEARCH and its answers (RFC 9051, 6.4.4 and 7.3.4; RFC 4731; RFC 5182).
+//! SEARCH: which messages match (RFC 9051, 6.4.4). `answer` says so.
+//!
+//! May import: store, mail, types.
+//!
+//! Each message is first glanced at: what is kept of it answers most questions. Only where that
+//! does not do is it looked at, in turns, so that nobody waits long for others.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
+use super::keys::Keys;
 use super::sync::Selected;
 use super::text::Message as Text;
-use super::{Answer, Exec, Out, aside};
-use crate::imap::command::{Search, SearchReturn};
-use crate::imap::search::{Candidate, Program};
+use super::{Answer, Exec, Out, Refusal, aside};
+use crate::imap::command::Search;
+use crate::imap::keys::{Facts, Field};
+use crate::imap::search::{Candidate, Names, Program};
 use crate::mail::{self, TextSearch};
-use crate::store::{BodyPlace, Message, MessageRecord, Store, StoreError, Turn, Whose};
-use crate::types::{Flags, ModSeq, UidSet};
+use crate::store::{BodyPlace, Message, MessageRecord, Snapshot, Store, StoreError, Turn, Whose};
+use crate::types::{Flags, MailboxKey};
 
 /// How long a search looks at messages before others may run.
 const TURN: Duration = Duration::from_millis(5);
+/// Messages that are glanced at between two looks at the clock.
+const GLANCES: u32 = 16;
+
+/// A message that matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub seq: u32,
+    pub uid: u32,
+}
+
+/// The mailbox that is searched.
+#[derive(Clone)]
+pub(super) struct Scene {
+    pub key: MailboxKey,
+    /// Gives the numbers, and the messages that are asked.
+    pub numbering: Arc<Snapshot>,
+    /// Gives their flags. What is gone from it matches nothing (RFC 9051, 6.4.4 leaves it open).
+    pub current: Arc<Snapshot>,
+    /// Which messages are recent is known of the selected mailbox only.
+    pub is_selected: bool,
+}
+
+impl Scene {
+    fn of(selected: &Selected) -> Self {
+        Self {
+            key: selected.key,
+            numbering: selected.numbering.clone(),
+            current: selected.current(),
+            is_selected: true,
+        }
+    }
+
+    /// What the search means here.
+    fn compile(&self, search: &Search, exec: &Exec) -> Program {
+        let nothing = crate::types::UidSet::new();
+        let selected = exec.selected.as_ref().filter(|_| self.is_selected);
+        let names = Names {
+            max_seq: self.numbering.len(),
+            max_uid: self.numbering.last_uid().map_or(0, |u| u.0),
+            saved: selected.map_or(&nothing, |selected| &selected.saved),
+            keywords: self.current.keywords(),
+        };
+        Program::compile(&search.key, names)
+    }
+}
 
 impl Exec {
     pub(super) async fn search(&mut self, search: &Search, out: &mut Out<'_>) -> Answer {
-        let selected = self.selected()?;
-        let numbering = selected.numbering.clone();
-        let (current, key) = (selected.current(), selected.key);
-        let max_uid = numbering.last_uid().map_or(0, |u| u.0);
-        let program = Program::compile(
-            &search.key,
-            numbering.len(),
-            max_uid,
-            &selected.saved,
-            &|text| mail::fold(text),
-        );
-        let now = self.store.now().signed();
-        let mut found: Vec<(u32, u32)> = Vec::new();
-        let selected = self.selected()?;
-        let mut all = numbering.iter();
-        let mut looked_at: Option<Found<'_>> = None;
+        let scene = Scene::of(self.selected()?);
+        let program = scene.compile(search, self);
+        let found = self.find_in(&scene, &program, out).await?;
+        let found = match &search.sort {
+            Some(criteria) => self.sorted(&scene, criteria, found, out).await?,
+            None => found,
+        };
+        self.answer(search, &scene.current, &found, out)
+    }
+
+    /// The selected mailbox, and what matches in it.
+    pub(super) async fn matching(
+        &self,
+        search: &Search,
+        out: &mut Out<'_>,
+    ) -> Result<(Scene, Vec<Hit>), Refusal> {
+        let scene = Scene::of(self.selected()?);
+        let program = scene.compile(search, self);
+        let found = self.find_in(&scene, &program, out).await?;
+        Ok((scene, found))
+    }
+
+    pub(super) fn keys_of(&self, scene: &Scene) -> Keys<'_> {
+        let current = scene.current.clone();
+        Keys::new(
+            &self.store,
+            &self.keys,
+            self.key_cache_bytes,
+            scene.key,
+            current,
+        )
+    }
+
+    /// What matches, in the order of the mailbox.
+    pub(super) async fn find_in(
+        &self,
+        scene: &Scene,
+        program: &Program,
+        out: &mut Out<'_>,
+    ) -> Result<Vec<Hit>, Refusal> {
+        let mut hits: Vec<Hit> = Vec::new();
+        let mut all = scene.numbering.iter();
+        let selected = self.selected.as_ref().filter(|_| scene.is_selected);
+        let searching = Searching {
+            store: &self.store,
+            mailbox: scene.key,
+            selected,
+            now: self.store.now().signed(),
+        };
+        let unchanged = Arc::ptr_eq(&scene.numbering, &scene.current);
+        let keys = Mutex::new(self.keys_of(scene));
+        let mut deep: Option<Found<'_>> = None;
         let mut place: Option<Turn> = None;
         let mut failed = None;
         let mut turn = |place: &mut Option<Turn>| {
             let began = Instant::now();
+            let mut glances = 0;
             loop {
-                let candidate = match &mut looked_at {
-                    Some(candidate) => candidate,
-                    none => match all.next() {
-                        None => return Stop::End,
-                        Some((seq, told)) => {
-                            // What is gone matches nothing (RFC 9051, 6.4.4 leaves it open).
-                            let Some(message) = current.by_uid(told.uid) else {
-                                continue;
-                            };
-                            none.insert(Found {
-                                store: &self.store,
-                                selected,
-                                keywords: current.keywords(),
-                                seq,
-                                message,
-                                pace: Pace::new(began, false),
-                                failed: Cell::new(None),
-                                record: OnceCell::new(),
-                                raw: OnceCell::new(),
-                                top: OnceCell::new(),
-                                fields: RefCell::new(vec![None; program.fields()]),
-                                words: RefCell::new(TextSearch::new(program.needles())),
-                                place: BodyPlace::default(),
-                            })
-                        }
-                    },
+                if let Some(found) = &deep {
+                    let pace = Pace::new(began, place.is_some());
+                    let looking =
+                        searching.at(found.seq, found.message, &keys, Some((found, pace)));
+                    let matches = program.matches(&looking, searching.now);
+                    if let Some(error) = looking.failed.take() {
+                        failed = Some(error);
+                        return Stop::End;
+                    }
+                    if let Some(stop) = looking.stop() {
+                        // What was found out so far is kept: the same question goes on from there.
+                        return stop;
+                    }
+                    if matches == Some(true) {
+                        hits.push(found.hit());
+                    }
+                    deep = None;
+                    if place.take().is_some() || began.elapsed() >= TURN {
+                        return Stop::Pause;
+                    }
+                }
+                let Some((seq, told)) = all.next() else {
+                    return Stop::End;
                 };
-                candidate.pace = Pace::new(began, place.is_some());
-                let matches = program.matches(candidate, now);
-                if let Some(error) = candidate.failed.take() {
+                let message = match unchanged {
+                    true => Some(told),
+                    false => scene.current.by_uid(told.uid),
+                };
+                let Some(message) = message else {
+                    continue;
+                };
+                let looking = searching.at(seq, message, &keys, None);
+                let matches = program.matches(&looking, searching.now);
+                if let Some(error) = looking.failed.take() {
                     failed = Some(error);
                     return Stop::End;
                 }
-                if let Some(stop) = candidate.pace.stop.get() {
-                    // What was found out so far is kept: the same question goes on from there.
-                    return stop;
+                match matches {
+                    Some(true) => hits.push(Hit {
+                        seq,
+                        uid: message.uid.0,
+                    }),
+                    Some(false) => {}
+                    None => deep = Some(Found::new(seq, message, program)),
                 }
-                if matches {
-                    found.push((candidate.seq, candidate.message.uid.0));
-                }
-                looked_at = None;
-                if place.take().is_some() || began.elapsed() >= TURN {
+                glances += 1;
+                if glances % GLANCES == 0 && began.elapsed() >= TURN {
                     return Stop::Pause;
                 }
             }
@@ -96,102 +192,15 @@ impl Exec {
                 Stop::End => break,
                 Stop::Pause => tokio::task::yield_now().await,
                 Stop::Place => {
-                    let whose = Whose::Account(key.account);
+                    let whose = Whose::Account(scene.key.account);
                     place = Some(self.store.large_reads().turn(whose).await);
                 }
             }
             out.is_awaited(place.is_some()).await?;
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        // RFC 7162, 3.1.6
-        let returns = search.returns.as_deref();
-        let modseq = search.key.has_modseq();
-        let modseq = modseq.then(|| super::modseq::highest(&current, &found, returns));
-        self.answer(search, &found, modseq.flatten(), out)
-    }
-
-    fn answer(
-        &mut self,
-        search: &Search,
-        found: &[(u32, u32)],
-        modseq: Option<ModSeq>,
-        out: &mut Out<'_>,
-    ) -> Answer {
-        let number = |(seq, uid): &(u32, u32)| if search.uid { *uid } else { *seq };
-        let returns = match &search.returns {
-            None if self.enabled.rev2 => vec![SearchReturn::All],
-            None => {
-                out.buf.extend_from_slice(b"* SEARCH");
-                for hit in found {
-                    let _ = write!(out.buf, " {}", number(hit));
-                }
-                if let Some(modseq) = modseq {
-                    let _ = write!(out.buf, " (MODSEQ {modseq})");
-                }
-                out.line("");
-                return Ok("Searched".into());
-            }
-            Some(returns) if returns.is_empty() => vec![SearchReturn::All],
-            Some(returns) => returns.clone(),
-        };
-        let save = returns.contains(&SearchReturn::Save);
-        let others = returns.iter().any(|r| *r != SearchReturn::Save);
-        let (has_min, has_max) = (
-            returns.contains(&SearchReturn::Min),
-            returns.contains(&SearchReturn::Max),
-        );
-        let has = |r| returns.contains(&r);
-        if save {
-            // RFC 5182, 2.4: with only MIN or MAX, only those are saved.
-            let narrow =
-                (has_min || has_max) && !has(SearchReturn::All) && !has(SearchReturn::Count);
-            let keep: UidSet = if narrow {
-                let min = found.first().filter(|_| has_min);
-                let max = found.last().filter(|_| has_max);
-                min.into_iter().chain(max).map(|(_, uid)| *uid).collect()
-            } else {
-                found.iter().map(|(_, uid)| *uid).collect()
-            };
-            if let Some(selected) = self.selected.as_mut() {
-                selected.saved = keep;
-            }
-        }
-        if others {
-            // The tag comes from `run`; ESEARCH names it, so it is written there.
-            out.buf.extend_from_slice(b"* ESEARCH (TAG \"");
-            out.buf.extend_from_slice(self.tag.as_bytes());
-            out.buf.extend_from_slice(b"\")");
-            if search.uid {
-                out.buf.extend_from_slice(b" UID");
-            }
-            if let (true, Some(first)) = (has_min, found.first()) {
-                let _ = write!(out.buf, " MIN {}", number(first));
-            }
-            if let (true, Some(last)) = (has_max, found.last()) {
-                let _ = write!(out.buf, " MAX {}", number(last));
-            }
-            if has(SearchReturn::All) && !found.is_empty() {
-                let all: UidSet = found.iter().map(number).collect();
-                let _ = write!(out.buf, " ALL {all}");
-            }
-            if has(SearchReturn::Count) {
-                let _ = write!(out.buf, " COUNT {}", found.len());
-            }
-            if let Some(modseq) = modseq {
-                let _ = write!(out.buf, " MODSEQ {modseq}");
-            }
-            out.line("");
-        }
-        Ok("Searched".into())
-    }
-
-    /// After NO: where the result was to be saved, nothing is; else `$` stays as it was
-    /// (RFC 5182, 2.1).
-    pub(super) fn forget_saved(&mut self, save: bool) {
-        if let Some(selected) = self.selected.as_mut().filter(|_| save) {
-            selected.saved = UidSet::new();
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(hits),
         }
     }
 }
@@ -240,15 +249,37 @@ impl Pace {
     }
 }
 
-struct Found<'a> {
+/// What stays the same while a mailbox is searched.
+struct Searching<'a> {
     store: &'a Store,
-    selected: &'a Selected,
-    keywords: &'a [String],
+    mailbox: MailboxKey,
+    selected: Option<&'a Selected>,
+    now: i64,
+}
+
+impl<'a> Searching<'a> {
+    fn at<'b>(
+        &'b self,
+        seq: u32,
+        message: Message,
+        keys: &'b Mutex<Keys<'a>>,
+        deep: Option<(&'b Found<'a>, Pace)>,
+    ) -> Looking<'a, 'b> {
+        Looking {
+            searching: self,
+            seq,
+            message,
+            keys,
+            deep,
+            failed: Cell::new(None),
+        }
+    }
+}
+
+/// What was found out of a message that is looked at; it is kept from turn to turn.
+struct Found<'a> {
     seq: u32,
     message: Message,
-    pace: Pace,
-    /// What could not be read for now: the answer that is given does not count.
-    failed: Cell<Option<StoreError>>,
     record: OnceCell<Option<MessageRecord>>,
     raw: OnceCell<Option<bytes::Bytes>>,
     top: OnceCell<Option<bytes::Bytes>>,
@@ -258,13 +289,52 @@ struct Found<'a> {
     place: BodyPlace,
 }
 
-impl Found<'_> {
-    fn record(&self) -> Option<&MessageRecord> {
+impl<'a> Found<'a> {
+    fn new(seq: u32, message: Message, program: &'a Program) -> Self {
+        Self {
+            seq,
+            message,
+            record: OnceCell::new(),
+            raw: OnceCell::new(),
+            top: OnceCell::new(),
+            fields: RefCell::new(vec![None; program.fields()]),
+            words: RefCell::new(TextSearch::new(program.needles())),
+            place: BodyPlace::default(),
+        }
+    }
+
+    fn hit(&self) -> Hit {
+        Hit {
+            seq: self.seq,
+            uid: self.message.uid.0,
+        }
+    }
+}
+
+/// A message, asked once.
+struct Looking<'a, 'b> {
+    searching: &'b Searching<'a>,
+    seq: u32,
+    message: Message,
+    keys: &'b Mutex<Keys<'a>>,
+    /// None: it is only glanced at.
+    deep: Option<(&'b Found<'a>, Pace)>,
+    /// What could not be read for now: the answer that is given does not count.
+    failed: Cell<Option<StoreError>>,
+}
+
+impl<'b> Looking<'_, 'b> {
+    fn stop(&self) -> Option<Stop> {
+        self.deep.as_ref().and_then(|(_, pace)| pace.stop.get())
+    }
+
+    fn record(&self, found: &'b Found<'_>) -> Option<&'b MessageRecord> {
+        let searching = self.searching;
         let read = || {
-            let read = self.store.message(self.selected.key, self.message.uid);
+            let read = searching.store.message(searching.mailbox, self.message.uid);
             self.unless_failed(read).flatten()
         };
-        self.record.get_or_init(read).as_ref()
+        found.record.get_or_init(read).as_ref()
     }
 
     /// A damaged body has no text to be found; of one that can't be read for now nobody can say.
@@ -277,61 +347,59 @@ impl Found<'_> {
         None
     }
 
-    fn text(&self) -> Option<Text<'_>> {
-        self.record().map(|record| Text {
-            store: self.store,
-            mailbox: self.selected.key,
+    fn text(&self, found: &'b Found<'_>) -> Option<Text<'_>> {
+        self.record(found).map(|record| Text {
+            store: self.searching.store,
+            mailbox: self.searching.mailbox,
             uid: self.message.uid,
             record,
-            place: &self.place,
+            place: &found.place,
             ahead: None,
         })
     }
 
     /// All of it. None: not in this turn.
-    fn raw(&self) -> Option<&[u8]> {
-        if self.raw.get().is_none() {
-            let large = self.text().is_some_and(Text::is_large);
-            if large && !self.pace.has_place {
-                self.pace.stop.set(Some(Stop::Place));
+    fn raw(&self, found: &'b Found<'_>, pace: &Pace) -> Option<&'b [u8]> {
+        if found.raw.get().is_none() {
+            let large = self.text(found).is_some_and(Text::is_large);
+            if large && !pace.has_place {
+                pace.stop.set(Some(Stop::Place));
                 return None;
             }
         }
-        let read = || self.text().and_then(|t| self.unless_failed(t.whole()));
-        Some(self.raw.get_or_init(read).as_deref().unwrap_or_default())
+        let read = || self.text(found).and_then(|t| self.unless_failed(t.whole()));
+        Some(found.raw.get_or_init(read).as_deref().unwrap_or_default())
     }
 
     /// Enough of it to have the whole header. None: not in this turn.
-    fn top(&self) -> Option<&[u8]> {
+    fn top(&self, found: &'b Found<'_>, pace: &Pace) -> Option<&'b [u8]> {
         let read = || {
-            let text = self.text()?;
+            let text = self.text(found)?;
             self.unless_failed(text.short_top()).flatten()
         };
-        match self.top.get_or_init(read) {
+        match found.top.get_or_init(read) {
             Some(top) => Some(top),
-            None => self.raw(),
+            None => self.raw(found, pace),
         }
     }
 
-    fn field(&self, key: usize, contains: impl FnOnce(&[u8]) -> bool) -> bool {
-        if let Some(Some(known)) = self.fields.borrow().get(key) {
-            return *known;
+    fn field(&self, key: usize, contains: impl FnOnce(&[u8]) -> bool) -> Option<bool> {
+        let (found, pace) = self.deep.as_ref()?;
+        if let Some(Some(known)) = found.fields.borrow().get(key) {
+            return Some(*known);
         }
-        if !self.pace.go_on() {
-            return false;
+        if !pace.go_on() {
+            return None;
         }
-        let Some(top) = self.top() else {
-            return false;
-        };
-        let answer = contains(top);
-        if let Some(known) = self.fields.borrow_mut().get_mut(key) {
+        let answer = contains(self.top(found, pace)?);
+        if let Some(known) = found.fields.borrow_mut().get_mut(key) {
             *known = Some(answer);
         }
-        answer
+        Some(answer)
     }
 }
 
-impl Candidate for Found<'_> {
+impl Candidate for Looking<'_, '_> {
     fn seq(&self) -> u32 {
         self.seq
     }
@@ -342,47 +410,52 @@ impl Candidate for Found<'_> {
         self.message.flags
     }
     fn recent(&self) -> bool {
-        self.selected.is_recent(self.message.uid)
+        let selected = self.searching.selected;
+        selected.is_some_and(|selected| selected.is_recent(self.message.uid))
     }
-    fn keyword_bit(&self, name: &str) -> Option<u32> {
-        let at = self
-            .keywords
-            .iter()
-            .position(|k| k.eq_ignore_ascii_case(name))?;
-        u32::try_from(at).ok()
-    }
-    fn internal(&self) -> Option<(i64, i16)> {
-        self.record()
-            .map(|r| (r.internal_date.signed(), r.internal_zone))
-    }
-    fn sent_day(&self) -> Option<i32> {
-        mail::sent_date(self.top()?).map(|date| date.local_day())
-    }
-    fn size(&self) -> Option<u64> {
-        self.record().map(|r| r.size)
+    fn facts(&self) -> Option<Facts> {
+        let mut keys = self.keys.lock();
+        let facts = keys.facts(self.message.uid).map(|facts| facts.copied());
+        self.unless_failed(facts).flatten()
     }
     fn modseq(&self) -> u64 {
         self.message.modseq.0
     }
-    fn header_contains(&self, key: usize, name: &str, needle: &str) -> bool {
+    fn sent_day(&self) -> Option<i32> {
+        let mut keys = self.keys.lock();
+        let texts = keys.texts(self.message.uid);
+        let day = texts.map(|texts| texts.and_then(|t| t.sent).map(|(_, day)| day));
+        self.unless_failed(day).flatten()
+    }
+    fn field_contains(&self, field: Field, needle: &str) -> Option<bool> {
+        let mut keys = self.keys.lock();
+        let texts = keys.texts(self.message.uid);
+        let contains = texts.map(|t| t.map_or(Some(false), |t| t.contains(field, needle)));
+        self.unless_failed(contains).flatten()
+    }
+    fn has_thread_id(&self, id: &str) -> bool {
+        let mut keys = self.keys.lock();
+        let links = keys.links(self.message.uid);
+        let same = links.map(|links| links.is_some_and(|links| &*links.thread_id == id));
+        self.unless_failed(same).unwrap_or_default()
+    }
+    fn header_contains(&self, key: usize, name: &str, needle: &str) -> Option<bool> {
         self.field(key, |top| mail::header_contains(top, name, needle))
     }
-    fn address_contains(&self, key: usize, name: &str, needle: &str) -> bool {
+    fn address_contains(&self, key: usize, name: &str, needle: &str) -> Option<bool> {
         self.field(key, |top| mail::address_contains(top, name, needle))
     }
-    fn contains(&self, needle: usize) -> bool {
-        let mut words = self.words.borrow_mut();
+    fn contains(&self, needle: usize) -> Option<bool> {
+        let (found, pace) = self.deep.as_ref()?;
+        let mut words = found.words.borrow_mut();
         loop {
             if let Some(answer) = words.answer(needle) {
-                return answer;
+                return Some(answer);
             }
-            if !self.pace.go_on() {
-                return false;
+            if !pace.go_on() {
+                return None;
             }
-            let Some(raw) = self.raw() else {
-                return false;
-            };
-            words.step(raw);
+            words.step(self.raw(found, pace)?);
         }
     }
 }

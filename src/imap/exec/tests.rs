@@ -82,6 +82,8 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         append_limit: 1 << 20,
         config: Arc::new(Config::new("mail.example.com", "/x")),
         tag: String::new(),
+        keys: Arc::default(),
+        key_cache_bytes: 1 << 20,
     }
 }
 

@@ -166,7 +166,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 28] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -186,6 +186,8 @@ const KNOWN: [&str; 26] = [
     "SETQUOTA",
     "APPEND",
     "SEARCH",
+    "SORT",
+    "THREAD",
     "FETCH",
     "STORE",
     "COPY",
@@ -296,11 +298,17 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
             c.space()?;
             match name.as_str() {
                 "EXPUNGE" => Command::Expunge(Some(sequence_set(c)?)),
-                "FETCH" | "SEARCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, &name, true)?,
+                "SEARCH" => search::search(c, true)?,
+                "SORT" => search::sort(c, true)?,
+                "THREAD" => search::thread(c, true)?,
+                "FETCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, &name, true)?,
                 _ => return bad("UID can't be used with this command"),
             }
         }
-        "FETCH" | "SEARCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, name, false)?,
+        "SEARCH" => search::search(c, false)?,
+        "SORT" => search::sort(c, false)?,
+        "THREAD" => search::thread(c, false)?,
+        "FETCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, name, false)?,
         _ => return bad("Unknown command"),
     })
 }
@@ -325,9 +333,6 @@ fn set_quota(c: &mut Cursor<'_>) -> Parsed<String> {
 }
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
-    if name == "SEARCH" {
-        return search::search(c, uid);
-    }
     let set = sequence_set(c)?;
     c.space()?;
     Ok(match name {

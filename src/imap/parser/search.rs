@@ -1,62 +1,180 @@
-//! SEARCH keys (RFC 9051, 6.4.4; RFC 3501, 6.4.4; RFC 5032; RFC 4731) and dates.
+//! SEARCH, SORT and THREAD, their keys (RFC 9051, 6.4.4; RFC 3501, 6.4.4; RFC 5032; RFC 4731;
+//! RFC 5256; RFC 5267; RFC 9394) and dates.
 //!
 //! Machine: no IO, no clock, no randomness.
 
 use super::cursor::{Cursor, Parsed, bad};
 use super::{flag, modseq, sequence_set};
-use crate::imap::command::{Command, Search, SearchKey, SearchReturn};
+use crate::imap::command::{
+    Command, PartialRange, Search, SearchKey, SearchReturn, SortCriterion, SortKey, ThreadAlgorithm,
+};
 use crate::types::{Flag, SystemFlags};
 
 /// Keys in one search, however nested.
 const MAX_KEYS: usize = 1000;
+/// Criteria of one sort: more say nothing new.
+const MAX_CRITERIA: usize = 16;
 
 pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
-    let mut returns = None;
-    if c.eat_word("RETURN") {
-        c.space()?;
-        let options = c.list(|c| {
-            let name = c.atom()?.to_ascii_uppercase();
-            Ok(match name.as_str() {
-                "MIN" => SearchReturn::Min,
-                "MAX" => SearchReturn::Max,
-                "ALL" => SearchReturn::All,
-                "COUNT" => SearchReturn::Count,
-                "SAVE" => SearchReturn::Save,
-                _ => return bad(format!("Unknown result option {name}")),
-            })
-        })?;
-        returns = Some(options);
-        c.space()?;
-    }
+    let returns = returns(c)?;
     let mut charset = None;
     if c.eat_word("CHARSET") {
         c.space()?;
-        let name = c.astring_text()?.to_ascii_uppercase();
-        if !["UTF-8", "US-ASCII", "UTF8"].contains(&name.as_str()) {
-            // What follows is in a charset that nobody knows.
-            c.rest();
-            let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
-            return Ok(Command::SearchInCharset { save });
+        charset = Some(c.astring_text()?.to_ascii_uppercase());
+        if !is_known(charset.as_deref()) {
+            return Ok(unknown_charset(c, returns.as_deref()));
         }
-        charset = Some(name);
         c.space()?;
     }
+    Ok(Command::Search(Search {
+        uid,
+        returns,
+        charset,
+        key: keys(c)?,
+        sort: None,
+    }))
+}
+
+/// RFC 5256, 5; RFC 5267, 5.
+pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
+    let returns = returns(c)?;
+    let criteria = c.list(|c| {
+        let reverse = c.eat_word("REVERSE");
+        if reverse {
+            c.space()?;
+        }
+        let name = c.atom()?.to_ascii_uppercase();
+        let key = match name.as_str() {
+            "ARRIVAL" => SortKey::Arrival,
+            "CC" => SortKey::Cc,
+            "DATE" => SortKey::Date,
+            "DISPLAYFROM" => SortKey::DisplayFrom,
+            "DISPLAYTO" => SortKey::DisplayTo,
+            "FROM" => SortKey::From,
+            "SIZE" => SortKey::Size,
+            "SUBJECT" => SortKey::Subject,
+            "TO" => SortKey::To,
+            _ => return bad(format!("Unknown sort key {name}")),
+        };
+        Ok(SortCriterion { reverse, key })
+    })?;
+    if criteria.is_empty() || criteria.len() > MAX_CRITERIA {
+        return bad(format!("SORT takes 1 to {MAX_CRITERIA} sort keys"));
+    }
+    c.space()?;
+    let charset = Some(c.astring_text()?.to_ascii_uppercase());
+    if !is_known(charset.as_deref()) {
+        return Ok(unknown_charset(c, returns.as_deref()));
+    }
+    c.space()?;
+    Ok(Command::Search(Search {
+        uid,
+        returns,
+        charset,
+        key: keys(c)?,
+        sort: Some(criteria),
+    }))
+}
+
+/// RFC 5256, 5.
+pub(super) fn thread(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
+    let name = c.atom()?.to_ascii_uppercase();
+    let algorithm = match name.as_str() {
+        "ORDEREDSUBJECT" => ThreadAlgorithm::OrderedSubject,
+        "REFERENCES" => ThreadAlgorithm::References,
+        _ => return bad(format!("Unknown threading algorithm {name}")),
+    };
+    c.space()?;
+    let charset = Some(c.astring_text()?.to_ascii_uppercase());
+    if !is_known(charset.as_deref()) {
+        return Ok(unknown_charset(c, None));
+    }
+    c.space()?;
+    let search = Search {
+        uid,
+        returns: None,
+        charset,
+        key: keys(c)?,
+        sort: None,
+    };
+    Ok(Command::Thread { algorithm, search })
+}
+
+fn is_known(charset: Option<&str>) -> bool {
+    matches!(charset, Some("UTF-8" | "US-ASCII" | "UTF8"))
+}
+
+/// What follows is in a charset that nobody knows.
+fn unknown_charset(c: &mut Cursor<'_>, returns: Option<&[SearchReturn]>) -> Command {
+    c.rest();
+    let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
+    Command::SearchInCharset { save }
+}
+
+/// RETURN (...) and a blank, where it is there.
+fn returns(c: &mut Cursor<'_>) -> Parsed<Option<Vec<SearchReturn>>> {
+    if !c.eat_word("RETURN") {
+        return Ok(None);
+    }
+    c.space()?;
+    let options = c.list(|c| {
+        let name = c.atom()?.to_ascii_uppercase();
+        Ok(match name.as_str() {
+            "MIN" => SearchReturn::Min,
+            "MAX" => SearchReturn::Max,
+            "ALL" => SearchReturn::All,
+            "COUNT" => SearchReturn::Count,
+            "SAVE" => SearchReturn::Save,
+            "PARTIAL" => {
+                c.space()?;
+                SearchReturn::Partial(partial_range(c)?)
+            }
+            _ => return bad(format!("Unknown result option {name}")),
+        })
+    })?;
+    c.space()?;
+    // RFC 9394, 3.1
+    let whole = |r: &&SearchReturn| matches!(r, SearchReturn::All | SearchReturn::Partial(_));
+    if options.iter().filter(whole).count() > 1 && options.iter().any(is_partial) {
+        return bad("Only one of PARTIAL and ALL can be returned");
+    }
+    Ok(Some(options))
+}
+
+fn is_partial(option: &SearchReturn) -> bool {
+    matches!(option, SearchReturn::Partial(_))
+}
+
+/// RFC 9394, 4: `1:500` or `-1:-500`.
+pub(super) fn partial_range(c: &mut Cursor<'_>) -> Parsed<PartialRange> {
+    let number = |c: &mut Cursor<'_>, from_end: bool| {
+        if from_end {
+            c.expect(b'-')?;
+        }
+        match c.number32()? {
+            0 => bad("0 is no place in a result"),
+            n => Ok(n),
+        }
+    };
+    let from_end = c.peek() == Some(b'-');
+    let from = number(c, from_end)?;
+    c.expect(b':')?;
+    let to = number(c, from_end)?;
+    Ok(PartialRange { from, to, from_end })
+}
+
+/// One or more.
+fn keys(c: &mut Cursor<'_>) -> Parsed<SearchKey> {
     let mut left = MAX_KEYS;
     let mut keys = vec![key(c, &mut left)?];
     while c.eat(b' ') {
         keys.push(key(c, &mut left)?);
     }
-    let key = if keys.len() == 1 {
+    Ok(if keys.len() == 1 {
         keys.remove(0)
     } else {
         SearchKey::And(keys)
-    };
-    Ok(Command::Search(Search {
-        uid,
-        returns,
-        charset,
-        key,
-    }))
+    })
 }
 
 fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
@@ -100,6 +218,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
         "NEW" => return Ok(SearchKey::New),
         "OLD" => return Ok(SearchKey::Old),
         "RECENT" => return Ok(SearchKey::Recent),
+        "SAVEDATESUPPORTED" => return Ok(SearchKey::SaveDateSupported),
         _ => {}
     }
     if !WITH_ARGUMENT.contains(&name.as_str()) {
@@ -125,6 +244,11 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
         "SENTBEFORE" => SearchKey::SentBefore(date(c)?),
         "SENTON" => SearchKey::SentOn(date(c)?),
         "SENTSINCE" => SearchKey::SentSince(date(c)?),
+        "SAVEDBEFORE" => SearchKey::SavedBefore(date(c)?),
+        "SAVEDON" => SearchKey::SavedOn(date(c)?),
+        "SAVEDSINCE" => SearchKey::SavedSince(date(c)?),
+        "EMAILID" => SearchKey::EmailId(c.astring_text()?),
+        "THREADID" => SearchKey::ThreadId(c.astring_text()?),
         "LARGER" => SearchKey::Larger(c.number()?),
         "SMALLER" => SearchKey::Smaller(c.number()?),
         "OLDER" => SearchKey::Older(interval(c)?),
@@ -145,7 +269,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     })
 }
 
-const WITH_ARGUMENT: [&str; 24] = [
+const WITH_ARGUMENT: [&str; 29] = [
     "NOT",
     "OR",
     "UID",
@@ -157,6 +281,11 @@ const WITH_ARGUMENT: [&str; 24] = [
     "SENTBEFORE",
     "SENTON",
     "SENTSINCE",
+    "SAVEDBEFORE",
+    "SAVEDON",
+    "SAVEDSINCE",
+    "EMAILID",
+    "THREADID",
     "LARGER",
     "SMALLER",
     "OLDER",

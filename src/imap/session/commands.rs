@@ -119,6 +119,7 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Expunge(_)
             | Command::Search(_)
             | Command::SearchInCharset { .. }
+            | Command::Thread { .. }
             | Command::Fetch { .. }
             | Command::Store(_)
             | Command::Copy { .. }
