@@ -73,6 +73,10 @@ const AUTHENTICATED: &[&str] = &[
     "QUOTA",
     "QUOTA=RES-STORAGE",
     "QUOTA=RES-MESSAGE",
+    "BINARY",
+    "MULTIAPPEND",
+    "CATENATE",
+    "REPLACE",
 ];
 
 /// `CAPABILITY` and all that is offered.

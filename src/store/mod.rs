@@ -16,6 +16,7 @@
 pub mod backup;
 pub mod log;
 
+mod appending;
 mod apply;
 mod asks;
 mod audit;
@@ -50,6 +51,7 @@ mod model;
 mod ops;
 mod options;
 mod packed;
+mod passage;
 mod prepared;
 mod private;
 mod program;
@@ -79,6 +81,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use appending::Appended;
 pub use asks::Progress;
 pub use audit::{CheckReport, DamagedMessage};
 pub use compact::Compacted;
@@ -97,6 +100,7 @@ pub use login::Login;
 pub use model::*;
 pub use options::Options;
 pub use packed::Kept;
+pub use passage::Passage;
 pub use prepared::Prepared;
 pub use quota::{Fits, Limit, Limits, Quota, QuotaFigures, Usage};
 pub use reading::BodyPlace;

@@ -6,6 +6,7 @@
 mod common;
 
 mod append;
+mod append_many;
 mod binary;
 mod counted;
 mod deleted;

@@ -2,7 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::super::bytes::{CommandBytes, announcement};
+use super::super::bytes::{Announced, CommandBytes, Literal, announcement};
 use super::super::list::Pattern;
 use super::{Options, ParseError};
 
@@ -36,6 +36,20 @@ impl<'a> Cursor<'a> {
             depth: 0,
             keys: 0,
         }
+    }
+
+    /// Goes on behind what was read before.
+    pub(super) fn at(command: &'a CommandBytes, options: Options, pos: usize) -> Self {
+        let read = |literal: &Literal| literal.announced < pos;
+        Self {
+            pos,
+            literal: command.literals().partition_point(read),
+            ..Self::new(command, options)
+        }
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.pos
     }
 
     fn bytes(&self) -> &'a [u8] {
@@ -87,10 +101,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing is left but the announcement of a literal that has not come yet.
-    pub(super) fn rest_is_announcement(&self) -> bool {
+    pub(super) fn announced(&self) -> Option<Announced> {
         let rest = self.bytes().get(self.pos..).unwrap_or_default();
-        let (first, more) = (rest.first(), rest.get(1..).unwrap_or_default());
-        first == Some(&b'{') && !more.contains(&b'{') && announcement(rest).is_some()
+        let opened = rest.strip_prefix(b"~").unwrap_or(rest);
+        let more = opened.strip_prefix(b"{")?;
+        announcement(rest).filter(|_| !more.contains(&b'{'))
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {
