@@ -12,6 +12,7 @@ mod encode;
 mod exec;
 mod fragment;
 mod list;
+pub mod object_id;
 mod parser;
 mod search;
 mod server;
