@@ -13,6 +13,8 @@ use crate::config::ImapConfig;
 pub struct Enabled {
     /// IMAP4rev2 (RFC 9051).
     pub rev2: bool,
+    /// UTF8=ACCEPT (RFC 6855).
+    pub utf8_accept: bool,
 }
 
 impl Enabled {
@@ -24,13 +26,17 @@ impl Enabled {
                 self.rev2 = true;
                 Some("IMAP4rev2")
             }
+            "UTF8=ACCEPT" => {
+                self.utf8_accept = true;
+                Some("UTF8=ACCEPT")
+            }
             _ => None,
         }
     }
 
     /// Whether names and strings are UTF-8.
     pub fn utf8(self) -> bool {
-        self.rev2
+        self.rev2 || self.utf8_accept
     }
 }
 
@@ -77,6 +83,10 @@ const AUTHENTICATED: &[&str] = &[
     "MULTIAPPEND",
     "CATENATE",
     "REPLACE",
+    "UTF8=ACCEPT",
+    "PREVIEW",
+    "OBJECTID",
+    "SAVEDATE",
 ];
 
 /// `CAPABILITY` and all that is offered.

@@ -326,6 +326,15 @@ pub enum FetchItem {
         peek: bool,
     },
     BinarySize(Vec<u32>),
+    /// RFC 8474, 5.3.
+    EmailId,
+    ThreadId,
+    /// RFC 8514, 4.2.
+    SaveDate,
+    /// RFC 8970.
+    Preview {
+        lazy: bool,
+    },
     ModSeq,
 }
 

@@ -12,12 +12,14 @@ mod counted;
 mod deleted;
 mod devices;
 mod expunged;
+mod items;
 mod keywords;
 mod names;
 mod pipelined;
 mod recent;
 mod search;
 mod seen;
+mod utf8;
 
 use common::{Imap, Line, Server};
 

@@ -176,6 +176,10 @@ impl Exec {
     }
 
     fn append_data(&self, incoming: &mut Incoming, data: AppendData) -> Result<(), String> {
+        if data.utf8 && !self.enabled.utf8() {
+            // RFC 6855, 4
+            return Err("NO [CANNOT] ENABLE UTF8=ACCEPT first".into());
+        }
         incoming.grow(data.size)?;
         let catenated = incoming.messages.last().is_some_and(|m| m.catenated);
         if data.size == 0 && !catenated {

@@ -269,6 +269,7 @@ impl Found<'_> {
             record,
             place: &self.place,
             ahead: None,
+            utf8: true,
         })
     }
 

@@ -60,6 +60,12 @@ impl<'a> Cursor<'a> {
         self.bytes().get(self.pos).copied()
     }
 
+    /// The next bytes are these.
+    pub(super) fn comes(&self, bytes: &[u8]) -> bool {
+        let rest = self.bytes().get(self.pos..).unwrap_or_default();
+        rest.starts_with(bytes)
+    }
+
     pub(super) fn at_end(&self) -> bool {
         self.peek().is_none()
     }
