@@ -131,6 +131,18 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         64 * MIB,
     );
     bound("imap.max_append_bytes", c.max_append_bytes, KIB, 4 * GIB);
+    bound(
+        "imap.max_append_messages",
+        c.max_append_messages as u64,
+        1,
+        10_000,
+    );
+    bound(
+        "imap.max_multiappend_bytes",
+        c.max_multiappend_bytes,
+        KIB,
+        4 * GIB,
+    );
     bound("imap.spool_bytes", c.spool_bytes as u64, 0, 256 * MIB);
     bound(
         "imap.key_cache_bytes",

@@ -21,6 +21,9 @@ pub struct ImapConfig {
     pub max_literal_bytes: usize,
     /// A message in APPEND.
     pub max_append_bytes: u64,
+    /// Messages in one APPEND (RFC 3502), and all of them together.
+    pub max_append_messages: usize,
+    pub max_multiappend_bytes: u64,
     /// An APPEND up to this stays in memory while it comes in; a larger one goes to a file.
     pub spool_bytes: usize,
     /// Dates, addresses, subjects and references of messages that SEARCH, SORT and THREAD keep in
@@ -55,6 +58,8 @@ impl Default for ImapConfig {
             max_literal_before_login: 4096,
             max_literal_bytes: 256 * 1024,
             max_append_bytes: 50 * 1024 * 1024,
+            max_append_messages: 1000,
+            max_multiappend_bytes: 100 * 1024 * 1024,
             spool_bytes: 256 * 1024,
             key_cache_bytes: 64 * 1024 * 1024,
             max_depth: 32,

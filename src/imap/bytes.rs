@@ -47,10 +47,16 @@ impl CommandBytes {
         name.is_some_and(|name| name.eq_ignore_ascii_case(b"SETMETADATA"))
     }
 
+    /// APPEND, REPLACE or UID REPLACE with something behind it: its literals are messages.
     pub(super) fn is_append(&self) -> bool {
-        let mut words = self.bytes.splitn(3, |b| *b == b' ').skip(1);
-        let name = words.next();
-        name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND")) && words.next().is_some()
+        let mut words = self.bytes.splitn(4, |b| *b == b' ').skip(1);
+        let mut next = || words.next().unwrap_or_default();
+        let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+        match (next(), next()) {
+            (_, []) => false,
+            (name, _) if is(name, b"APPEND") || is(name, b"REPLACE") => true,
+            (name, of) => is(name, b"UID") && is(of, b"REPLACE") && !next().is_empty(),
+        }
     }
 }
 

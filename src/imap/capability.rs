@@ -17,6 +17,8 @@ pub struct Enabled {
     pub condstore: bool,
     /// VANISHED in place of EXPUNGE (RFC 7162, 3.2.3). Implies `condstore`.
     pub qresync: bool,
+    /// UTF8=ACCEPT (RFC 6855).
+    pub utf8_accept: bool,
 }
 
 impl Enabled {
@@ -38,13 +40,17 @@ impl Enabled {
                 self.qresync = true;
                 Some("QRESYNC")
             }
+            "UTF8=ACCEPT" => {
+                self.utf8_accept = true;
+                Some("UTF8=ACCEPT")
+            }
             _ => None,
         }
     }
 
     /// Whether names and strings are UTF-8.
     pub fn utf8(self) -> bool {
-        self.rev2
+        self.rev2 || self.utf8_accept
     }
 }
 
@@ -98,6 +104,14 @@ const AUTHENTICATED: &[&str] = &[
     "QUOTA",
     "QUOTA=RES-STORAGE",
     "QUOTA=RES-MESSAGE",
+    "BINARY",
+    "MULTIAPPEND",
+    "CATENATE",
+    "REPLACE",
+    "UTF8=ACCEPT",
+    "PREVIEW",
+    "OBJECTID",
+    "SAVEDATE",
 ];
 
 /// `CAPABILITY` and all that is offered.

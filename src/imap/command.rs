@@ -85,7 +85,6 @@ pub enum Command {
         mailbox: MailboxName,
         values: Vec<(String, Option<Vec<u8>>)>,
     },
-    Append(Append),
     Idle,
     // Selected
     Check,
@@ -147,7 +146,6 @@ impl Command {
             Self::SetQuota(_) => "setquota",
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
-            Self::Append(_) => "append",
             Self::Idle => "idle",
             Self::Check => "check",
             Self::Close | Self::Unselect => "close",
@@ -263,14 +261,55 @@ pub enum StatusItem {
     MailboxId,
 }
 
-/// APPEND without its message: the message literal is streamed, see `fragment`.
+/// APPEND or REPLACE without what follows the mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     pub mailbox: MailboxName,
-    pub flags: Vec<Flag>,
-    /// Milliseconds since 1970 and minutes east of UTC.
-    pub date: Option<(i64, i16)>,
+    /// REPLACE (RFC 8508): the message that goes.
+    pub replaces: Option<Replaced>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    pub message: SeqNumber,
+    pub uid: bool,
+}
+
+/// What an APPEND says up to its next data, or its end. Texts are streamed, see `fragment`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendPiece {
+    pub tag: String,
+    /// In the first piece of a command only.
+    pub begin: Option<Append>,
+    pub steps: Vec<AppendStep>,
+    /// What follows; None: the command is over.
+    pub data: Option<AppendData>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendStep {
+    /// A message begins, and the one before it is complete (RFC 3502).
+    Message {
+        flags: Vec<Flag>,
+        /// Milliseconds since 1970 and minutes east of UTC.
+        date: Option<(i64, i16)>,
+        /// Made of parts (RFC 4469).
+        catenated: bool,
+    },
+    /// A part of the message that is on the server already.
+    Url(String),
+}
+
+/// A literal that is (a part of) a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendData {
     pub size: u64,
+    /// literal8 (RFC 3516).
+    pub binary: bool,
+    /// `UTF8 (...)` (RFC 6855, 4).
+    pub utf8: bool,
+    /// The client waits until it is asked for it.
+    pub sync: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -443,6 +482,15 @@ pub enum FetchItem {
         peek: bool,
     },
     BinarySize(Vec<u32>),
+    /// RFC 8474, 5.3.
+    EmailId,
+    ThreadId,
+    /// RFC 8514, 4.2.
+    SaveDate,
+    /// RFC 8970.
+    Preview {
+        lazy: bool,
+    },
     ModSeq,
 }
 

@@ -53,10 +53,10 @@ pub fn fuzz_session(data: &[u8]) {
                 Output::Execute(_) | Output::AppendEnd { .. } | Output::IdleEnd { .. } => {
                     session.done_executing(now, true);
                 }
-                Output::AppendBegin(head) if head.size % 3 == 0 => {
+                Output::Append(piece) if piece.data.is_some_and(|data| data.size % 3 == 0) => {
                     session.append_refused(now, "NO [TRYCREATE] No such mailbox");
                 }
-                Output::AppendBegin(_) => session.append_accepted(now),
+                Output::Append(_) => session.append_accepted(now),
                 Output::StartTls => session.tls_started(now),
                 Output::Write(_)
                 | Output::AppendData(_)

@@ -303,26 +303,30 @@ impl Connection {
                 exec.run(tagged, &mut out).await?;
                 self.done();
             }
-            (Output::AppendBegin(head), Some(exec)) => match exec.refuse_append(&head) {
-                Some(answer) => self.session.append_refused(Instant::now(), &answer),
-                None => {
-                    let spool = exec.store.spool(self.config.imap.spool_bytes);
-                    self.incoming = Some(Box::new(Incoming::new(spool)));
-                    self.session.append_accepted(Instant::now());
+            (Output::Append(piece), Some(exec)) => {
+                let incoming = &mut self.incoming;
+                let config = &self.config.imap;
+                exec.enabled = self.session.enabled();
+                match exec.append_piece(incoming, *piece, config).await {
+                    Ok(()) => self.session.append_accepted(Instant::now()),
+                    Err(answer) => {
+                        *incoming = None;
+                        self.session.append_refused(Instant::now(), &answer);
+                    }
                 }
-            },
+            }
             (Output::AppendData(bytes), _) => {
                 if let Some(incoming) = &mut self.incoming {
                     incoming.push(&bytes);
                 }
             }
             (Output::AppendAbort, _) => self.incoming = None,
-            (Output::AppendEnd { tag, head }, Some(exec)) => {
+            (Output::AppendEnd { tag }, Some(exec)) => {
                 // The machine ends only what it began.
-                let Some(message) = self.incoming.take() else {
+                let Some(messages) = self.incoming.take() else {
                     return Ok(Some(ImapEnd::Gone));
                 };
-                exec.append(&tag, *head, *message, &mut out).await?;
+                exec.append(&tag, *messages, &mut out).await?;
                 self.done();
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,

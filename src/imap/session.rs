@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::capability::{self, Enabled, Standing};
-use super::command::{Append, Tagged};
+use super::command::{AppendPiece, Tagged};
 use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
 use crate::auth::sasl::Exchange;
@@ -42,14 +42,13 @@ pub enum Output {
     },
     /// Run it and write its answer, the tagged line included; then `done_executing`.
     Execute(Tagged),
-    /// Is this mailbox there, may a message of this size come? Then `append_accepted` or
-    /// `append_refused`.
-    AppendBegin(Box<Append>),
+    /// An APPEND begins or goes on: is the mailbox there, are the messages that it names, may
+    /// data of this size come? Then `append_accepted` or `append_refused`.
+    Append(Box<AppendPiece>),
     AppendData(Vec<u8>),
-    /// Store it and write the answer; then `done_executing`.
+    /// Store all that came and write the answer; then `done_executing`.
     AppendEnd {
         tag: String,
-        head: Box<Append>,
     },
     AppendAbort,
     StartTls,
@@ -77,14 +76,20 @@ enum Phase {
     Idle {
         tag: String,
     },
-    /// The message of an APPEND is asked for, or comes.
+    /// A message of an APPEND is asked for, or comes.
     Appending {
         tag: String,
-        head: Box<Append>,
-        sync: bool,
+        asked: Asked,
     },
     StartingTls,
     Closed,
+}
+
+/// What follows when the shell accepts a piece of an APPEND.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Data { sync: bool },
+    End,
 }
 
 /// In metrics: what is no command.
@@ -337,24 +342,9 @@ impl Session {
                     }
                 }
             }
-            Event::Append { tag, head, sync } => {
-                self.name = "append";
-                if self.authenticated {
-                    self.output.push_back(Output::AppendBegin(head.clone()));
-                    self.phase = Phase::Appending { tag, head, sync };
-                } else {
-                    self.fragmenter.refuse_append();
-                    self.bad(Some(&tag), "Log in first");
-                }
-            }
+            Event::Append(piece) => self.append(piece),
             Event::AppendData(data) => self.output.push_back(Output::AppendData(data)),
-            Event::AppendEnd => {
-                if let Phase::Appending { tag, head, .. } =
-                    std::mem::replace(&mut self.phase, Phase::Executing)
-                {
-                    self.output.push_back(Output::AppendEnd { tag, head });
-                }
-            }
+            Event::AppendEnd => self.append_end(),
             Event::Error {
                 tag,
                 kind,
@@ -384,12 +374,46 @@ impl Session {
         }
     }
 
-    /// The shell looked at the mailbox: the message may come.
+    fn append(&mut self, piece: Box<AppendPiece>) {
+        if let Some(begin) = &piece.begin {
+            self.name = match begin.replaces {
+                Some(_) => "replace",
+                None => "append",
+            };
+            let missing = match begin.replaces {
+                _ if !self.authenticated => Some("Log in first"),
+                Some(_) if !self.selected => Some("Select a mailbox first"),
+                _ => None,
+            };
+            if let Some(missing) = missing {
+                self.fragmenter.refuse_append();
+                return self.bad(Some(&piece.tag), missing);
+            }
+        }
+        self.phase = Phase::Appending {
+            tag: piece.tag.clone(),
+            asked: match piece.data {
+                Some(data) => Asked::Data { sync: data.sync },
+                None => Asked::End,
+            },
+        };
+        self.output.push_back(Output::Append(piece));
+    }
+
+    fn append_end(&mut self) {
+        if let Phase::Appending { tag, .. } = std::mem::replace(&mut self.phase, Phase::Executing) {
+            self.output.push_back(Output::AppendEnd { tag });
+        }
+    }
+
+    /// The shell has what it was asked for: the message may come, or the command is over.
     pub fn append_accepted(&mut self, now: Instant) {
-        if let Phase::Appending { sync, .. } = self.phase {
+        if let Phase::Appending { asked, .. } = self.phase {
             self.fragmenter.accept_append();
-            if sync {
-                self.write("+ Ready for the message\r\n");
+            match asked {
+                Asked::Data { sync: true } => self.write("+ Ready for the message\r\n"),
+                Asked::Data { sync: false } => {}
+                Asked::End => self.append_end(),
             }
         }
         self.advance(now);

@@ -56,9 +56,10 @@ fn drain(session: &mut Session, now: Instant) -> String {
                     name == "Select" || session.state() == crate::telemetry::ImapState::Selected,
                 );
             }
-            Output::AppendBegin(head) => {
-                log.push_str(&format!("!append? {}\n", head.mailbox));
-                match head.mailbox.as_str() {
+            Output::Append(piece) => {
+                let mailbox = piece.begin.as_ref().map_or("", |begin| &begin.mailbox);
+                log.push_str(&format!("!append? {mailbox}\n"));
+                match mailbox {
                     "none" => session.append_refused(now, "NO [TRYCREATE] No such mailbox"),
                     _ => session.append_accepted(now),
                 }
@@ -299,7 +300,7 @@ fn append() {
     );
     assert_eq!(
         say(&mut s, now, "e APPEND box {1+}\r\nx junk\r\nf NOOP\r\n"),
-        "!append? box\nx!abort\ne BAD Nothing may follow the message\n!f Noop\n"
+        "!append? box\nx!abort\ne BAD APPEND mailbox, or REPLACE number mailbox, and then [(flags)] [\"date\"] {size}\n!f Noop\n"
     );
 }
 

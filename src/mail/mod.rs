@@ -10,11 +10,14 @@ mod bytes;
 mod collate;
 mod content;
 mod date;
+mod downgrade;
 mod envelope;
 mod header;
 mod html;
+mod imap_url;
 mod message_id;
 pub mod notice;
+mod preview;
 mod section;
 mod structure;
 mod subject;
@@ -32,7 +35,9 @@ pub use content::{ContentType, Disposition, Param};
 pub use date::{MailDate, parse_date, sent_date};
 pub use envelope::{Envelope, EnvelopeAddress};
 pub use header::{Field, Fields, field, fields, header_len, unfold};
+pub use imap_url::{Access, ImapUrl, Server, UrlAuth, parse_imap_url};
 pub use message_id::{References, message_ids};
+pub use preview::{PREVIEWED, preview};
 pub use section::{SectionRef, header_section, pick_fields};
 pub use structure::{Kind, Node, Structure};
 pub use subject::{BaseSubject, base_subject};
@@ -43,7 +48,9 @@ pub use text::{
 };
 pub use transfer::Decoder;
 pub use watch::{HeaderSeen, HeaderWatch};
-pub use wire::{body_structure_wire, body_wire, envelope_wire};
+pub use wire::{
+    body_structure_wire, body_structure_wire_ascii, body_wire, envelope_wire, envelope_wire_ascii,
+};
 pub use words::decode_words;
 
 /// Everything that a stranger's bytes can reach, for the fuzzer; panics on a broken promise.
@@ -54,6 +61,9 @@ pub fn fuzz_walk(data: &[u8]) {
     let _ = summarize(data);
     let _ = body_wire(data);
     let _ = sent_date(data);
+    let _ = preview(data);
+    let _ = envelope_wire_ascii(data);
+    let _ = body_structure_wire_ascii(data, true);
     for part in [&[][..], &[1], &[1, 1], &[2], &[1, 2, 1]] {
         for text in [
             SectionRef::Whole,

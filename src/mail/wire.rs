@@ -8,6 +8,9 @@
 use super::address::{AddressItem, parse_addresses};
 use super::bytes::trim;
 use super::content::{Param, token_list};
+use super::downgrade::{
+    INVALID_DOMAIN, INVALID_LOCAL, ascii_domain, beyond_ascii, encoded_words, extended_value,
+};
 use super::header::{fields_within_limit, unfold};
 use super::structure::{Kind, Node, Structure};
 
@@ -22,19 +25,32 @@ const BUDGET: usize = 256 * 1024;
 
 /// ENVELOPE of a message or of the header of one.
 pub fn envelope_wire(raw: &[u8]) -> Vec<u8> {
-    let mut wire = Wire::new();
+    let mut wire = Wire::new(false);
+    wire.envelope(raw);
+    wire.out
+}
+
+/// The same for clients that read ASCII only: what is UTF-8 is encoded, and an address that
+/// can't be is replaced (RFC 6858). Other 8-bit texts stay as they are.
+pub fn envelope_wire_ascii(raw: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::new(true);
     wire.envelope(raw);
     wire.out
 }
 
 /// BODYSTRUCTURE: with extension data.
 pub fn body_structure_wire(raw: &[u8]) -> Vec<u8> {
-    structure_wire(raw, &Structure::parse(raw), true)
+    structure_wire(raw, &Structure::parse(raw), true, false)
+}
+
+/// BODYSTRUCTURE, or BODY where not `extended`, as [`envelope_wire_ascii`].
+pub fn body_structure_wire_ascii(raw: &[u8], extended: bool) -> Vec<u8> {
+    structure_wire(raw, &Structure::parse(raw), extended, true)
 }
 
 /// BODY: without extension data.
 pub fn body_wire(raw: &[u8]) -> Vec<u8> {
-    structure_wire(raw, &Structure::parse(raw), false)
+    structure_wire(raw, &Structure::parse(raw), false, false)
 }
 
 enum Step {
@@ -43,9 +59,9 @@ enum Step {
     EndMessage(usize),
 }
 
-fn structure_wire(raw: &[u8], structure: &Structure, extended: bool) -> Vec<u8> {
+fn structure_wire(raw: &[u8], structure: &Structure, extended: bool, ascii: bool) -> Vec<u8> {
     let nodes = structure.nodes();
-    let mut wire = Wire::new();
+    let mut wire = Wire::new(ascii);
     let mut steps = vec![Step::Begin(0)];
     while let Some(step) = steps.pop() {
         match step {
@@ -96,13 +112,16 @@ fn structure_wire(raw: &[u8], structure: &Structure, extended: bool) -> Vec<u8> 
 struct Wire {
     out: Vec<u8>,
     budget: usize,
+    /// For who does not read UTF-8.
+    ascii: bool,
 }
 
 impl Wire {
-    fn new() -> Wire {
+    fn new(ascii: bool) -> Wire {
         Wire {
             out: Vec::with_capacity(512),
             budget: BUDGET,
+            ascii,
         }
     }
 
@@ -183,10 +202,19 @@ impl Wire {
         if params.is_empty() || !self.afford(params.iter().map(cost).sum()) {
             return self.nil();
         }
-        self.list(params, |wire, param| {
-            wire.string(param.name.as_bytes());
-            wire.out.push(b' ');
-            wire.string(&param.value);
+        self.list(params, |wire, param| match wire.foreign(&param.value) {
+            Some(text) => {
+                let star = if param.name.ends_with('*') { "" } else { "*" };
+                let value = extended_value(text);
+                wire.string(format!("{}{star}", param.name).as_bytes());
+                wire.out.push(b' ');
+                wire.string(&value);
+            }
+            None => {
+                wire.string(param.name.as_bytes());
+                wire.out.push(b' ');
+                wire.string(&param.value);
+            }
         });
     }
 
@@ -243,13 +271,7 @@ impl Wire {
                     local,
                     domain,
                 } => {
-                    self.optional(name.as_deref());
-                    self.out.push(b' ');
-                    self.optional(route.as_deref());
-                    self.out.push(b' ');
-                    self.string(local);
-                    self.out.push(b' ');
-                    self.string(domain);
+                    self.mailbox(name.as_deref(), route.as_deref(), local, domain);
                 }
                 AddressItem::GroupStart(name) => {
                     self.out.extend_from_slice(b"NIL NIL ");
@@ -265,6 +287,32 @@ impl Wire {
             return self.nil();
         }
         self.out.push(b')');
+    }
+
+    fn mailbox(&mut self, name: Option<&[u8]>, route: Option<&[u8]>, local: &[u8], domain: &[u8]) {
+        let converted = self.foreign(domain).map(ascii_domain);
+        let whole = [local, b"@", domain].concat();
+        let invalid = self.foreign(local).is_some() || converted == Some(None);
+        // Of an address that can't be written, its name tells.
+        let name = if invalid { name.or(Some(&whole)) } else { name };
+        self.optional(name);
+        self.out.push(b' ');
+        self.optional(route);
+        self.out.push(b' ');
+        let (local, domain) = match converted {
+            _ if invalid => (INVALID_LOCAL, INVALID_DOMAIN.to_vec()),
+            Some(Some(domain)) => (local, domain),
+            _ => (local, domain.to_vec()),
+        };
+        self.string(local);
+        self.out.push(b' ');
+        self.string(&domain);
+    }
+
+    /// What the reader can't read as it is.
+    fn foreign<'a>(&self, value: &'a [u8]) -> Option<&'a str> {
+        let value = &value[..value.len().min(MAX_STRING)];
+        beyond_ascii(value).filter(|_| self.ascii)
     }
 
     fn field(&mut self, raw: &[u8], at: &Option<std::ops::Range<usize>>) {
@@ -296,7 +344,14 @@ impl Wire {
 
     /// Quoted where that can carry it, else a literal (RFC 9051, section 9: `string`).
     fn string(&mut self, value: &[u8]) {
-        let value = &value[..value.len().min(MAX_STRING)];
+        let words;
+        let value = match self.foreign(value) {
+            Some(text) => {
+                words = encoded_words(text);
+                &words
+            }
+            None => &value[..value.len().min(MAX_STRING)],
+        };
         if value.iter().all(|b| matches!(b, b' '..=b'~' | b'\t')) {
             self.out.push(b'"');
             for &b in value {

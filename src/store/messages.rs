@@ -266,60 +266,6 @@ impl Store {
         .await
     }
 
-    /// APPEND. `zone` is minutes east of UTC. Refused where a keyword finds no room.
-    pub async fn append(
-        &self,
-        to: MailboxKey,
-        message: Prepared,
-        flags: Vec<Flag>,
-        date: UnixMillis,
-        zone: i16,
-    ) -> Result<Delivered, StoreError> {
-        let body = self.settle(&message).await?;
-        self.commit(body.weight() + 512, move |tx| {
-            tx.room()?;
-            tx.room_in(to, 1)?;
-            let more = Usage {
-                bytes: message.raw_len(),
-                messages: 1,
-            };
-            tx.within_quota(to.account, more, OverQuota::Append)?;
-            let (uid, modseq) = tx.next(to)?;
-            let flags = tx.bits(to, &flags, &mut 0)?;
-            let uid_validity = tx.mailbox(to)?.snapshot.uid_validity();
-            let record = MessageRecord {
-                blob: message.id()?,
-                prefix: Vec::new(),
-                size: message.raw_len(),
-                internal_date: date,
-                internal_zone: zone,
-                saved: tx.now,
-                summary: message.summary,
-            };
-            let large = tx.store_body(body);
-            let entries = vec![Entry {
-                mailbox: to,
-                uid,
-                modseq,
-                flags,
-                prefix: Vec::new(),
-            }];
-            tx.fact(Op::Arrive {
-                origin: Origin::Append,
-                large,
-                record,
-                entries,
-            })?;
-            Ok(Delivered {
-                mailbox: to,
-                uid_validity,
-                uid,
-                modseq,
-            })
-        })
-        .await
-    }
-
     /// The time by the store's clock, for those who compare with what it wrote.
     pub fn now(&self) -> UnixMillis {
         now()

@@ -105,8 +105,13 @@ impl Prepared {
     }
 
     /// Gives the place back when the last clone is gone.
-    pub(super) fn holding(mut self, room: OwnedSemaphorePermit) -> Self {
-        self._room = Some(Arc::new(room));
+    pub(super) fn holding(self, room: OwnedSemaphorePermit) -> Self {
+        self.holding_with(Arc::new(room))
+    }
+
+    /// The same, of a place that others share.
+    pub(super) fn holding_with(mut self, room: Arc<OwnedSemaphorePermit>) -> Self {
+        self._room = Some(room);
         self
     }
 
@@ -138,6 +143,26 @@ impl Prepared {
             blobs: blobs.clone(),
             kept: false,
         }))
+    }
+
+    /// As `settle`, but to a file of its own whatever its size. Blocking.
+    pub(super) fn settle_apart(&self, blobs: &Arc<dyn BlobStore>) -> Result<Settled, StoreError> {
+        match &*self.body {
+            Body::Small(data) => Ok(Settled::Placed(Placed {
+                place: blobs.put_large(data)?,
+                blobs: blobs.clone(),
+                kept: false,
+            })),
+            Body::Large(_) => self.settle(blobs),
+        }
+    }
+
+    /// What it adds to the frame.
+    pub(super) fn weight(&self) -> u64 {
+        match &*self.body {
+            Body::Small(data) if data.stored_len() <= LARGE_BLOB => data.stored_len(),
+            _ => 0,
+        }
     }
 
     /// It goes to a file of its own, which takes time.

@@ -6,12 +6,14 @@
 mod common;
 
 mod append;
+mod append_many;
 mod binary;
 mod condstore;
 mod counted;
 mod deleted;
 mod devices;
 mod expunged;
+mod items;
 mod keywords;
 mod metadata;
 mod names;
@@ -22,6 +24,7 @@ mod recent;
 mod search;
 mod seen;
 mod sort;
+mod utf8;
 
 use common::{Imap, Line, Server};
 

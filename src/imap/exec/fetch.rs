@@ -13,7 +13,7 @@ use super::sync::put_flags;
 use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
-use crate::imap::encode;
+use crate::imap::{encode, object_id};
 use crate::store::{BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError};
 use crate::types::{Flag, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
@@ -46,6 +46,10 @@ impl Needs {
                 | FetchItem::BodyStructure
                 | FetchItem::BinarySize(_)
                 | FetchItem::InternalDate
+                | FetchItem::EmailId
+                | FetchItem::ThreadId
+                | FetchItem::SaveDate
+                | FetchItem::Preview { .. }
                 | FetchItem::Rfc822Size => needs.record = true,
             }
         }
@@ -55,12 +59,16 @@ impl Needs {
 }
 
 /// What kept some messages from being answered in full.
-#[derive(Default)]
 struct Trouble {
     gone: bool,
     unknown_encoding: bool,
     damaged: bool,
+    /// Previews that the client may still have without waiting (RFC 8970, 4.1).
+    lazy_previews: u32,
 }
+
+/// Previews of one FETCH that take no time to speak of.
+const LAZY_PREVIEWS: u32 = 1000;
 
 impl Exec {
     pub(super) async fn fetch(
@@ -122,7 +130,12 @@ impl Exec {
             selected.tell_keywords(&current, &mut out.buf);
         }
         let mut window: Vec<(u32, Message)> = Vec::with_capacity(WINDOW);
-        let mut trouble = Trouble::default();
+        let mut trouble = Trouble {
+            gone: false,
+            unknown_encoding: false,
+            damaged: false,
+            lazy_previews: LAZY_PREVIEWS,
+        };
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
         loop {
             window.clear();
@@ -235,6 +248,7 @@ impl Exec {
             record: &record,
             place: &BodyPlace::default(),
             ahead: None,
+            utf8: true,
         };
         let texts = message.texts(items).await;
         let unknown = |place: &Place| matches!(place, Place::UnknownEncoding);
@@ -320,7 +334,45 @@ fn reads_text(item: &FetchItem) -> bool {
             | FetchItem::Binary { .. }
             | FetchItem::BinarySize(_)
             | FetchItem::Body
+            | FetchItem::ThreadId
+            | FetchItem::Preview { .. }
     )
+}
+
+impl Trouble {
+    fn note(&mut self, error: &StoreError) {
+        match error {
+            StoreError::Expunged => self.gone = true,
+            _ => self.damaged = true,
+        }
+    }
+}
+
+/// RFC 8970, 3.2: NIL only for who may be told to ask again.
+fn preview(message: Text<'_>, lazy: bool, trouble: &mut Trouble, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"PREVIEW ");
+    if lazy {
+        match trouble.lazy_previews.checked_sub(1) {
+            Some(left) => trouble.lazy_previews = left,
+            None => return out.extend_from_slice(b"NIL"),
+        }
+    }
+    let text = message.preview().unwrap_or_else(|error| {
+        trouble.note(&error);
+        String::new()
+    });
+    encode::string(out, text.as_bytes());
+}
+
+/// Its place has to be found in them first.
+fn needs_text(item: &FetchItem, message: Text<'_>) -> bool {
+    match item {
+        FetchItem::Envelope => message.kept_envelope().is_none(),
+        FetchItem::BodyStructure => message.kept_structure().is_none(),
+        // Read where they are written.
+        FetchItem::ThreadId | FetchItem::Preview { .. } => false,
+        item => reads_text(item),
+    }
 }
 
 struct View<'a> {
@@ -351,9 +403,10 @@ impl View<'_> {
             record,
             place: &found,
             ahead: self.ahead,
+            utf8: self.exec.enabled.utf8(),
         });
         let texts = match message {
-            Some(message) if items.iter().any(|item| self.needs_text(item)) => {
+            Some(message) if items.iter().any(|item| needs_text(item, message)) => {
                 Some(message.texts(items).await)
             }
             _ => None,
@@ -402,6 +455,19 @@ impl View<'_> {
                     out.buf.push(b' ');
                     texts.write_binary(message, place, *partial, out).await?;
                 }
+                (FetchItem::ThreadId, _, Some(message)) => {
+                    out.buf.extend_from_slice(b"THREADID ");
+                    match message.thread_id() {
+                        Ok(id) => out.buf.extend_from_slice(format!("({id})").as_bytes()),
+                        Err(error) => {
+                            trouble.note(&error);
+                            out.buf.extend_from_slice(b"NIL");
+                        }
+                    }
+                }
+                (FetchItem::Preview { lazy }, _, Some(message)) => {
+                    preview(message, *lazy, trouble, &mut out.buf);
+                }
                 _ => self.item(item, place, &mut out.buf),
             }
             out.piece().await?;
@@ -416,15 +482,6 @@ impl View<'_> {
         Ok(())
     }
 
-    fn needs_text(&self, item: &FetchItem) -> bool {
-        match item {
-            FetchItem::Envelope | FetchItem::BodyStructure => self
-                .record
-                .is_some_and(|record| record.summary.plain().is_none()),
-            item => reads_text(item),
-        }
-    }
-
     fn flags(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"FLAGS ");
         let selected = self.exec.selected.as_ref();
@@ -436,8 +493,10 @@ impl View<'_> {
     /// Items that are no text.
     fn item(&self, item: &FetchItem, place: Option<&Place>, out: &mut Vec<u8>) {
         let summary = self.record.and_then(|r| r.summary.plain());
-        let wire = match place {
-            Some(Place::Wire(wire)) => wire.as_slice(),
+        let wire = match (place, item, summary) {
+            (Some(Place::Wire(wire)), ..) => wire.as_slice(),
+            (_, FetchItem::Envelope, Some(summary)) => &summary.envelope,
+            (_, FetchItem::BodyStructure, Some(summary)) => &summary.body_structure,
             _ => b"NIL",
         };
         match item {
@@ -455,16 +514,29 @@ impl View<'_> {
                     encode::internal_date(out, at, record.internal_zone);
                 }
             }
+            FetchItem::SaveDate => {
+                out.extend_from_slice(b"SAVEDATE ");
+                if let Some(record) = self.record {
+                    encode::internal_date(out, record.saved.signed(), 0);
+                }
+            }
+            FetchItem::EmailId => {
+                if let Some(record) = self.record {
+                    let _ = write!(out, "EMAILID ({})", object_id::email_id(record.blob));
+                }
+            }
+            FetchItem::ThreadId => out.extend_from_slice(b"THREADID NIL"),
+            FetchItem::Preview { .. } => out.extend_from_slice(b"PREVIEW \"\""),
             FetchItem::Rfc822Size => {
                 let _ = write!(out, "RFC822.SIZE {}", self.record.map_or(0, |r| r.size));
             }
             FetchItem::Envelope => {
                 out.extend_from_slice(b"ENVELOPE ");
-                out.extend_from_slice(summary.map_or(wire, |s| &s.envelope));
+                out.extend_from_slice(wire);
             }
             FetchItem::BodyStructure => {
                 out.extend_from_slice(b"BODYSTRUCTURE ");
-                out.extend_from_slice(summary.map_or(wire, |s| &s.body_structure));
+                out.extend_from_slice(wire);
             }
             FetchItem::Body => {
                 out.extend_from_slice(b"BODY ");

@@ -355,6 +355,7 @@ impl<'b> Looking<'_, 'b> {
             record,
             place: &found.place,
             ahead: None,
+            utf8: true,
         })
     }
 

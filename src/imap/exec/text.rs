@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
+use crate::imap::object_id;
 use crate::mail::{self, Decoder, SectionRef, Structure};
 use crate::store::{BodyPlace, MessageRecord, Store, StoreError, Turn, Whose};
 use crate::types::{MailboxKey, Uid};
@@ -34,6 +35,8 @@ pub(super) struct Message<'a> {
     pub place: &'a BodyPlace,
     /// Its body, where it was read ahead.
     pub ahead: Option<&'a Bytes>,
+    /// The client reads UTF-8 in envelopes and structures.
+    pub utf8: bool,
 }
 
 /// Where the answer to an item is.
@@ -67,6 +70,39 @@ impl Message<'_> {
     /// All of it.
     pub(super) fn whole(self) -> Result<Bytes, StoreError> {
         self.read(0..self.record.size)
+    }
+
+    /// ENVELOPE, where it was kept as this client may have it.
+    pub(super) fn kept_envelope(&self) -> Option<&[u8]> {
+        let summary = self.record.summary.plain()?;
+        self.fits(&summary.envelope)
+    }
+
+    /// BODYSTRUCTURE, likewise.
+    pub(super) fn kept_structure(&self) -> Option<&[u8]> {
+        let summary = self.record.summary.plain()?;
+        self.fits(&summary.body_structure)
+    }
+
+    /// RFC 6855, 3: no UTF-8 for who has not said that he reads it. Texts of other charsets stay
+    /// as they are: nobody knows what they mean.
+    fn fits<'b>(&self, wire: &'b [u8]) -> Option<&'b [u8]> {
+        let fits = self.utf8 || wire.is_ascii() || std::str::from_utf8(wire).is_err();
+        fits.then_some(wire)
+    }
+
+    /// Its first words (RFC 8970). No large message is read whole.
+    pub(super) fn preview(self) -> Result<String, StoreError> {
+        let top = self.record.prefix.len() as u64 + mail::PREVIEWED;
+        let top = self.read(0..self.record.size.min(top))?;
+        Ok(mail::preview(&top))
+    }
+
+    /// RFC 8474, 5.2.
+    pub(super) fn thread_id(self) -> Result<String, StoreError> {
+        let top = self.record.prefix.len() as u64 + STEP;
+        let top = self.read(0..self.record.size.min(top))?;
+        Ok(object_id::thread_id(&top, self.record.blob))
     }
 
     fn read(self, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -212,16 +248,20 @@ impl<'a> Finder<'a> {
 
     fn find(self, items: &[FetchItem]) -> Texts {
         let mut decoded = HashMap::new();
-        let summary = self.message.record.summary.plain().is_some();
+        let utf8 = self.message.utf8;
         let place = |item: &FetchItem| match item {
             // A damaged body is described as an empty one.
-            FetchItem::Envelope if !summary => {
-                Place::Wire(mail::envelope_wire(self.top().unwrap_or_default()))
+            FetchItem::Envelope if self.message.kept_envelope().is_none() => {
+                let top = self.top().unwrap_or_default();
+                Place::Wire(match utf8 {
+                    true => mail::envelope_wire(top),
+                    false => mail::envelope_wire_ascii(top),
+                })
             }
-            FetchItem::BodyStructure if !summary => {
-                Place::Wire(mail::body_structure_wire(self.whole().unwrap_or_default()))
+            FetchItem::BodyStructure if self.message.kept_structure().is_none() => {
+                self.structure_wire(true)
             }
-            FetchItem::Body => Place::Wire(mail::body_wire(self.whole().unwrap_or_default())),
+            FetchItem::Body => self.structure_wire(false),
             FetchItem::Section(section) => self.section(section).unwrap_or(Place::Nil),
             FetchItem::Binary { part, .. } => self.binary(part, &mut decoded),
             FetchItem::BinarySize(part) => match self.binary(part, &mut decoded) {
@@ -243,6 +283,15 @@ impl<'a> Finder<'a> {
             damaged,
             memory: memory.flatten(),
         }
+    }
+
+    fn structure_wire(&self, extended: bool) -> Place {
+        let whole = self.whole().unwrap_or_default();
+        Place::Wire(match (self.message.utf8, extended) {
+            (true, true) => mail::body_structure_wire(whole),
+            (true, false) => mail::body_wire(whole),
+            (false, extended) => mail::body_structure_wire_ascii(whole, extended),
+        })
     }
 
     fn section(&self, section: &Section) -> Option<Place> {

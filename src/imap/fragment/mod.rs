@@ -14,8 +14,8 @@ mod swallow;
 use std::ops::Range;
 
 use crate::imap::bytes::{Announced, CommandBytes, Literal, announcement};
-use crate::imap::command::Append;
-use crate::imap::parser::{APPEND_FORM, AppendHead, append_head};
+use crate::imap::command::AppendPiece;
+use crate::imap::parser::{APPEND_FORM, AppendLine, AppendParser};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -47,17 +47,14 @@ pub enum Event {
         size: u64,
     },
     Command(CommandBytes),
-    /// The message of APPEND is announced (within the limits). Call `accept_append` (and write
-    /// `+` where `sync`) or `refuse_append`. Until then `next` says `NeedInput`.
-    Append {
-        tag: String,
-        head: Box<Append>,
-        sync: bool,
-    },
+    /// APPEND up to its next data (within the limits), or to its end. Call `accept_append` (and
+    /// write `+` where the data is `sync`) or `refuse_append`. Until then `next` says
+    /// `NeedInput`. Of one command there may be many.
+    Append(Box<AppendPiece>),
     /// Never empty.
     AppendData(Vec<u8>),
-    /// The whole message and the end of its line came: now store it. An `Error` instead of this
-    /// means: throw the message away.
+    /// All messages and the end of the last line came: now store them. An `Error` instead of
+    /// this means: throw them away. Not after an `Append` without data: that was the end.
     AppendEnd,
     /// The bad command was swallowed to its end. `fatal`: answer, then close; nothing more comes.
     Error {
@@ -81,15 +78,13 @@ enum State {
     LiteralAsked {
         size: u64,
     },
+    /// None: the command is over.
     AppendAsked {
-        size: u64,
-        sync: bool,
+        data: Option<(u64, bool)>,
     },
     Message {
         left: u64,
     },
-    /// In the line after a message.
-    AfterMessage,
     SkipLine,
     SkipLiteral {
         left: u64,
@@ -105,6 +100,8 @@ pub struct Fragmenter {
     input: Vec<u8>,
     pos: usize,
     command: CommandBytes,
+    /// Of an APPEND that is under way.
+    append: Option<Box<AppendParser>>,
     /// Where the current line piece starts in `command`.
     piece: usize,
     line_len: usize,
@@ -124,6 +121,7 @@ impl Fragmenter {
             input: Vec::new(),
             pos: 0,
             command: CommandBytes::default(),
+            append: None,
             piece: 0,
             line_len: 0,
             literals_len: 0,
@@ -173,8 +171,12 @@ impl Fragmenter {
     }
 
     pub fn accept_append(&mut self) {
-        if let State::AppendAsked { size, .. } = self.state {
-            self.state = State::Message { left: size };
+        match self.state {
+            State::AppendAsked {
+                data: Some((left, _)),
+            } => self.state = State::Message { left },
+            State::AppendAsked { data: None } => self.reset(),
+            _ => {}
         }
     }
 
@@ -182,13 +184,17 @@ impl Fragmenter {
     /// further events, as the session has answered.
     pub fn refuse_append(&mut self) {
         match self.state {
-            State::AppendAsked { sync: true, .. } => self.reset(),
-            State::AppendAsked { size: left, .. } | State::Message { left } => {
+            State::AppendAsked {
+                data: None | Some((_, true)),
+            } => self.reset(),
+            State::AppendAsked {
+                data: Some((left, false)),
+            }
+            | State::Message { left } => {
                 self.begin_skip(None);
                 self.skip_left = self.skip_left.saturating_add(left);
                 self.skip_literal(left);
             }
-            State::AfterMessage => self.begin_skip(None),
             _ => {}
         }
     }
@@ -214,6 +220,7 @@ impl Fragmenter {
     fn reset(&mut self) {
         self.state = State::Line;
         self.command = CommandBytes::default();
+        self.append = None;
         self.piece = 0;
         self.line_len = 0;
         self.literals_len = 0;
@@ -222,7 +229,7 @@ impl Fragmenter {
 
     fn step(&mut self) -> Option<Event> {
         match self.state {
-            State::Line | State::AfterMessage => self.step_line(),
+            State::Line => self.step_line(),
             State::Literal { left } => {
                 let chunk = self.take_input(left)?;
                 let Some(chunk) = chunk else {
@@ -240,7 +247,7 @@ impl Fragmenter {
             }
             State::Message { left: 0 } => {
                 self.piece = self.command.bytes.len();
-                self.state = State::AfterMessage;
+                self.state = State::Line;
                 None
             }
             State::Message { left } => {
@@ -352,18 +359,11 @@ impl Fragmenter {
         if piece.contains(&0) {
             return Some(self.bad(ErrorKind::Bad, "NUL byte in a command"));
         }
-        if self.state == State::AfterMessage {
-            let clean = piece.is_empty();
-            if clean {
-                self.reset();
-                return Some(Event::AppendEnd);
-            }
-            if announcement(piece).is_some_and(|a| !a.sync) {
-                return Some(self.dead(ErrorKind::Bad, "One message at a time"));
-            }
-            return Some(self.bad(ErrorKind::Bad, "Nothing may follow the message"));
+        let announced = announcement(piece);
+        if self.append.is_some() || self.command.is_append() {
+            return self.append_line(announced);
         }
-        match announcement(piece) {
+        match announced {
             None => {
                 let command = std::mem::take(&mut self.command);
                 self.reset();
@@ -373,29 +373,39 @@ impl Fragmenter {
         }
     }
 
+    /// A line of APPEND is here.
+    fn append_line(&mut self, announced: Option<Announced>) -> Option<Event> {
+        let mut parser = self.append.take().unwrap_or_default();
+        let line = parser.line(&self.command, self.utf8);
+        self.append = Some(parser);
+        let (size, sync) = announced.as_ref().map_or((0, true), |a| (a.size, a.sync));
+        let piece = match line {
+            AppendLine::Piece(piece) => piece,
+            AppendLine::Name => return self.literal(&announced?),
+            AppendLine::Bad => {
+                return self.refuse_literal(ErrorKind::Bad, size, sync, APPEND_FORM);
+            }
+        };
+        if size > self.limits.max_append {
+            return self.too_big(size, sync, "The message is too big");
+        }
+        if piece.data.is_none() && piece.steps.is_empty() {
+            self.reset();
+            return Some(Event::AppendEnd);
+        }
+        let data = piece.data.map(|data| (data.size, data.sync));
+        self.state = State::AppendAsked { data };
+        Some(Event::Append(Box::new(piece)))
+    }
+
     fn literal(&mut self, announced: &Announced) -> Option<Event> {
         let (size, sync) = (announced.size, announced.sync);
-        if self.command.is_append() && !announced.binary {
-            match append_head(&self.command, size, self.utf8) {
-                AppendHead::Message { .. } if size > self.limits.max_append => {
-                    return self.too_big(size, sync, "The message is too big");
-                }
-                AppendHead::Message { tag, head } => {
-                    self.state = State::AppendAsked { size, sync };
-                    return Some(Event::Append { tag, head, sync });
-                }
-                AppendHead::Name => {}
-                AppendHead::Bad => {
-                    return self.refuse_literal(ErrorKind::Bad, size, sync, APPEND_FORM);
-                }
-            }
-        }
         if announced.binary && !self.command.is_set_metadata() {
             return self.refuse_literal(
                 ErrorKind::Bad,
                 size,
                 sync,
-                "Binary literals are not supported",
+                "A binary literal can't be taken here",
             );
         }
         let total = self.literals_len.saturating_add(size);

@@ -1,6 +1,7 @@
 //! Streams cut in all ways give the same commands.
 
 use super::*;
+use crate::imap::command::AppendStep;
 
 fn fragmenter() -> Fragmenter {
     Fragmenter::new(Limits {
@@ -9,6 +10,13 @@ fn fragmenter() -> Fragmenter {
         max_literals_total: 30,
         max_append: 50,
     })
+}
+
+fn step(step: &AppendStep) -> String {
+    match step {
+        AppendStep::Message { .. } => " message".into(),
+        AppendStep::Url(url) => format!(" url:{url}"),
+    }
 }
 
 /// All events as text, pieces of messages joined; every question is answered with yes.
@@ -28,8 +36,10 @@ fn events(input: &[u8], cut: usize) -> String {
                     out.push_str(&format!("<+{size}>"));
                     f.continue_literal();
                 }
-                Event::Append { tag, sync, .. } => {
-                    out.push_str(&format!("<append {tag} {sync}>"));
+                Event::Append(piece) => {
+                    let sync = piece.data.map(|data| data.sync);
+                    let steps: String = piece.steps.iter().map(step).collect();
+                    out.push_str(&format!("<append {}{steps} {sync:?}>", piece.tag));
                     f.accept_append();
                 }
                 Event::AppendEnd => out.push_str("<end>"),
@@ -62,11 +72,33 @@ fn any_split_gives_the_same() {
         ),
         (
             b"a APPEND INBOX (\\Seen) {5+}\r\nh\r\n\r\n\r\nb NOOP\r\n",
-            "<append a false>h\r\n\r\n<end>[b NOOP]",
+            "<append a message Some(false)>h\r\n\r\n<end>[b NOOP]",
         ),
         (
             b"a APPEND INBOX {3}\r\nabc x\r\nb NOOP\r\n",
-            "<append a true>abc<error Some(\"a\") false Nothing may follow the message>[b NOOP]",
+            "<append a message Some(true)>abc<error Some(\"a\") false {FORM}>[b NOOP]",
+        ),
+        (
+            b"a APPEND b {2+}\r\nxy (\\Seen) ~{1+}\r\nz {1}\r\nw\r\nb NOOP\r\n",
+            "<append a message Some(false)>xy<append a message Some(false)>z\
+             <append a message Some(true)>w<end>[b NOOP]",
+        ),
+        (
+            b"a APPEND {1+}\r\nb CATENATE (URL /b/;UID=1 TEXT {1+}\r\nx URL {9+}\r\n/b/;UID=2)\r\n\
+              b NOOP\r\n",
+            "<append a message url:/b/;UID=1 Some(false)>x<append a url:/b/;UID=2 None>[b NOOP]",
+        ),
+        (
+            b"a UID REPLACE 7 b CATENATE (UTF8 (~{1+}\r\nx) URL /b/;UID=2)\r\nb NOOP\r\n",
+            "<append a message Some(false)>x<append a url:/b/;UID=2 None>[b NOOP]",
+        ),
+        (
+            b"a REPLACE 7 b UTF8 (~{1+}\r\nx) {1+}\r\ny\r\nb NOOP\r\n",
+            "<append a message Some(false)>x<error Some(\"a\") false {FORM}>[b NOOP]",
+        ),
+        (
+            b"a APPEND b CATENATE ()\r\nb NOOP\r\n",
+            "<error Some(\"a\") false {FORM}>[b NOOP]",
         ),
         (
             b"a NOOP\0\r\nb NOOP\r\n",
@@ -89,7 +121,7 @@ fn any_split_gives_the_same() {
         for cut in 1..=input.len() {
             assert_eq!(
                 events(input, cut),
-                expected,
+                expected.replace("{FORM}", APPEND_FORM),
                 "{:?} by {cut}",
                 String::from_utf8_lossy(input)
             );

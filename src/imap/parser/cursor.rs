@@ -2,7 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::super::bytes::{CommandBytes, announcement};
+use super::super::bytes::{Announced, CommandBytes, Literal, announcement};
 use super::super::list::Pattern;
 use super::{Options, ParseError};
 
@@ -38,12 +38,32 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Goes on behind what was read before.
+    pub(super) fn at(command: &'a CommandBytes, options: Options, pos: usize) -> Self {
+        let read = |literal: &Literal| literal.announced < pos;
+        Self {
+            pos,
+            literal: command.literals().partition_point(read),
+            ..Self::new(command, options)
+        }
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.pos
+    }
+
     fn bytes(&self) -> &'a [u8] {
         self.command.bytes()
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
         self.bytes().get(self.pos).copied()
+    }
+
+    /// The next bytes are these.
+    pub(super) fn comes(&self, bytes: &[u8]) -> bool {
+        let rest = self.bytes().get(self.pos..).unwrap_or_default();
+        rest.starts_with(bytes)
     }
 
     pub(super) fn at_end(&self) -> bool {
@@ -87,10 +107,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing is left but the announcement of a literal that has not come yet.
-    pub(super) fn rest_is_announcement(&self) -> bool {
+    pub(super) fn announced(&self) -> Option<Announced> {
         let rest = self.bytes().get(self.pos..).unwrap_or_default();
-        let (first, more) = (rest.first(), rest.get(1..).unwrap_or_default());
-        first == Some(&b'{') && !more.contains(&b'{') && announcement(rest).is_some()
+        let opened = rest.strip_prefix(b"~").unwrap_or(rest);
+        let more = opened.strip_prefix(b"{")?;
+        announcement(rest).filter(|_| !more.contains(&b'{'))
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {

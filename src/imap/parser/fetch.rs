@@ -55,6 +55,10 @@ fn item(c: &mut Cursor<'_>) -> Parsed<FetchItem> {
         b"BODY" if c.peek() == Some(b'[') => FetchItem::Section(section(c, false)?),
         b"BODY" => FetchItem::Body,
         b"BODY.PEEK" => FetchItem::Section(section(c, true)?),
+        b"EMAILID" => FetchItem::EmailId,
+        b"THREADID" => FetchItem::ThreadId,
+        b"SAVEDATE" => FetchItem::SaveDate,
+        b"PREVIEW" => FetchItem::Preview { lazy: lazy(c)? },
         b"BINARY" => binary(c, false)?,
         b"BINARY.PEEK" => binary(c, true)?,
         b"BINARY.SIZE" => {
@@ -65,6 +69,22 @@ fn item(c: &mut Cursor<'_>) -> Parsed<FetchItem> {
         }
         _ => return bad("Unknown FETCH item"),
     })
+}
+
+/// `PREVIEW (LAZY)`; without the list, a blank belongs to the next item.
+fn lazy(c: &mut Cursor<'_>) -> Parsed<bool> {
+    if !c.comes(b" (") {
+        return Ok(false);
+    }
+    c.space()?;
+    let modifiers = c.list(|c| match c.eat_word("LAZY") {
+        true => Ok(()),
+        false => bad("PREVIEW knows only LAZY"),
+    })?;
+    match modifiers.is_empty() {
+        true => bad("A modifier of PREVIEW is missing"),
+        false => Ok(true),
+    }
 }
 
 fn binary(c: &mut Cursor<'_>, peek: bool) -> Parsed<FetchItem> {

@@ -5,6 +5,7 @@
 //!
 //! Invariant: nesting is bounded, so no input makes the stack grow.
 
+mod append;
 mod cursor;
 mod fetch;
 mod list;
@@ -16,9 +17,10 @@ mod store;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+pub(super) use self::append::{APPEND_FORM, AppendLine, AppendParser};
 use self::cursor::{Cursor, Parsed, bad};
 use super::bytes::CommandBytes;
-use super::command::{Append, Command, SeqNumber, SequenceSet, Tagged};
+use super::command::{Command, SeqNumber, SequenceSet, Tagged};
 use crate::types::{Flag, Secret};
 
 /// How to read a command.
@@ -44,75 +46,6 @@ impl ParseError {
             text: text.into(),
         }
     }
-}
-
-/// What an APPEND line is up to its message.
-pub(super) enum AppendHead {
-    Message {
-        tag: String,
-        head: Box<Append>,
-    },
-    /// The literal is the mailbox's name.
-    Name,
-    /// The line is wrong.
-    Bad,
-}
-
-/// What a bad APPEND is told.
-pub(super) const APPEND_FORM: &str = "APPEND mailbox [(flags)] [\"date\"] {size}";
-
-/// The line so far, whose last thing is the announcement of a literal of `size` bytes.
-pub(super) fn append_head(command: &CommandBytes, size: u64, utf8: bool) -> AppendHead {
-    let mut c = Cursor::new(command, Options { max_depth: 4, utf8 });
-    let Ok(tag) = append_begin(&mut c) else {
-        return AppendHead::Bad;
-    };
-    if c.rest_is_announcement() {
-        return AppendHead::Name;
-    }
-    match append_arguments(&mut c, size) {
-        Ok(head) => AppendHead::Message {
-            tag,
-            head: Box::new(head),
-        },
-        Err(_) => AppendHead::Bad,
-    }
-}
-
-fn append_begin(c: &mut Cursor<'_>) -> Parsed<String> {
-    let tag = tag(c)?;
-    c.space()?;
-    c.atom()?;
-    c.space()?;
-    Ok(tag)
-}
-
-fn append_arguments(c: &mut Cursor<'_>, size: u64) -> Parsed<Append> {
-    let mailbox = c.mailbox()?;
-    c.space()?;
-    let mut flags = Vec::new();
-    if c.peek() == Some(b'(') {
-        flags = c.list(flag)?;
-        c.space()?;
-    }
-    let mut date = None;
-    if c.peek() == Some(b'"') {
-        let text = c.string()?;
-        date = Some(search::date_time(&text)?);
-        c.space()?;
-    }
-    // The announcement itself: digits to the end of the line.
-    c.expect(b'{')?;
-    c.number()?;
-    let _ = c.eat(b'+') || c.eat(b'-');
-    c.expect(b'}')?;
-    c.end()?;
-    Ok(Append {
-        mailbox,
-        flags,
-        date,
-        size,
-    })
 }
 
 fn tag(c: &mut Cursor<'_>) -> Parsed<String> {
@@ -166,7 +99,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 28] = [
+const KNOWN: [&str; 29] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -185,6 +118,7 @@ const KNOWN: [&str; 28] = [
     "GETQUOTAROOT",
     "SETQUOTA",
     "APPEND",
+    "REPLACE",
     "SEARCH",
     "SORT",
     "THREAD",
@@ -292,7 +226,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
         "SETQUOTA" => Command::SetQuota(set_quota(c)?),
-        "APPEND" => return bad(APPEND_FORM),
+        "APPEND" | "REPLACE" => return bad(APPEND_FORM),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
             c.space()?;

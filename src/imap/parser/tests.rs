@@ -186,7 +186,7 @@ fn append_heads() {
         fragmenter.feed(line.as_bytes());
         loop {
             match fragmenter.next() {
-                Event::Append { head, .. } => return Some(*head),
+                Event::Append(piece) => return Some(*piece),
                 Event::LiteralRequested { .. } => fragmenter.continue_literal(),
                 Event::NeedInput | Event::Command(_) | Event::Error { .. } => return None,
                 _ => {}
@@ -194,11 +194,27 @@ fn append_heads() {
         }
     };
     let append = |mailbox: &str, flags, date| {
-        Some(Append {
-            mailbox: mailbox.into(),
-            flags,
-            date,
-            size: 310,
+        let tag = match mailbox {
+            "saved-messages" => "A003",
+            _ => "A",
+        };
+        Some(AppendPiece {
+            tag: tag.into(),
+            begin: Some(Append {
+                mailbox: mailbox.into(),
+                replaces: None,
+            }),
+            steps: vec![AppendStep::Message {
+                flags,
+                date,
+                catenated: false,
+            }],
+            data: Some(AppendData {
+                size: 310,
+                binary: false,
+                utf8: false,
+                sync: mailbox == "saved-messages" || mailbox == "box",
+            }),
         })
     };
     let seen = vec![Flag::System(SystemFlags::SEEN)];

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Output, Phase, Session};
-use crate::imap::command::{Command, Tagged};
+use crate::imap::command::{Command, Search, Tagged};
 use crate::telemetry::ImapEnd;
 
 impl Session {
@@ -97,6 +97,15 @@ impl Session {
                 self.last_heartbeat = now;
                 self.phase = Phase::Idle { tag };
                 self.output.push_back(Output::IdleBegin);
+            }
+            // RFC 6855, 3: all is UTF-8 by then.
+            Command::Search(Search {
+                charset: Some(_), ..
+            })
+            | Command::SearchInCharset { .. }
+                if self.enabled.utf8_accept =>
+            {
+                self.bad(Some(&tag), "No CHARSET after ENABLE UTF8=ACCEPT");
             }
             command if needs_selected(&command) && !self.selected => {
                 self.bad(Some(&tag), "Select a mailbox first");

@@ -1,0 +1,121 @@
+//! UTF8=ACCEPT (RFC 6855), and what those get who have not enabled it (RFC 6858).
+
+use super::common::Imap;
+use super::{ALICE, server, texts};
+
+const MAIL: &str = "From: J\u{fc}rgen X <j\u{fc}rgen@b\u{fc}cher.example>\r\n\
+To: Bob <bob@b\u{fc}cher.example>\r\n\
+Subject: Gr\u{fc}\u{df}e\r\n\
+Content-Type: text/plain; charset=utf-8; name=\"\u{fc}.txt\"\r\n\
+\r\n\
+Text\r\n";
+
+/// The text of an answer with its literals in it.
+fn whole(imap: &mut Imap, command: &str) -> String {
+    let lines = imap.ok(command);
+    let mut out = String::new();
+    let mut literals = lines[0].literals.iter();
+    let mut rest = lines[0].text.as_str();
+    while let Some((before, after)) = rest.split_once('{') {
+        let (_, after) = after.split_once('}').expect("a literal");
+        out.push_str(before);
+        let literal = literals.next().expect("a literal");
+        out.push_str(&format!("{{{}}}", String::from_utf8_lossy(literal)));
+        rest = after;
+    }
+    out + rest
+}
+
+#[test]
+fn headers_and_names_in_utf8() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    assert!(texts(&a.ok("CAPABILITY"))[0].contains(" UTF8=ACCEPT"));
+    a.ok("CREATE \"Entw&APw-rfe\"");
+    let append = format!(
+        "x APPEND \"Entw&APw-rfe\" UTF8 (~{{{}+}}\r\n{MAIL})\r\n",
+        MAIL.len()
+    );
+    // RFC 6855, 4: not before it is enabled.
+    a.send(append.as_bytes());
+    assert!(a.until("x").1.starts_with("NO"));
+    assert_eq!(
+        texts(&a.ok("ENABLE UTF8=ACCEPT")),
+        ["* ENABLED UTF8=ACCEPT"]
+    );
+    a.send(append.replace("&APw-", "\u{fc}").as_bytes());
+    let tagged = a.until("x").1;
+    assert!(tagged.starts_with("OK [APPENDUID"), "{tagged}");
+    assert!(
+        texts(&a.ok("LIST \"\" Entw%"))
+            .concat()
+            .ends_with("\"Entw\u{fc}rfe\"")
+    );
+    a.ok("SELECT \"Entw\u{fc}rfe\"");
+    a.ok("CREATE \"&-\"");
+    assert!(texts(&a.ok("LIST \"\" &%")).concat().ends_with("\"&-\""));
+    // RFC 6855, 3
+    assert!(
+        a.command("SEARCH CHARSET UTF-8 TEXT \"\u{fc}\"")
+            .1
+            .starts_with("BAD")
+    );
+    assert_eq!(
+        texts(&a.ok("SEARCH SUBJECT \"Gr\u{fc}\u{df}e\"")),
+        ["* SEARCH 1"]
+    );
+    assert!(a.command("SEARCH SUBJECT \"\u{fc}").1.starts_with("BAD"));
+    a.send(b"y SEARCH SUBJECT \"\xff\"\r\n");
+    assert!(a.until("y").1.starts_with("BAD"));
+    let envelope = whole(&mut a, "FETCH 1 ENVELOPE");
+    assert!(envelope.contains("{Gr\u{fc}\u{df}e}"), "{envelope}");
+    assert!(
+        envelope.contains("{j\u{fc}rgen} {b\u{fc}cher.example}"),
+        "{envelope}"
+    );
+    let size = MAIL.len();
+    for (section, text) in [
+        ("", MAIL),
+        ("HEADER", &MAIL[..size - 6]),
+        ("TEXT", "Text\r\n"),
+    ] {
+        let lines = a.ok(&format!("FETCH 1 BODY.PEEK[{section}]"));
+        assert_eq!(lines[0].literals[0], text.as_bytes(), "{section}");
+    }
+    // The parts of a message too.
+    let head = "Subject: \u{fc}\r\n\r\n";
+    a.send(
+        format!("z APPEND \"Entw\u{fc}rfe\" CATENATE (UTF8 (~{{{}+}}\r\n{head}) URL /;UID=1/;SECTION=TEXT)\r\n", head.len())
+            .as_bytes(),
+    );
+    assert!(a.until("z").1.starts_with("OK"));
+    let lines = a.ok("FETCH 2 BODY.PEEK[]");
+    assert_eq!(lines[0].literals[0], format!("{head}Text\r\n").as_bytes());
+
+    // Another client, which has not enabled it.
+    let mut b = server.imap(ALICE);
+    b.ok("SELECT \"Entw&APw-rfe\"");
+    let envelope = whole(&mut b, "FETCH 1 ENVELOPE");
+    assert_eq!(
+        envelope,
+        "* 1 FETCH (ENVELOPE (NIL \"=?utf-8?B?R3LDvMOfZQ==?=\" \
+         ((\"=?utf-8?B?SsO8cmdlbiBY?=\" NIL \"invalid\" \"internationalized-address.invalid\")) \
+         ((\"=?utf-8?B?SsO8cmdlbiBY?=\" NIL \"invalid\" \"internationalized-address.invalid\")) \
+         ((\"=?utf-8?B?SsO8cmdlbiBY?=\" NIL \"invalid\" \"internationalized-address.invalid\")) \
+         ((\"Bob\" NIL \"bob\" \"xn--bcher-kva.example\")) NIL NIL NIL NIL))"
+    );
+    for item in ["BODYSTRUCTURE", "BODY"] {
+        let structure = whole(&mut b, &format!("FETCH 1 {item}"));
+        assert!(
+            structure.contains("(\"charset\" \"utf-8\" \"name*\" \"utf-8''%C3%BC.txt\")"),
+            "{structure}"
+        );
+    }
+    // What it copies elsewhere must not be another message: texts stay.
+    let lines = b.ok("FETCH 1 (RFC822.SIZE BODY.PEEK[])");
+    assert!(
+        lines[0].text.contains(&format!("RFC822.SIZE {size} ")),
+        "{lines:?}"
+    );
+    assert_eq!(lines[0].literals[0], MAIL.as_bytes());
+}
