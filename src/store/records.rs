@@ -10,6 +10,7 @@
 //! | 2 | account | [`super::Limits`] that its owner was warned of |
 //! | 3 | account | [`super::Removal`]: when it goes |
 //! | 4 | body | [`super::quarantine::Damaged`] |
+//! | 5 | account | [`super::ScramKeys`] of its password |
 //! | 32 | account, mailbox, source, number of the batch | what of the source is here: 12 bytes each |
 //! | 33 | account, UIDVALIDITY, name | the mailbox that has both of a source. Outlives it, so that the UIDs of another are never taken for its own |
 //! | 34 | body | which of its lines ended how in the file that it came from |
@@ -31,13 +32,19 @@ pub(super) enum Kind {
     QuotaWarned = 2,
     Removal = 3,
     Damaged = 4,
+    Scram = 5,
     Imported = 32,
     UidsKept = 33,
     LineEnds = 34,
 }
 
 /// Kinds whose key is an account.
-pub(super) const OF_ACCOUNTS: [Kind; 3] = [Kind::Quota, Kind::QuotaWarned, Kind::Removal];
+pub(super) const OF_ACCOUNTS: [Kind; 4] = [
+    Kind::Quota,
+    Kind::QuotaWarned,
+    Kind::Removal,
+    Kind::Scram,
+];
 
 /// Its key in the index.
 pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_stay() {
-        assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3]);
+        assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3, 5]);
         let key = of_account(Kind::Removal, AccountId(258));
         assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
@@ -108,7 +115,7 @@ mod tests {
     /// As for all that is in the log: a value keeps its form.
     #[test]
     fn values_stay() {
-        use crate::store::{Limit, Limits, Quota, Removal};
+        use crate::store::{Limit, Limits, Quota, Removal, ScramKeys};
         use crate::types::UnixMillis;
         let quota = Quota {
             bytes: Limit::At(300),
@@ -137,5 +144,19 @@ mod tests {
         assert_eq!(decode::<Quota>(&written[0]), Ok(quota));
         assert_eq!(decode::<Limits>(&written[1]), Ok(limits));
         assert_eq!(decode::<Removal>(&written[2]), Ok(removal));
+
+        let keys = ScramKeys {
+            salt: [7; 16],
+            iterations: 300,
+            stored_key: [8; 32],
+            server_key: [9; 32],
+        };
+        let written = value(put(Kind::Scram, id, &keys));
+        let mut golden = vec![7; 16];
+        golden.extend([0xac, 2]);
+        golden.extend([8; 32]);
+        golden.extend([9; 32]);
+        assert_eq!(written, golden);
+        assert_eq!(decode::<ScramKeys>(&written), Ok(keys));
     }
 }
