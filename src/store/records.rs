@@ -39,12 +39,8 @@ pub(super) enum Kind {
 }
 
 /// Kinds whose key is an account.
-pub(super) const OF_ACCOUNTS: [Kind; 4] = [
-    Kind::Quota,
-    Kind::QuotaWarned,
-    Kind::Removal,
-    Kind::Scram,
-];
+pub(super) const OF_ACCOUNTS: [Kind; 4] =
+    [Kind::Quota, Kind::QuotaWarned, Kind::Removal, Kind::Scram];
 
 /// Its key in the index.
 pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
@@ -152,7 +148,8 @@ mod tests {
             server_key: [9; 32],
         };
         let written = value(put(Kind::Scram, id, &keys));
-        let mut golden = vec![7; 16];
+        let mut golden = vec![1];
+        golden.extend([7; 16]);
         golden.extend([0xac, 2]);
         golden.extend([8; 32]);
         golden.extend([9; 32]);
