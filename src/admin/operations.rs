@@ -15,7 +15,7 @@ use super::protocol::*;
 use super::subscription::{Subscription, SubscriptionKeys};
 use crate::auth::{Auth, AuthError};
 use crate::store::backup::Hold;
-use crate::store::{Account, Alias, Device, Progress, Resolution, Store, StoreError};
+use crate::store::{Account, Alias, Credentials, Device, Progress, Resolution, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::transfer::serve::{Bounds, Transfers};
 use crate::types::{AccountId, Address, DeviceId, Domain, UnixMillis};
@@ -113,9 +113,9 @@ impl Operations {
             Request::AccountAdd { address, password } => self.account_add(&address, password).await,
             Request::AccountPasswd { address, password } => {
                 let account = self.account(&address)?;
-                let hash = self.hash(&password).await?;
+                let credentials = self.credentials(&account.address, &password).await?;
                 self.store
-                    .account_set_password(account.id, hash)
+                    .account_set_credentials(account.id, credentials)
                     .await
                     .map_err(|error| explain(error, &address))?;
                 done(format!("{} has a new password", account.address))
@@ -233,9 +233,9 @@ impl Operations {
                 ),
             ));
         }
-        let hash = self.hash(&password).await?;
+        let credentials = self.credentials(&parsed, &password).await?;
         self.store
-            .account_add(parsed.clone(), hash)
+            .account_create(parsed.clone(), credentials)
             .await
             .map_err(|error| self.explain_add(error, address))?;
         done(format!("account {parsed} is added"))
@@ -433,12 +433,16 @@ impl Operations {
             })
     }
 
-    async fn hash(&self, password: &Password) -> Result<String, Failure> {
+    async fn credentials(
+        &self,
+        address: &Address,
+        password: &Password,
+    ) -> Result<Credentials, Failure> {
         if password.is_empty() {
             return Err(Failure::new(FailureKind::Usage, "the password is empty"));
         }
         self.auth
-            .hash(&password.secret())
+            .credentials(address, &password.secret())
             .await
             .map_err(|error| match error {
                 AuthError::Store(error) => explain(error, "the store"),

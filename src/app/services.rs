@@ -14,6 +14,7 @@ use super::{AppError, Core};
 use crate::admin::devices::Devices;
 use crate::net::lookup::Lookups;
 use crate::net::{Listening, TlsSource};
+use crate::tls::EndPointSource;
 use crate::{http, imap, push, smtp};
 
 pub(super) struct Services {
@@ -58,6 +59,8 @@ impl Services {
         let certificates = core.certificates.clone();
         let tls: TlsSource = Arc::new(move || certificates.server_config());
         let certificates = core.certificates.clone();
+        let end_point: EndPointSource = Arc::new(move || certificates.end_point());
+        let certificates = core.certificates.clone();
         let web: TlsSource =
             Arc::new(move || certificates.server_config_with_alpn(&[b"h2", b"http/1.1"]));
         let mut listening: Vec<Listening> = Vec::new();
@@ -66,6 +69,7 @@ impl Services {
             auth: core.auth.clone(),
             config: core.live.clone(),
             tls: tls.clone(),
+            end_point: end_point.clone(),
             telemetry: core.telemetry.clone(),
             stop: stop.clone(),
         };
@@ -75,6 +79,7 @@ impl Services {
             auth: core.auth.clone(),
             config: core.live.clone(),
             tls,
+            end_point,
             telemetry: core.telemetry.clone(),
             keys: Arc::default(),
             stop: stop.clone(),

@@ -1,21 +1,24 @@
-//! Who is it: passwords, SASL, and the limit on guessing.
+//! Who is it: passwords, SASL, tokens, and the limit on guessing.
 //!
 //! May import: store, config, telemetry, types. argon2 runs on threads of its own with a bounded
 //! queue, so that guessing can't starve mail.
 //!
 //! Invariants:
 //! - No password and nothing that is as good as one is kept: the cache of right passwords holds
-//!   HMACs under a key that lives and dies with the process.
+//!   HMACs under a key that lives and dies with the process, and from SCRAM's keys nobody can log
+//!   in.
 //! - The limit on guessing is asked before the cache, so the cache can't be guessed against.
 //! - What a peer learns is the same for unknown accounts, disabled ones and wrong passwords, and
 //!   it takes as long.
 
+mod claims;
+mod keys;
 mod limiter;
 mod password;
 pub mod sasl;
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +33,7 @@ use tokio::sync::OnceCell;
 use crate::config::AuthConfig;
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{LoginResult, Telemetry};
-use crate::types::{Address, Secret};
+use crate::types::{AccountId, Address, Secret};
 use limiter::{Limiter, Limits};
 use password::Hasher;
 
@@ -67,6 +70,8 @@ struct Inner {
     /// Checks under way: the same password from the same place waits for the one that runs, as
     /// when a client opens five connections at once.
     running: Mutex<HashMap<Check, Arc<OnceCell<bool>>>>,
+    /// Accounts that get their keys for SCRAM just now.
+    giving: Mutex<HashSet<AccountId>>,
 }
 
 struct Settings {
@@ -77,6 +82,8 @@ struct Settings {
     decoy: String,
     cache_for: Duration,
     cache_entries: usize,
+    /// 0: no SCRAM.
+    scram_iterations: u32,
 }
 
 type Tag = [u8; 32];
@@ -95,6 +102,7 @@ impl Auth {
                 limiter: Mutex::new(Limiter::new(limits(config))),
                 cache: Mutex::new(Cache::default()),
                 running: Mutex::new(HashMap::new()),
+                giving: Mutex::new(HashSet::new()),
             }),
         }
     }
@@ -117,7 +125,15 @@ impl Auth {
         service: &'static str,
     ) -> Result<Arc<Account>, AuthError> {
         let result = self.inner.login(login, password, peer).await;
-        let seen = match &result {
+        if let Ok(account) = &result {
+            self.give_keys(account, password);
+        }
+        self.seen(&result, peer, service);
+        result
+    }
+
+    fn seen(&self, result: &Result<Arc<Account>, AuthError>, peer: IpAddr, service: &'static str) {
+        let seen = match result {
             Ok(_) => LoginResult::Ok,
             Err(AuthError::Invalid) => LoginResult::Invalid,
             Err(AuthError::Throttled) => LoginResult::Throttled,
@@ -125,7 +141,6 @@ impl Auth {
             Err(AuthError::Store(_)) => LoginResult::Error,
         };
         self.inner.telemetry.auth.login(service, seen, peer);
-        result
     }
 
     /// Is it the password of this account? Not a login: nothing is counted.
@@ -166,9 +181,7 @@ impl Inner {
             return Err(AuthError::Throttled);
         }
         let settings = self.settings.load_full();
-        let account = address
-            .and_then(|address| self.store.directory().account_by_address(&address).cloned())
-            .filter(|account| !account.disabled);
+        let account = address.and_then(|address| self.account(&address));
         let stored = account
             .as_ref()
             .map_or(&settings.decoy, |account| &account.password_hash);
@@ -320,6 +333,7 @@ impl Settings {
             params,
             cache_for: Duration::from_secs(config.cache_secs),
             cache_entries: config.cache_entries,
+            scram_iterations: config.scram_iterations,
         }
     }
 }
@@ -382,7 +396,7 @@ mod tests {
         assert!(!cache.holds(&[9; 32], at(0)));
     }
 
-    fn config() -> AuthConfig {
+    pub(super) fn config() -> AuthConfig {
         AuthConfig {
             argon2_memory_kib: 64,
             argon2_iterations: 1,
@@ -392,9 +406,11 @@ mod tests {
         }
     }
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    pub(super) const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    async fn with_alice(config: &AuthConfig) -> (tempfile::TempDir, Store, Auth, Arc<Telemetry>) {
+    pub(super) async fn with_alice(
+        config: &AuthConfig,
+    ) -> (tempfile::TempDir, Store, Auth, Arc<Telemetry>) {
         let dir = tempfile::tempdir().unwrap();
         let telemetry = Telemetry::new().unwrap();
         let options = crate::store::Options {

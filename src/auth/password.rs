@@ -1,6 +1,6 @@
-//! argon2id on threads of its own, behind a bounded queue.
+//! argon2id, and SCRAM's PBKDF2, on threads of their own, behind a bounded queue.
 //!
-//! May import: types. Hashing takes 20 ms and 19 MiB: on the runtime's threads it would stop
+//! May import: store, types. Hashing takes 20 ms and 19 MiB: on the runtime's threads it would stop
 //! mail, and without a bound a guesser could eat the machine. A thread keeps its memory only
 //! while work waits, so that a server at rest is small.
 
@@ -14,6 +14,8 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
+use super::keys;
+use crate::store::ScramKeys;
 use crate::types::Secret;
 
 /// Longest password, so that a stranger can't make us hash megabytes.
@@ -33,6 +35,12 @@ enum Job {
         params: Params,
         answer: oneshot::Sender<Option<String>>,
     },
+    Keys {
+        password: Secret,
+        salt: [u8; SALT_LEN],
+        iterations: u32,
+        answer: oneshot::Sender<Option<ScramKeys>>,
+    },
 }
 
 impl Job {
@@ -41,6 +49,7 @@ impl Job {
         match self {
             Self::Verify { answer, .. } => answer.is_closed(),
             Self::Hash { answer, .. } => answer.is_closed(),
+            Self::Keys { answer, .. } => answer.is_closed(),
         }
     }
 }
@@ -92,6 +101,23 @@ impl Hasher {
         wait.await.ok().flatten().ok_or(Busy)
     }
 
+    /// SCRAM's keys of a password.
+    pub(super) async fn keys(
+        &self,
+        password: Secret,
+        salt: [u8; SALT_LEN],
+        iterations: u32,
+    ) -> Result<ScramKeys, Busy> {
+        let (answer, wait) = oneshot::channel();
+        self.send(Job::Keys {
+            password,
+            salt,
+            iterations,
+            answer,
+        })?;
+        wait.await.ok().flatten().ok_or(Busy)
+    }
+
     fn send(&self, job: Job) -> Result<(), Busy> {
         self.queue.try_send(job).map_err(|_| Busy)
     }
@@ -130,6 +156,14 @@ fn work(queue: &Mutex<Receiver<Job>>) {
                 answer,
             } => {
                 let _ = answer.send(hash(&password, params, &mut memory));
+            }
+            Job::Keys {
+                password,
+                salt,
+                iterations,
+                answer,
+            } => {
+                let _ = answer.send(keys::derive(&password, salt, iterations));
             }
         }
     }

@@ -9,6 +9,8 @@ pub struct AuthConfig {
     pub argon2_memory_kib: u32,
     pub argon2_iterations: u32,
     pub argon2_parallelism: u32,
+    /// PBKDF2 iterations of new keys for SCRAM-SHA-256; 0: no such keys, and no SCRAM.
+    pub scram_iterations: u32,
     /// Threads that hash, apart from all others.
     pub hash_threads: usize,
     /// Logins that may wait for them; more are told to come back.
@@ -34,6 +36,7 @@ impl Default for AuthConfig {
             argon2_memory_kib: 19 * 1024,
             argon2_iterations: 2,
             argon2_parallelism: 1,
+            scram_iterations: 10_000,
             hash_threads: 1,
             hash_queue: 256,
             cache_secs: 600,

@@ -36,6 +36,12 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         1,
         64,
     );
+    bound(
+        "auth.scram_iterations",
+        u64::from(c.scram_iterations),
+        0,
+        1_000_000,
+    );
     bound("auth.hash_threads", c.hash_threads as u64, 1, 64);
     bound("auth.hash_queue", c.hash_queue as u64, 1, 1_000_000);
     bound("auth.cache_secs", c.cache_secs, 0, 30 * DAY);

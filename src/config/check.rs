@@ -373,6 +373,13 @@ fn auth(config: &Config, found: &mut Findings<'_>) {
             "less than 7 MiB makes stolen hashes cheap to guess".into(),
         );
     }
+    // RFC 7677, 4
+    if (1..4096).contains(&auth.scram_iterations) {
+        found.error(
+            "auth.scram_iterations",
+            "SCRAM wants at least 4096 iterations; 0 switches it off",
+        );
+    }
 }
 
 fn separator(config: &Config, found: &mut Findings<'_>) {

@@ -5,6 +5,7 @@
 //! Before login only what matters there is told: many clients ask again afterwards, as they
 //! should, and strangers learn less.
 
+use crate::auth::sasl::Offered;
 use crate::config::ImapConfig;
 
 /// What was switched on by ENABLE, or by a command that implies it. Nothing is switched off
@@ -59,8 +60,8 @@ impl Enabled {
 pub struct Standing<'a> {
     pub config: &'a ImapConfig,
     pub tls: bool,
-    /// Passwords may come.
-    pub may_login: bool,
+    /// Mechanisms of AUTHENTICATE; None: no login yet.
+    pub mechanisms: Option<Offered>,
     pub authenticated: bool,
 }
 
@@ -126,11 +127,10 @@ pub fn line(standing: Standing<'_>) -> String {
         if !standing.tls {
             put(&["STARTTLS"]);
         }
-        put(if standing.may_login {
-            &["AUTH=PLAIN", "AUTH=LOGIN"]
-        } else {
-            &["LOGINDISABLED"]
-        });
+        match standing.mechanisms {
+            Some(offered) => all.extend(offered.names().map(|name| format!("AUTH={name}"))),
+            None => put(&["LOGINDISABLED"]),
+        }
     }
     all.join(" ")
 }

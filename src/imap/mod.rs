@@ -43,13 +43,14 @@ pub fn fuzz_session(data: &[u8]) {
         },
         tls: first & 1 == 0,
         clear_login: first & 2 == 0,
+        offered: crate::auth::sasl::Offered::ALL,
     };
     let mut session = Session::new(settings, now);
     for piece in rest.chunks(usize::from(first >> 3) + 1) {
         session.input(now, piece);
         while let Some(output) = session.poll() {
             match output {
-                Output::Login { .. } => session.done_login(now, &Ok(())),
+                Output::Login { .. } => session.done_login(now, Ok(())),
                 Output::Execute(_) | Output::AppendEnd { .. } | Output::IdleEnd { .. } => {
                     session.done_executing(now, true);
                 }
@@ -58,7 +59,11 @@ pub fn fuzz_session(data: &[u8]) {
                 }
                 Output::Append(_) => session.append_accepted(now),
                 Output::StartTls => session.tls_started(now),
+                Output::Lookup(_) => {
+                    session.done_lookup(now, Ok(crate::auth::sasl::Found::nobody()));
+                }
                 Output::Write(_)
+                | Output::Forget
                 | Output::AppendData(_)
                 | Output::AppendAbort
                 | Output::IdleBegin

@@ -5,6 +5,7 @@
 //! While a connection idles it holds its session state, its TLS state and nothing else: it
 //! waits for the socket without a buffer, and output is written and let go.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,15 +17,17 @@ use super::exec::sync::Telling;
 use super::exec::{Exec, Gone, Incoming, Out};
 use super::keys::KeyCache;
 use super::session::{Output, Session, Settings};
+use crate::auth::sasl::{Binding, Claim, Found, Offered};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Account, Login, Store};
+use crate::store::{Login, Store};
 use crate::telemetry::{Handshake, ImapEnd, ImapResult, ImapStanding, Telemetry};
-use crate::types::{Address, Secret, Uid};
+use crate::tls::EndPointSource;
+use crate::types::Uid;
 
 /// What IMAP needs from the rest of the server.
 #[derive(Clone)]
@@ -34,10 +37,24 @@ pub struct Context {
     /// Limits are those of the moment when a connection begins.
     pub config: Arc<ArcSwap<Config>>,
     pub tls: TlsSource,
+    /// What a login is bound to by `tls-server-end-point` (RFC 5929, 4); None: this certificate
+    /// has nothing of the sort.
+    pub end_point: EndPointSource,
     pub telemetry: Arc<Telemetry>,
     /// What is known of messages, for all connections.
     pub keys: Arc<KeyCache>,
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// What is on this side of a login's binding.
+    fn bound(&self, stream: &Stream, binding: Binding) -> Option<Vec<u8>> {
+        match binding {
+            Binding::TlsExporter => stream.exporter(),
+            Binding::TlsServerEndPoint if stream.is_tls() => (self.end_point)(),
+            Binding::TlsServerEndPoint => None,
+        }
+    }
 }
 
 /// How much is read at a time.
@@ -119,6 +136,7 @@ impl Connection {
             limits: config.imap.clone(),
             tls: stream.is_tls(),
             clear_login: loopback && config.auth.insecure_loopback_login,
+            offered: Offered::of(&config.auth, false),
         };
         let session = Session::new(settings, Instant::now());
         Self {
@@ -286,17 +304,20 @@ impl Connection {
                 out.flush().await?;
             }
             (Output::Close(why), _) => return Ok(Some(why)),
-            (
-                Output::Login {
-                    authzid,
-                    login,
-                    password,
-                },
-                _,
-            ) => {
-                let checked = self.login(&authzid, &login, &password).await;
-                self.session.done_login(Instant::now(), &checked);
+            (Output::Login(claim), _) => {
+                let checked = Box::pin(self.login(&claim)).await;
+                self.session.done_login(Instant::now(), checked);
             }
+            (Output::Lookup(lookup), _) => {
+                let bound = lookup.binding.and_then(|b| self.context.bound(stream, b));
+                let found = self.context.auth.look_up(&lookup, self.ip());
+                let found = found.map(|found| Found {
+                    binding: bound,
+                    ..found
+                });
+                self.session.done_lookup(Instant::now(), found);
+            }
+            (Output::Forget, _) => (self.login, self.exec) = (None, None),
             (Output::StartTls, _) => return self.start_tls().await,
             (Output::Execute(tagged), Some(exec)) => {
                 exec.enabled = self.session.enabled();
@@ -357,19 +378,12 @@ impl Connection {
         self.session.done_executing(Instant::now(), selected);
     }
 
-    async fn login(
-        &mut self,
-        authzid: &str,
-        login: &str,
-        password: &Secret,
-    ) -> Result<(), AuthError> {
-        let ip = self.peer.remote.ip().to_canonical();
-        let account: Arc<Account> = self.context.auth.login(login, password, ip, "imap").await?;
-        let own = account.address.lookup_key();
-        let same = Address::parse(authzid).is_ok_and(|a| a.lookup_key() == own);
-        if !authzid.is_empty() && authzid != login && !same {
-            return Err(AuthError::Invalid);
-        }
+    fn ip(&self) -> IpAddr {
+        self.peer.remote.ip().to_canonical()
+    }
+
+    async fn login(&mut self, claim: &Claim) -> Result<(), AuthError> {
+        let account = self.context.auth.check(claim, self.ip(), "imap").await?;
         self.login = Some(Login::new(self.context.store.clone(), account.clone()));
         self.exec = Some(Box::new(Exec {
             store: self.context.store.clone(),

@@ -17,10 +17,9 @@ use super::capability::{self, Enabled, Standing};
 use super::command::{AppendPiece, Tagged};
 use super::fragment::{ErrorKind, Event, Fragmenter, Limits};
 use super::parser::{Options, parse};
-use crate::auth::sasl::Exchange;
+use crate::auth::sasl::{After, Claim, Exchange, Lookup, Offered};
 use crate::config::ImapConfig;
 use crate::telemetry::{ImapEnd, ImapResult, ImapState};
-use crate::types::Secret;
 
 /// What a session is made with.
 #[derive(Clone, Debug)]
@@ -30,16 +29,19 @@ pub struct Settings {
     pub tls: bool,
     /// Passwords may come without TLS (a loopback peer, allowed by the configuration).
     pub clear_login: bool,
+    /// Mechanisms of AUTHENTICATE; `tls` says whether there is something to bind to.
+    pub offered: Offered,
 }
 
 #[derive(Debug)]
 pub enum Output {
     Write(Vec<u8>),
-    Login {
-        authzid: String,
-        login: String,
-        password: Secret,
-    },
+    /// Is it true? Then `done_login`.
+    Login(Claim),
+    /// Find this for SCRAM; then `done_lookup`.
+    Lookup(Lookup),
+    /// Nobody is logged in any more; nothing of the account may be left.
+    Forget,
     /// Run it and write its answer, the tagged line included; then `done_executing`.
     Execute(Tagged),
     /// An APPEND begins or goes on: is the mailbox there, are the messages that it names, may
@@ -69,9 +71,8 @@ enum Phase {
         tag: String,
         exchange: Exchange,
     },
-    LoggingIn {
-        tag: String,
-    },
+    /// A claim is judged, or somebody looked up.
+    LoggingIn(Box<LoggingIn>),
     Executing,
     Idle {
         tag: String,
@@ -90,6 +91,14 @@ enum Phase {
 enum Asked {
     Data { sync: bool },
     End,
+}
+
+#[derive(Debug)]
+struct LoggingIn {
+    tag: String,
+    /// None: LOGIN.
+    exchange: Option<Exchange>,
+    after: After,
 }
 
 /// In metrics: what is no command.
@@ -162,7 +171,7 @@ impl Session {
         capability::line(Standing {
             config: &self.settings.limits,
             tls: self.settings.tls,
-            may_login: self.may_login(),
+            mechanisms: self.mechanisms(),
             authenticated: self.authenticated,
         })
     }
@@ -184,7 +193,7 @@ impl Session {
     pub fn is_busy(&self) -> bool {
         matches!(
             self.phase,
-            Phase::LoggingIn { .. } | Phase::Executing | Phase::StartingTls | Phase::Closed
+            Phase::LoggingIn(_) | Phase::Executing | Phase::StartingTls | Phase::Closed
         )
     }
 

@@ -1,9 +1,12 @@
 //! Conversations with the session machine: what is sent, and all that must come of it.
 
+mod sasl;
+
 use std::time::{Duration, Instant};
 
 use super::session::{Output, Session, Settings};
 use crate::auth::AuthError;
+use crate::auth::sasl::{Found, Proof};
 use crate::config::ImapConfig;
 
 const BEFORE: &str =
@@ -20,6 +23,7 @@ fn settings(tls: bool) -> Settings {
         },
         tls,
         clear_login: false,
+        offered: Default::default(),
     }
 }
 
@@ -31,22 +35,22 @@ fn drain(session: &mut Session, now: Instant) -> String {
             Output::Write(bytes) => {
                 log.push_str(&String::from_utf8_lossy(&bytes).replace("\r\n", "\n"))
             }
-            Output::Login {
-                login,
-                password,
-                authzid,
-            } => {
-                log.push_str(&format!("!login {authzid}{login}\n"));
-                let right = password.expose() == b"right";
-                session.done_login(
-                    now,
-                    &if right {
-                        Ok(())
-                    } else {
-                        Err(AuthError::Invalid)
-                    },
-                );
+            Output::Login(claim) => {
+                log.push_str(&format!("!login {}{}\n", claim.authzid, claim.login));
+                let right = match claim.proof {
+                    Proof::Password(password) => password.expose() == b"right",
+                    // The proof itself is tested where it is judged.
+                    Proof::Scram { .. } => claim.login == "right",
+                    Proof::Token(token) => token.expose() == b"right",
+                };
+                let result = right.then_some(()).ok_or(AuthError::Invalid);
+                session.done_login(now, result);
             }
+            Output::Lookup(lookup) => {
+                log.push_str(&format!("!lookup {}\n", lookup.login));
+                session.done_lookup(now, Ok(Found::nobody()));
+            }
+            Output::Forget => log.push_str("!forget\n"),
             Output::Execute(tagged) => {
                 let text = format!("{:?}", tagged.command);
                 let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();

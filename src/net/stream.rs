@@ -77,6 +77,19 @@ impl Stream {
             .map(|name| name.replacen("TLS13_", "TLS_", 1))
     }
 
+    /// What both ends of this connection know and nobody between them does (RFC 9266, 2). None:
+    /// not TLS 1.3.
+    pub fn exporter(&self) -> Option<Vec<u8>> {
+        let Self::Tls(tls) = self else { return None };
+        let session = tls.get_ref().1;
+        if session.protocol_version()? != rustls::ProtocolVersion::TLSv1_3 {
+            return None;
+        }
+        let exported =
+            session.export_keying_material([0u8; 32], b"EXPORTER-Channel-Binding", Some(&[]));
+        exported.ok().map(|bytes| bytes.to_vec())
+    }
+
     /// The protocol that ALPN chose.
     pub fn alpn(&self) -> Option<&[u8]> {
         let Self::Tls(tls) = self else { return None };

@@ -37,6 +37,7 @@ pub fn fuzz_session(data: &[u8]) {
             tls: first & 2 == 0,
             can_start_tls: true,
             clear_login: first & 4 == 0,
+            offered: crate::auth::sasl::Offered::ALL,
         },
         now,
     );
@@ -49,7 +50,10 @@ pub fn fuzz_session(data: &[u8]) {
                 Output::Work(Work::Resolve(..)) => {
                     Answer::Resolved(crate::store::Resolution::Accounts(vec![Default::default()]))
                 }
-                Output::Work(Work::Login { .. }) => Answer::LoggedIn(Ok(Default::default())),
+                Output::Work(Work::Lookup(_)) => {
+                    Answer::Found(Ok(crate::auth::sasl::Found::nobody()))
+                }
+                Output::Work(Work::Login(_)) => Answer::LoggedIn(Ok(Default::default())),
                 Output::Work(Work::Admit { .. }) => Answer::Admitted(Admission::Yes),
                 Output::Work(Work::Deliver(_)) => Answer::Delivered(Ok("kept".into())),
                 Output::StartTls => {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::{Output, Role, Session, Settings};
 use crate::auth::Auth;
+use crate::auth::sasl::{Binding, Offered};
 use crate::config::Config;
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
@@ -21,6 +22,7 @@ use crate::net::{
 };
 use crate::store::{Login, Spool, Store};
 use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
+use crate::tls::EndPointSource;
 
 /// What SMTP needs from the rest of the server.
 #[derive(Clone)]
@@ -30,8 +32,22 @@ pub struct Context {
     /// Limits are those of the moment when a connection begins.
     pub config: Arc<ArcSwap<Config>>,
     pub tls: TlsSource,
+    /// What a login is bound to by `tls-server-end-point` (RFC 5929, 4); None: this certificate
+    /// has nothing of the sort.
+    pub end_point: EndPointSource,
     pub telemetry: Arc<Telemetry>,
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// What is on this side of a login's binding.
+    fn bound(&self, stream: &Stream, binding: Binding) -> Option<Vec<u8>> {
+        match binding {
+            Binding::TlsExporter => stream.exporter(),
+            Binding::TlsServerEndPoint if stream.is_tls() => (self.end_point)(),
+            Binding::TlsServerEndPoint => None,
+        }
+    }
 }
 
 /// How much is read at a time.
@@ -132,6 +148,7 @@ impl Connection {
             tls: stream.is_tls(),
             can_start_tls: true,
             clear_login: loopback && config.auth.insecure_loopback_login,
+            offered: Offered::of(&config.auth, false),
         };
         Self {
             session: Session::new(settings, Instant::now()),

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::session::{Admission, Answer, Output, Role, Session, Settings, Work};
 use crate::auth::AuthError;
+use crate::auth::sasl::{Found, Proof};
 use crate::config::SmtpConfig;
 use crate::store::Resolution;
 use crate::types::AccountId;
@@ -30,6 +31,7 @@ fn settings(role: Role) -> Settings {
         tls: false,
         can_start_tls: true,
         clear_login: false,
+        offered: Default::default(),
     }
 }
 
@@ -61,11 +63,15 @@ fn answer(work: Work, log: &mut String) -> Answer {
                 _ => Resolution::NotLocal,
             })
         }
-        Work::Login { password, .. } => Answer::LoggedIn(match password.expose() {
-            b"right" => Ok(AccountId(1)),
-            b"much" => Err(AuthError::Throttled),
+        Work::Login(claim) => Answer::LoggedIn(match claim.proof {
+            Proof::Password(password) if password.expose() == b"right" => Ok(AccountId(1)),
+            Proof::Password(password) if password.expose() == b"much" => Err(AuthError::Throttled),
+            // The proof itself is tested where it is judged.
+            Proof::Scram { .. } if claim.login == "right" => Ok(AccountId(1)),
             _ => Err(AuthError::Invalid),
         }),
+        Work::Lookup(lookup) if lookup.login == "much" => Answer::Found(Err(AuthError::Throttled)),
+        Work::Lookup(_) => Answer::Found(Ok(Found::nobody())),
         Work::Admit { size: 99, .. } => Answer::Admitted(Admission::NoRoom),
         Work::Admit { account: None, .. } => Answer::Admitted(Admission::Yes),
         Work::Admit { from, .. } => Answer::Admitted(match from {

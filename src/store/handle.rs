@@ -20,6 +20,7 @@ use super::audit::CheckReport;
 use super::clock::now;
 use super::committer::{Committer, Room, Trouble};
 use super::compact::Compacted;
+use super::credentials::Credentials;
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
 use super::identity;
@@ -407,6 +408,15 @@ impl Store {
         address: Address,
         password_hash: String,
     ) -> Result<AccountId, StoreError> {
+        self.account_create(address, password_hash.into()).await
+    }
+
+    /// [`Store::account_add`] with all that is kept of the password.
+    pub async fn account_create(
+        &self,
+        address: Address,
+        credentials: Credentials,
+    ) -> Result<AccountId, StoreError> {
         self.commit(1024, move |tx| {
             if !tx.directory.is_local(address.domain()) {
                 return Err(StoreError::NoDomain);
@@ -420,11 +430,12 @@ impl Store {
             let account = Account {
                 id,
                 address,
-                password_hash,
+                password_hash: credentials.hash,
                 created: tx.now,
                 disabled: false,
             };
             tx.fact(Op::AccountPut(account))?;
+            tx.put_scram(id, credentials.scram.as_ref())?;
             let uses = [
                 ("INBOX", None),
                 ("Drafts", Some(SpecialUse::Drafts)),
@@ -456,15 +467,7 @@ impl Store {
         id: AccountId,
         hash: String,
     ) -> Result<(), StoreError> {
-        self.commit(0, move |tx| {
-            let account = tx.directory.account(id).ok_or(StoreError::NoAccount)?;
-            let account = Account {
-                password_hash: hash,
-                ..(**account).clone()
-            };
-            tx.fact(Op::AccountPut(account))
-        })
-        .await
+        self.account_set_credentials(id, hash.into()).await
     }
 
     /// Adds or replaces. Refused where an account has the address, or the domain is not local.

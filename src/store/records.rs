@@ -10,6 +10,7 @@
 //! | 2 | account | [`super::Limits`] that its owner was warned of |
 //! | 3 | account | [`super::Removal`]: when it goes |
 //! | 4 | body | [`super::quarantine::Damaged`] |
+//! | 5 | account | [`super::ScramKeys`] of its password |
 //! | 17 | mailbox, name | an annotation of it (RFC 5464): its bytes |
 //! | 18 | account, name | an annotation of the server, for this account |
 //! | 19 | name | an annotation of the server, for all |
@@ -34,6 +35,7 @@ pub(super) enum Kind {
     QuotaWarned = 2,
     Removal = 3,
     Damaged = 4,
+    Scram = 5,
     /// Annotations.
     OfMailbox = 17,
     OfAccount = 18,
@@ -44,7 +46,8 @@ pub(super) enum Kind {
 }
 
 /// Kinds whose key is an account.
-pub(super) const OF_ACCOUNTS: [Kind; 3] = [Kind::Quota, Kind::QuotaWarned, Kind::Removal];
+pub(super) const OF_ACCOUNTS: [Kind; 4] =
+    [Kind::Quota, Kind::QuotaWarned, Kind::Removal, Kind::Scram];
 
 /// Kinds whose keys begin with a mailbox.
 pub(super) const OF_MAILBOXES: [Kind; 2] = [Kind::Imported, Kind::OfMailbox];
@@ -108,10 +111,10 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_stay() {
-        assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3]);
         assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 17]);
         let others = [Kind::OfAccount, Kind::OfServer].map(|kind| kind as u16);
         assert_eq!(others, [18, 19]);
+        assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3, 5]);
         let key = of_account(Kind::Removal, AccountId(258));
         assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
@@ -121,7 +124,7 @@ mod tests {
     /// As for all that is in the log: a value keeps its form.
     #[test]
     fn values_stay() {
-        use crate::store::{Limit, Limits, Quota, Removal};
+        use crate::store::{Limit, Limits, Quota, Removal, ScramKeys};
         use crate::types::UnixMillis;
         let quota = Quota {
             bytes: Limit::At(300),
@@ -150,5 +153,20 @@ mod tests {
         assert_eq!(decode::<Quota>(&written[0]), Ok(quota));
         assert_eq!(decode::<Limits>(&written[1]), Ok(limits));
         assert_eq!(decode::<Removal>(&written[2]), Ok(removal));
+
+        let keys = ScramKeys {
+            salt: [7; 16],
+            iterations: 300,
+            stored_key: [8; 32],
+            server_key: [9; 32],
+        };
+        let written = value(put(Kind::Scram, id, &keys));
+        let mut golden = vec![1];
+        golden.extend([7; 16]);
+        golden.extend([0xac, 2]);
+        golden.extend([8; 32]);
+        golden.extend([9; 32]);
+        assert_eq!(written, golden);
+        assert_eq!(decode::<ScramKeys>(&written), Ok(keys));
     }
 }

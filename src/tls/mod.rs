@@ -6,6 +6,7 @@
 //! many phones holds no session for any of them. The ticket key outlives a reload, so a new
 //! certificate does not cost every phone a full handshake.
 
+mod endpoint;
 mod facts;
 mod files;
 mod selfsigned;
@@ -44,6 +45,9 @@ impl TlsError {
         }
     }
 }
+
+/// Gives what a login over TLS is bound to by `tls-server-end-point`.
+pub type EndPointSource = Arc<dyn Fn() -> Option<Vec<u8>> + Send + Sync>;
 
 /// The server's certificate; `reload` exchanges it under running connections.
 pub struct Certificates {
@@ -103,6 +107,12 @@ impl Certificates {
                 Arc::new(config)
             })
             .clone()
+    }
+
+    /// The binding `tls-server-end-point` to the certificate of the moment (RFC 5929, 4). A
+    /// connection that began with the one before can't bind a login to it, and begins anew.
+    pub fn end_point(&self) -> Option<Vec<u8>> {
+        endpoint::of(self.current.load().key.cert.first()?)
     }
 
     /// The certificate chain, leaf first.

@@ -26,6 +26,7 @@ impl Session {
             }
             Phase::Sasl { tag, mut exchange } => {
                 if line == b"*" {
+                    self.sasl_ends(&exchange);
                     return self.tagged(&tag, "BAD Authentication cancelled");
                 }
                 match STANDARD.decode(line) {
@@ -33,7 +34,10 @@ impl Session {
                         let step = exchange.respond(&response);
                         self.sasl(tag, exchange, step);
                     }
-                    Err(_) => self.bad(Some(&tag), "The response is not base64"),
+                    Err(_) => {
+                        self.sasl_ends(&exchange);
+                        self.bad(Some(&tag), "The response is not base64");
+                    }
                 }
             }
             other => self.phase = other,

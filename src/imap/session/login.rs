@@ -7,9 +7,9 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Output, Phase, Session, fragment_limits};
+use super::{LoggingIn, Output, Phase, Session, fragment_limits};
 use crate::auth::AuthError;
-use crate::auth::sasl::{Exchange, Step};
+use crate::auth::sasl::{After, Claim, Exchange, Found, Offered, Proof, Step};
 use crate::types::Secret;
 
 impl Session {
@@ -17,14 +17,23 @@ impl Session {
         self.settings.tls || self.settings.clear_login
     }
 
+    /// None: no login here.
+    pub(super) fn mechanisms(&self) -> Option<Offered> {
+        let offered = Offered {
+            binding: self.settings.tls,
+            ..self.settings.offered
+        };
+        self.may_login().then_some(offered)
+    }
+
     pub(super) fn login(&mut self, tag: String, user: String, password: Secret) {
         if self.may_begin_login(&tag) {
-            self.phase = Phase::LoggingIn { tag };
-            self.output.push_back(Output::Login {
+            let claim = Claim {
                 authzid: String::new(),
                 login: user,
-                password,
-            });
+                proof: Proof::Password(password),
+            };
+            self.judge(tag, None, claim, After::default());
         }
     }
 
@@ -32,7 +41,8 @@ impl Session {
         if !self.may_begin_login(&tag) {
             return;
         }
-        let Some(mut exchange) = Exchange::start(mechanism) else {
+        let offered = self.mechanisms().unwrap_or_default();
+        let Some(mut exchange) = Exchange::start(mechanism, offered) else {
             return self.tagged(&tag, "NO [CANNOT] Unknown authentication mechanism");
         };
         let step = exchange.begin(initial.map(Secret::expose));
@@ -46,27 +56,73 @@ impl Session {
                 self.fragmenter.expect_line();
                 self.phase = Phase::Sasl { tag, exchange };
             }
-            Step::Check {
-                authzid,
-                login,
-                password,
-            } => {
-                self.phase = Phase::LoggingIn { tag };
-                self.output.push_back(Output::Login {
-                    authzid,
-                    login,
-                    password,
-                });
+            Step::Lookup(lookup) => {
+                self.phase = Phase::LoggingIn(Box::new(LoggingIn {
+                    tag,
+                    exchange: Some(exchange),
+                    after: After::default(),
+                }));
+                self.output.push_back(Output::Lookup(lookup));
             }
-            Step::Malformed => self.bad(Some(&tag), "Malformed credentials"),
+            Step::Check(claim, after) => self.judge(tag, Some(exchange), claim, after),
+            Step::Done(result) => self.logged_in(&tag, &result),
+            Step::Malformed => {
+                self.sasl_ends(&exchange);
+                self.bad(Some(&tag), "Malformed credentials");
+            }
         }
     }
 
-    pub fn done_login(&mut self, now: Instant, result: &Result<(), AuthError>) {
-        let Phase::LoggingIn { tag } = std::mem::replace(&mut self.phase, Phase::Command) else {
+    /// An exchange ends before its time: who was let in already is not.
+    pub(super) fn sasl_ends(&mut self, exchange: &Exchange) {
+        if matches!(exchange, Exchange::Judged(Ok(()))) {
+            self.output.push_back(Output::Forget);
+        }
+    }
+
+    fn judge(&mut self, tag: String, exchange: Option<Exchange>, claim: Claim, after: After) {
+        self.phase = Phase::LoggingIn(Box::new(LoggingIn {
+            tag,
+            exchange,
+            after,
+        }));
+        self.output.push_back(Output::Login(claim));
+    }
+
+    /// Somebody was looked up for SCRAM.
+    pub fn done_lookup(&mut self, now: Instant, found: Result<Found, AuthError>) {
+        if let Phase::LoggingIn(login) = std::mem::replace(&mut self.phase, Phase::Command)
+            && let Some(mut exchange) = login.exchange
+        {
+            self.last_command = now;
+            let step = exchange.found(found);
+            self.sasl(login.tag, exchange, step);
+        }
+        self.advance(now);
+    }
+
+    /// A claim was judged.
+    pub fn done_login(&mut self, now: Instant, result: Result<(), AuthError>) {
+        let Phase::LoggingIn(login) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return;
         };
         self.last_command = now;
+        let LoggingIn {
+            tag,
+            exchange,
+            after,
+        } = *login;
+        match exchange {
+            Some(mut exchange) => {
+                let step = exchange.judged(result, after);
+                self.sasl(tag, exchange, step);
+            }
+            None => self.logged_in(&tag, &result),
+        }
+        self.advance(now);
+    }
+
+    fn logged_in(&mut self, tag: &str, result: &Result<(), AuthError>) {
         match result {
             Ok(()) => {
                 self.authenticated = true;
@@ -74,20 +130,19 @@ impl Session {
                 self.fragmenter
                     .set_limits(fragment_limits(&self.settings.limits, true));
                 let text = format!("OK [{}] Logged in", self.capabilities());
-                self.tagged(&tag, &text);
+                self.tagged(tag, &text);
             }
             // RFC 5530
             Err(AuthError::Invalid) => {
-                self.tagged(&tag, "NO [AUTHENTICATIONFAILED] Invalid credentials");
+                self.tagged(tag, "NO [AUTHENTICATIONFAILED] Invalid credentials");
             }
             Err(AuthError::Throttled) => {
-                self.tagged(&tag, "NO [LIMIT] Too many failed logins, try again later");
+                self.tagged(tag, "NO [LIMIT] Too many failed logins, try again later");
             }
             Err(AuthError::Busy | AuthError::Store(_)) => {
-                self.tagged(&tag, "NO [UNAVAILABLE] Try again later");
+                self.tagged(tag, "NO [UNAVAILABLE] Try again later");
             }
         }
-        self.advance(now);
     }
 
     /// The handshake is done.

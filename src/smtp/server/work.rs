@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Connection;
-use crate::auth::AuthError;
+use crate::auth::sasl::Found;
 use crate::mail::trace;
 use crate::smtp::parser::{Target, safe_name};
 use crate::smtp::reply::{Reply, store_error};
@@ -21,26 +21,24 @@ impl Connection {
     pub(super) async fn work(&mut self, work: Work) -> Answer {
         match work {
             Work::Resolve(target, expected) => self.resolve(&target, expected),
-            Work::Login {
-                authzid,
-                login,
-                password,
-            } => {
-                let checked = self
-                    .context
-                    .auth
-                    .login(&login, &password, self.ip(), "submission")
-                    .await;
-                Answer::LoggedIn(checked.and_then(|account| {
-                    let same = Address::parse(&authzid)
-                        .is_ok_and(|a| a.lookup_key() == account.address.lookup_key());
-                    if authzid.is_empty() || same || authzid == login {
-                        let id = account.id;
-                        self.login = Some(Login::new(self.context.store.clone(), account));
-                        Ok(id)
-                    } else {
-                        Err(AuthError::Invalid)
-                    }
+            Work::Login(claim) => {
+                let auth = &self.context.auth;
+                let checked = auth.check(&claim, self.ip(), "submission").await;
+                Answer::LoggedIn(checked.map(|account| {
+                    let id = account.id;
+                    self.login = Some(Login::new(self.context.store.clone(), account));
+                    id
+                }))
+            }
+            Work::Lookup(lookup) => {
+                let stream = self.stream.as_ref();
+                let bound = lookup
+                    .binding
+                    .and_then(|binding| self.context.bound(stream?, binding));
+                let found = self.context.auth.look_up(&lookup, self.ip());
+                Answer::Found(found.map(|found| Found {
+                    binding: bound,
+                    ..found
                 }))
             }
             Work::Admit {

@@ -3,12 +3,13 @@
 //! Machine: no IO, no clock, no randomness.
 
 use crate::auth::AuthError;
+use crate::auth::sasl::{Claim, Found, Lookup, Offered};
 use crate::config::SmtpConfig;
 use crate::mail::HeaderSeen;
 use crate::smtp::parser::Target;
 use crate::smtp::reply::Reply;
 use crate::store::Resolution;
-use crate::types::{AccountId, Address, Secret};
+use crate::types::{AccountId, Address};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -26,6 +27,8 @@ pub struct Settings {
     pub can_start_tls: bool,
     /// Passwords may come without TLS (a loopback peer, allowed by the configuration).
     pub clear_login: bool,
+    /// Mechanisms of AUTH; `tls` says whether there is something to bind to.
+    pub offered: Offered,
 }
 
 /// Work that the machine can't do itself; it waits for the answer.
@@ -33,11 +36,9 @@ pub struct Settings {
 pub enum Work {
     /// Who is that, and is there room for a message of this size?
     Resolve(Target, Expected),
-    Login {
-        authzid: String,
-        login: String,
-        password: Secret,
-    },
+    Login(Claim),
+    /// For SCRAM.
+    Lookup(Lookup),
     /// May this account send, and as this address; is there room for so many bytes?
     Admit {
         account: Option<AccountId>,
@@ -64,6 +65,7 @@ pub enum Answer {
     /// The recipient's mailbox takes no more for now.
     Full,
     LoggedIn(Result<AccountId, AuthError>),
+    Found(Result<Found, AuthError>),
     Admitted(Admission),
     /// Ok: the text after `250 2.0.0`. Only when it is on disk.
     Delivered(Result<String, Reply>),

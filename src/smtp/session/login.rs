@@ -1,4 +1,4 @@
-//! Logging in to submission (RFC 4954, RFC 4616).
+//! Logging in to submission (RFC 4954).
 //!
 //! Machine: no IO, no clock, no randomness.
 
@@ -6,12 +6,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Phase, Role, Session, Waiting, Work};
-use crate::auth::sasl::{Exchange, Step};
-use crate::smtp::reply::Reply;
+use crate::auth::sasl::{Exchange, Offered, Step};
+use crate::smtp::reply::{Reply, auth_error};
 
 impl Session {
     pub(super) fn may_login(&self) -> bool {
         self.settings.role == Role::Submission && (self.settings.tls || self.settings.clear_login)
+    }
+
+    pub(super) fn offered(&self) -> Offered {
+        Offered {
+            binding: self.settings.tls,
+            ..self.settings.offered
+        }
     }
 
     pub(super) fn auth(&mut self, mechanism: &str, initial: Option<String>) {
@@ -31,7 +38,7 @@ impl Session {
         if self.helo.is_none() || self.transaction.is_some() {
             return self.refuse(&Reply::new(503, "5.5.1", "Not now"));
         }
-        let Some(mut exchange) = Exchange::start(mechanism) else {
+        let Some(mut exchange) = Exchange::start(mechanism, self.offered()) else {
             return self.refuse(&Reply::new(
                 504,
                 "5.5.4",
@@ -75,20 +82,15 @@ impl Session {
                 self.replies.extend_from_slice(b"\r\n");
                 self.phase = Phase::Sasl(exchange);
             }
-            Step::Check {
-                authzid,
-                login,
-                password,
-            } => {
-                self.work(
-                    Work::Login {
-                        authzid,
-                        login,
-                        password,
-                    },
-                    Waiting::Login,
-                );
+            Step::Lookup(lookup) => self.work(Work::Lookup(lookup), Waiting::Lookup(exchange)),
+            Step::Check(claim, after) => {
+                self.work(Work::Login(claim), Waiting::Login(exchange, after));
             }
+            Step::Done(Ok(())) => {
+                self.account = self.claimed.take();
+                self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
+            }
+            Step::Done(Err(error)) => self.refuse(&auth_error(&error)),
             Step::Malformed => self.refuse(&Reply::new(501, "5.5.2", "Malformed credentials")),
         }
     }

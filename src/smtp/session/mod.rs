@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::auth::sasl::Exchange;
+use crate::auth::sasl::{After, Exchange};
 use crate::mail::HeaderWatch;
 use crate::smtp::data::{ChunkReader, DataReader};
 use crate::smtp::parser::{Command, MailParameters};
-use crate::smtp::reply::{Reply, auth_error, store_error};
+use crate::smtp::reply::{Reply, store_error};
 use crate::store::StoreError;
 use crate::telemetry::{SmtpRefusal, SmtpState};
 use crate::types::{AccountId, Address};
@@ -63,7 +63,8 @@ enum Phase {
 #[derive(Debug)]
 enum Waiting {
     Rcpt(String),
-    Login,
+    Lookup(Exchange),
+    Login(Exchange, After),
     Mail(Box<Transaction>),
     Delivery,
 }
@@ -90,6 +91,8 @@ pub struct Session {
     output: VecDeque<Output>,
     helo: Option<(String, bool)>,
     account: Option<AccountId>,
+    /// Who was let in, and has not yet heard all of it.
+    claimed: Option<AccountId>,
     transaction: Option<Transaction>,
     incoming: Option<Incoming>,
     /// Since the last message that was taken, as is `junk`: who delivers is let stay.
@@ -118,6 +121,7 @@ impl Session {
             output: VecDeque::new(),
             helo: None,
             account: None,
+            claimed: None,
             transaction: None,
             incoming: None,
             errors: 0,
@@ -326,11 +330,15 @@ impl Session {
                 self.junk();
             }
             (Waiting::Rcpt(_), Answer::Full) => self.refuse(&store_error(&StoreError::MailboxFull)),
-            (Waiting::Login, Answer::LoggedIn(Ok(account))) => {
-                self.account = Some(account);
-                self.reply(&Reply::new(235, "2.7.0", "Authentication successful"));
+            (Waiting::Lookup(mut exchange), Answer::Found(found)) => {
+                let step = exchange.found(found);
+                self.sasl_step(exchange, step);
             }
-            (Waiting::Login, Answer::LoggedIn(Err(error))) => self.refuse(&auth_error(&error)),
+            (Waiting::Login(mut exchange, after), Answer::LoggedIn(result)) => {
+                self.claimed = result.as_ref().ok().copied();
+                let step = exchange.judged(result.map(|_| ()), after);
+                self.sasl_step(exchange, step);
+            }
             (Waiting::Mail(transaction), Answer::Admitted(admission)) => {
                 self.admitted(*transaction, admission)
             }
@@ -418,7 +426,8 @@ impl Session {
             lines.push("STARTTLS".into());
         }
         if self.may_login() {
-            lines.push("AUTH PLAIN LOGIN".into());
+            let names: Vec<_> = self.offered().names().collect();
+            lines.push(format!("AUTH {}", names.join(" ")));
         }
         let last = lines.len() - 1;
         for (n, line) in lines.iter().enumerate() {
