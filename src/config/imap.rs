@@ -34,6 +34,11 @@ pub struct ImapConfig {
     pub write_timeout_secs: u64,
     /// `* OK Still here` in IDLE; 0: never.
     pub heartbeat_secs: u64,
+    /// Mailboxes that one NOTIFY may watch (RFC 5465).
+    pub notify_mailboxes: usize,
+    /// Mailboxes and new messages that NOTIFY tells of in one turn; beyond that it is switched
+    /// off, and the client is told.
+    pub notify_events: usize,
 }
 
 impl Default for ImapConfig {
@@ -54,6 +59,8 @@ impl Default for ImapConfig {
             login_timeout_secs: 60,
             write_timeout_secs: 60,
             heartbeat_secs: 240,
+            notify_mailboxes: 10_000,
+            notify_events: 5_000,
         }
     }
 }

@@ -62,6 +62,7 @@ const AUTHENTICATED: &[&str] = &[
     "UIDPLUS",
     "UNSELECT",
     "MOVE",
+    "NOTIFY",
     "ESEARCH",
     "SEARCHRES",
     "WITHIN",

@@ -1,6 +1,7 @@
 //! Commands as the parser gives them: checked in form, not yet in meaning.
 
 use super::list::Pattern;
+use super::notify::Notify;
 use crate::types::{Flag, Secret};
 
 /// A tagged command.
@@ -80,6 +81,8 @@ pub enum Command {
     SetQuota(String),
     Append(Append),
     Idle,
+    /// RFC 5465.
+    Notify(Notify),
     // Selected
     Check,
     Close,
@@ -140,6 +143,7 @@ impl Command {
             Self::SetQuota(_) => "setquota",
             Self::Append(_) => "append",
             Self::Idle => "idle",
+            Self::Notify(_) => "notify",
             Self::Check => "check",
             Self::Close | Self::Unselect => "close",
             Self::Expunge(_) => "expunge",

@@ -12,8 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
-use super::exec::sync::Telling;
-use super::exec::{Exec, Gone, Incoming, Out};
+use super::exec::{Exec, Gone, Incoming, NotifyLimits, Out};
 use super::session::{Output, Session, Settings};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
@@ -168,15 +167,15 @@ impl Connection {
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
         let deadline = self.session.deadline();
-        let idling = self.session.is_idling();
+        let listening = self.session.is_listening();
         let Some(stream) = &mut self.stream else {
             return Woken::Gone;
         };
-        let selected = self.exec.as_mut().and_then(|e| e.selected.as_mut());
+        let exec = self.exec.as_mut().filter(|_| listening);
         let changed = async {
-            match selected {
-                Some(selected) if idling => selected.changed().await,
-                _ => std::future::pending().await,
+            match exec {
+                Some(exec) => exec.changed().await,
+                None => std::future::pending().await,
             }
         };
         let login = self.login.as_mut();
@@ -218,7 +217,7 @@ impl Connection {
         Duration::from_secs(self.config.imap.write_timeout_secs)
     }
 
-    /// Tells an idling client what is new.
+    /// Tells a client what is new that idles, or asked for it by NOTIFY.
     async fn announce(&mut self) -> Result<(), Gone> {
         let patience = self.patience();
         let (Some(stream), Some(exec)) = (&mut self.stream, &mut self.exec) else {
@@ -229,8 +228,9 @@ impl Connection {
             return Ok(());
         }
         let mut out = Out::new(stream, patience);
-        let newest = exec.tell(Telling::Everything, &mut out);
+        let newest = exec.announce(self.session.is_idling(), &mut out).await?;
         out.flush().await?;
+        self.session.set_notifying(exec.listens());
         if let (Some(uid), Some(selected)) = (newest, &exec.selected) {
             note_delay(exec, selected.key, uid);
         }
@@ -324,7 +324,7 @@ impl Connection {
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
-                exec.tell(Telling::Everything, &mut out);
+                exec.announce(true, &mut out).await?;
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
                 exec.telemetry.imap.command("idle", ImapResult::Ok);
@@ -345,6 +345,7 @@ impl Connection {
         }
         if let Some(exec) = exec {
             self.session.enabled_by_command(exec.enabled);
+            self.session.set_notifying(exec.listens());
         }
         let selected = exec.is_some_and(|exec| exec.selected.is_some());
         self.session.done_executing(Instant::now(), selected);
@@ -372,6 +373,12 @@ impl Connection {
             enabled: self.session.enabled(),
             append_limit: self.config.imap.max_append_bytes,
             tag: String::new(),
+            watch: None,
+            notify_limits: NotifyLimits {
+                mailboxes: self.config.imap.notify_mailboxes,
+                events: self.config.imap.notify_events,
+            },
+            arrived: Vec::new(),
         }));
         Ok(())
     }

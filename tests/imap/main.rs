@@ -13,6 +13,7 @@ mod devices;
 mod expunged;
 mod keywords;
 mod names;
+mod notify;
 mod pipelined;
 mod recent;
 mod search;

@@ -1,7 +1,7 @@
 //! APPEND (RFC 9051, 6.3.12; RFC 4315; RFC 7889).
 
 use super::{Answer, Exec, Gone, Out, Refusal, store_error};
-use crate::imap::command::Append;
+use crate::imap::command::{Append, Command};
 use crate::store::{Fits, Spool, StoreError, Whose};
 use crate::telemetry::{ImapResult, OverQuota};
 use crate::types::UnixMillis;
@@ -47,8 +47,10 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Result<(), Gone> {
         let size = head.size;
+        let deed = self.deed(&Command::Append(head.clone()));
         let answer = self.append_message(head, message).await;
-        self.tell(super::Telling::Everything, out);
+        self.tell_all(Some(super::Telling::Everything), &deed, out)
+            .await?;
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
@@ -87,6 +89,7 @@ impl Exec {
             .store
             .append(to, message, head.flags, date, zone)
             .await?;
+        self.note_arrived(to, &[stored.uid]);
         Ok(format!(
             "[APPENDUID {} {}] Appended",
             stored.uid_validity, stored.uid

@@ -11,6 +11,7 @@ mod fetch;
 mod list;
 mod mailboxes;
 mod messages;
+mod notify;
 mod quota;
 mod search;
 pub mod sync;
@@ -20,6 +21,7 @@ mod text;
 mod tests;
 
 pub use self::append::Incoming;
+pub use self::notify::{NotifyLimits, Watch};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ use super::command::{Command, SequenceSet, Tagged};
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
-use crate::types::UidSet;
+use crate::types::{MailboxKey, UidSet};
 
 /// The client is gone, or does not read.
 #[derive(Debug)]
@@ -204,6 +206,11 @@ pub struct Exec {
     pub append_limit: u64,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
+    /// What NOTIFY asked for; None: it was never used.
+    pub watch: Option<Box<Watch>>,
+    pub notify_limits: NotifyLimits,
+    /// What the command that runs has put into mailboxes, where that matters to NOTIFY.
+    pub arrived: Vec<(MailboxKey, UidSet)>,
 }
 
 impl Exec {
@@ -217,10 +224,10 @@ impl Exec {
             command,
             Command::Close | Command::Unselect | Command::Select { .. }
         );
+        let deed = self.deed(&command);
         let answer = Box::pin(self.command(command, out)).await;
-        if !closes {
-            self.tell(telling, out);
-        }
+        self.tell_all((!closes).then_some(telling), &deed, out)
+            .await?;
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
@@ -289,6 +296,7 @@ impl Exec {
             Command::SetQuota(_) => Err(Refusal::No(
                 "[NOPERM] Only whoever runs this server can do that".into(),
             )),
+            Command::Notify(notify) => self.notify(notify, out).await,
             Command::Status { mailbox, items } => self.status(&mailbox, &items, out),
             Command::Close => self.close().await,
             Command::Unselect => {

@@ -22,6 +22,8 @@ pub enum Telling {
     Everything,
     /// Sequence numbers must stay as they are.
     NoExpunge,
+    /// The same, but what is new is told, with numbers behind all others (RFC 5465, 6.1.2).
+    Delayed,
 }
 
 /// A number that is no message's (RFC 9051, 9, seq-number: BAD).
@@ -46,6 +48,8 @@ pub struct Selected {
     /// IMAP4rev2 knows no \Recent.
     rev2: bool,
     changes: watch::Receiver<u64>,
+    /// Changes of flags by others are not told (RFC 5465).
+    pub hush: bool,
 }
 
 impl Selected {
@@ -71,6 +75,7 @@ impl Selected {
             saved: UidSet::new(),
             rev2,
             changes,
+            hush: false,
             mailbox,
         }
     }
@@ -155,15 +160,26 @@ impl Selected {
         };
         let flags = flags.as_ref().unwrap_or(&numbering);
         self.tell_keywords(&newest, out);
-        if telling == Telling::NoExpunge && !numbering.expunged.is_empty() {
+        if telling != Telling::Everything && !numbering.expunged.is_empty() {
             for message in &flags.changed {
                 if let Some(seq) = self.numbering.seq_of(message.uid) {
                     self.flag_change(seq, message, &newest, out);
                 }
             }
+            let mut last = None;
+            if telling == Telling::Delayed {
+                let kept = newest.keeping(&self.numbering, &numbering.expunged);
+                let added = Diff {
+                    added: numbering.added.clone(),
+                    ..Diff::default()
+                };
+                self.tell_numbering(&added, &kept, recent_from, out);
+                self.numbering = Arc::new(kept);
+                last = added.added.last().map(|m| m.uid);
+            }
             self.flags = newest;
             self.keywords = None;
-            return None;
+            return last;
         }
         self.tell_numbering(&numbering, &newest, recent_from, out);
         for message in &flags.changed {
@@ -280,6 +296,9 @@ impl Selected {
     }
 
     fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
+        if self.hush {
+            return;
+        }
         // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
         // that mix up numbers.
         let _ = write!(out, "* {seq} FETCH (UID {} FLAGS ", message.uid);

@@ -74,6 +74,12 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         enabled: Enabled::default(),
         append_limit: 1 << 20,
         tag: String::new(),
+        watch: None,
+        notify_limits: NotifyLimits {
+            mailboxes: 10,
+            events: 10,
+        },
+        arrived: Vec::new(),
     }
 }
 

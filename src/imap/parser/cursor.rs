@@ -46,6 +46,10 @@ impl<'a> Cursor<'a> {
         self.bytes().get(self.pos).copied()
     }
 
+    pub(super) fn peek_second(&self) -> Option<u8> {
+        self.bytes().get(self.pos + 1).copied()
+    }
+
     pub(super) fn at_end(&self) -> bool {
         self.peek().is_none()
     }

@@ -8,6 +8,7 @@
 mod cursor;
 mod fetch;
 mod list;
+mod notify;
 mod search;
 
 use base64::Engine;
@@ -161,7 +162,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -186,6 +187,7 @@ const KNOWN: [&str; 26] = [
     "COPY",
     "MOVE",
     "UID",
+    "NOTIFY",
     "XLIST",
     "DONE",
 ];
@@ -285,6 +287,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
         "SETQUOTA" => Command::SetQuota(set_quota(c)?),
+        "NOTIFY" => Command::Notify(notify::notify(c)?),
         "APPEND" => return bad(APPEND_FORM),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
