@@ -18,6 +18,7 @@ mod pipelined;
 mod recent;
 mod search;
 mod seen;
+mod world;
 
 use common::{Imap, Line, Server};
 
