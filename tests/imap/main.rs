@@ -11,6 +11,7 @@ mod counted;
 mod deleted;
 mod devices;
 mod expunged;
+mod habits;
 mod keywords;
 mod names;
 mod notify;
