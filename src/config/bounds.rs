@@ -167,6 +167,13 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("imap.login_timeout_secs", c.login_timeout_secs, 1, DAY);
     bound("imap.write_timeout_secs", c.write_timeout_secs, 1, DAY);
     bound("imap.heartbeat_secs", c.heartbeat_secs, 0, DAY);
+    bound(
+        "imap.notify_mailboxes",
+        c.notify_mailboxes as u64,
+        1,
+        1_000_000,
+    );
+    bound("imap.notify_events", c.notify_events as u64, 1, 1_000_000);
     let c = &config.http;
     bound(
         "http.max_connections",

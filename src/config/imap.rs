@@ -45,6 +45,11 @@ pub struct ImapConfig {
     /// `/shared/admin` and `/shared/comment` of the server (RFC 5464, 3.2.1.1).
     pub metadata_admin: Option<String>,
     pub metadata_comment: Option<String>,
+    /// Mailboxes that one NOTIFY may watch (RFC 5465).
+    pub notify_mailboxes: usize,
+    /// Mailboxes and new messages that NOTIFY tells of in one turn; beyond that it is switched
+    /// off, and the client is told.
+    pub notify_events: usize,
 }
 
 impl Default for ImapConfig {
@@ -71,6 +76,8 @@ impl Default for ImapConfig {
             administrators: vec![],
             metadata_admin: None,
             metadata_comment: None,
+            notify_mailboxes: 10_000,
+            notify_events: 5_000,
         }
     }
 }

@@ -83,6 +83,7 @@ const AUTHENTICATED: &[&str] = &[
     "UIDPLUS",
     "UNSELECT",
     "MOVE",
+    "NOTIFY",
     "ESEARCH",
     "SEARCHRES",
     "CONDSTORE",

@@ -1,6 +1,7 @@
 //! Commands as the parser gives them: checked in form, not yet in meaning.
 
 use super::list::Pattern;
+use super::notify::Notify;
 use crate::types::{Flag, Secret, UidSet};
 
 /// A tagged command.
@@ -86,6 +87,8 @@ pub enum Command {
         values: Vec<(String, Option<Vec<u8>>)>,
     },
     Idle,
+    /// RFC 5465.
+    Notify(Notify),
     // Selected
     Check,
     Close,
@@ -147,6 +150,7 @@ impl Command {
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
             Self::Idle => "idle",
+            Self::Notify(_) => "notify",
             Self::Check => "check",
             Self::Close | Self::Unselect => "close",
             Self::Expunge(_) => "expunge",

@@ -1,7 +1,7 @@
 //! IMAP (RFC 3501, RFC 9051 and extensions).
 //!
 //! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `capability`, `fragment`,
-//! `parser`, `session`, `encode`, `search`, `list`; `exec` runs commands on the store;
+//! `parser`, `session`, `encode`, `search`, `list`, `notify`; `exec` runs commands on the store;
 //! `server` owns sockets.
 
 mod bytes;
@@ -13,6 +13,7 @@ mod exec;
 mod fragment;
 mod keys;
 mod list;
+pub mod notify;
 pub mod object_id;
 mod parser;
 mod search;

@@ -13,8 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
-use super::exec::sync::Telling;
-use super::exec::{Exec, Gone, Incoming, Out};
+use super::exec::{Exec, Gone, Incoming, NotifyLimits, Out};
 use super::keys::KeyCache;
 use super::session::{Output, Session, Settings};
 use crate::auth::sasl::{Binding, Claim, Found, Offered};
@@ -189,15 +188,15 @@ impl Connection {
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
         let deadline = self.session.deadline();
-        let idling = self.session.is_idling();
+        let listening = self.session.is_listening();
         let Some(stream) = &mut self.stream else {
             return Woken::Gone;
         };
-        let selected = self.exec.as_mut().and_then(|e| e.selected.as_mut());
+        let exec = self.exec.as_mut().filter(|_| listening);
         let changed = async {
-            match selected {
-                Some(selected) if idling => selected.changed().await,
-                _ => std::future::pending().await,
+            match exec {
+                Some(exec) => exec.changed().await,
+                None => std::future::pending().await,
             }
         };
         let login = self.login.as_mut();
@@ -239,7 +238,7 @@ impl Connection {
         Duration::from_secs(self.config.imap.write_timeout_secs)
     }
 
-    /// Tells an idling client what is new.
+    /// Tells a client what is new that idles, or asked for it by NOTIFY.
     async fn announce(&mut self) -> Result<(), Gone> {
         let patience = self.patience();
         let (Some(stream), Some(exec)) = (&mut self.stream, &mut self.exec) else {
@@ -250,8 +249,9 @@ impl Connection {
             return Ok(());
         }
         let mut out = Out::new(stream, patience);
-        let newest = exec.tell(Telling::Everything, &mut out);
+        let newest = exec.announce(self.session.is_idling(), &mut out).await?;
         out.flush().await?;
+        self.session.set_notifying(exec.listens());
         if let (Some(uid), Some(selected)) = (newest, &exec.selected) {
             note_delay(exec, selected.key, uid);
         }
@@ -352,7 +352,7 @@ impl Connection {
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
-                exec.tell(Telling::Everything, &mut out);
+                exec.announce(true, &mut out).await?;
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
                 exec.telemetry.imap.command("idle", ImapResult::Ok);
@@ -373,6 +373,7 @@ impl Connection {
         }
         if let Some(exec) = exec {
             self.session.enabled_by_command(exec.enabled);
+            self.session.set_notifying(exec.listens());
         }
         let selected = exec.is_some_and(|exec| exec.selected.is_some());
         self.session.done_executing(Instant::now(), selected);
@@ -396,6 +397,12 @@ impl Connection {
             tag: String::new(),
             keys: self.context.keys.clone(),
             key_cache_bytes: self.config.imap.key_cache_bytes,
+            watch: None,
+            notify_limits: NotifyLimits {
+                mailboxes: self.config.imap.notify_mailboxes,
+                events: self.config.imap.notify_events,
+            },
+            arrived: Vec::new(),
         }));
         Ok(())
     }

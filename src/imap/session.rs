@@ -119,6 +119,8 @@ pub struct Session {
     started: Instant,
     last_command: Instant,
     last_heartbeat: Instant,
+    /// NOTIFY asked for something (RFC 5465).
+    notifying: bool,
 }
 
 fn fragment_limits(config: &ImapConfig, authenticated: bool) -> Limits {
@@ -155,6 +157,7 @@ impl Session {
             started: now,
             last_command: now,
             last_heartbeat: now,
+            notifying: false,
             settings,
         };
         let greeting = format!(
@@ -201,6 +204,20 @@ impl Session {
         matches!(self.phase, Phase::Idle { .. })
     }
 
+    /// The client may be told what is new: it idles, or asked by NOTIFY to be told while no
+    /// command is under way, which is not so in the middle of one.
+    pub fn is_listening(&self) -> bool {
+        match self.phase {
+            Phase::Idle { .. } => true,
+            Phase::Command => self.notifying && self.fragmenter.is_between(),
+            _ => false,
+        }
+    }
+
+    pub fn set_notifying(&mut self, notifying: bool) {
+        self.notifying = notifying;
+    }
+
     /// What the client has switched on.
     pub fn enabled(&self) -> Enabled {
         self.enabled
@@ -227,7 +244,8 @@ impl Session {
             return self.started + Duration::from_secs(limits.login_timeout_secs);
         }
         let end = self.last_command + Duration::from_secs(limits.idle_timeout_secs);
-        if self.is_idling() {
+        // Who has asked to be told needs no commands (RFC 5465, 1).
+        if self.is_listening() {
             let beat = Duration::from_secs(limits.heartbeat_secs);
             // RFC 2177 lets a server log out who idles for too long; who answers is not dead:
             // TCP keepalive and the heartbeat find the others.
@@ -245,7 +263,7 @@ impl Session {
         if now < self.deadline() {
             return;
         }
-        if self.is_idling() {
+        if self.is_listening() {
             self.last_heartbeat = now;
             if self.settings.limits.heartbeat_secs > 0 {
                 self.write("* OK Still here\r\n");
@@ -441,6 +459,7 @@ impl Session {
     pub fn done_executing(&mut self, now: Instant, selected: bool) {
         self.selected = selected;
         self.last_command = now;
+        self.last_heartbeat = now;
         if matches!(self.phase, Phase::Executing) {
             self.phase = Phase::Command;
         }

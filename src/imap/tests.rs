@@ -227,6 +227,28 @@ fn idle_is_read_as_a_stream() {
 }
 
 #[test]
+fn after_notify_it_listens_between_commands() {
+    let (mut s, now) = logged_in();
+    assert!(!s.is_listening());
+    s.set_notifying(true);
+    say(&mut s, now, "a NOOP\r\n");
+    assert!(s.is_listening());
+    for piece in ["b", " LIST {2}", "\r\n", "\"\"", " %"] {
+        say(&mut s, now, piece);
+        assert!(!s.is_listening(), "{piece}");
+    }
+    say(&mut s, now, "\r\n");
+    assert!(s.is_listening());
+    // It is kept alive as in IDLE, and not sent away.
+    let later = now + Duration::from_secs(240);
+    assert_eq!(s.deadline(), later);
+    s.tick(later);
+    assert_eq!(drain(&mut s, later), "* OK Still here\n");
+    s.set_notifying(false);
+    assert_eq!(s.deadline(), now + Duration::from_secs(35 * 60));
+}
+
+#[test]
 fn the_clock() {
     let (mut s, now) = session(true);
     assert_eq!(s.deadline(), now + Duration::from_secs(60));

@@ -14,6 +14,7 @@ use super::model::*;
 use super::ops::Op;
 use super::snapshot::Mailbox;
 use super::state::Tx;
+use super::wake::Changed;
 use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity, nfc};
 
 /// Longest mailbox name, bytes of UTF-8.
@@ -145,6 +146,18 @@ impl Store {
         match self.shared().account(account) {
             Ok(view) => view.told.subscribe(),
             Err(_) => tokio::sync::watch::channel(0).1,
+        }
+    }
+
+    /// Mailboxes of an account that changed since `after`, and the place to ask from next time.
+    /// Only while somebody has a receiver of `watch_account` is anything written down.
+    pub fn changed_mailboxes(&self, account: AccountId, after: u64) -> (Changed, u64) {
+        match self.shared().account(account) {
+            Ok(view) => {
+                let journal = view.journal.lock();
+                (journal.after(after), journal.end())
+            }
+            Err(_) => (Changed::Only(Vec::new()), after),
         }
     }
 

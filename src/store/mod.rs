@@ -115,3 +115,4 @@ pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
 pub use upkeep::ImageTaken;
+pub use wake::Changed;

@@ -314,6 +314,7 @@ impl Shared {
         let mut accounts = self.accounts.lock();
         accounts.retain(|account, view| {
             wake.accounts.push(view.clone());
+            view.journal.lock().break_off();
             match fresh.load_list(*account) {
                 Ok(list) if fresh.directory.load().accounts.contains_key(account) => {
                     view.list.store(Arc::new(list));
@@ -487,10 +488,7 @@ impl Shared {
         if !self.directory.load().accounts.contains_key(&account) {
             return Err(StoreError::NoAccount);
         }
-        let view = Arc::new(AccountView {
-            list: ArcSwap::from_pointee(self.load_list(account)?),
-            told: watch::Sender::new(0),
-        });
+        let view = Arc::new(AccountView::new(self.load_list(account)?));
         self.accounts.lock().insert(account, view.clone());
         Ok(view)
     }

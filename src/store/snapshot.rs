@@ -463,6 +463,20 @@ impl Snapshot {
             .filter(move |(_, m)| (lo..=hi).contains(&m.uid.0))
     }
 
+    /// This state with the messages of an `older` one that are gone since, in their old places:
+    /// for who may not hear yet that they are.
+    pub fn keeping(&self, older: &Self, gone: &[Uid]) -> Self {
+        let mut kept = self.clone();
+        for message in gone.iter().filter_map(|uid| older.by_uid(*uid)) {
+            let slot = kept.slot(message.uid.0 / 64);
+            Arc::make_mut(&mut slot.chunk).put(message.uid.0 % 64, message.flags, message.modseq);
+            kept.count(message.flags, 1);
+            kept.record.exists += 1;
+        }
+        kept.renumber();
+        kept
+    }
+
     /// What happened between `self` and the later `newer`; looks only at chunks that differ.
     pub fn diff(&self, newer: &Snapshot) -> Diff {
         let mut diff = Diff {

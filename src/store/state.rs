@@ -459,6 +459,7 @@ impl Tx {
                 }
             }
         }
+        let mut changed = Vec::new();
         {
             let mut mailboxes = shared.mailboxes.lock();
             for key in &self.deleted {
@@ -468,14 +469,21 @@ impl Tx {
                 }
             }
             for (key, work) in self.mailboxes.drain().filter(|(_, work)| work.changed) {
+                // Also where nobody has it in memory any more: others watch the account.
+                self.touched.insert(key.account);
+                changed.push(key);
                 if let Some(mailbox) = mailboxes.get(&key) {
-                    self.touched.insert(key.account);
                     mailbox.publish(Arc::new(work.snapshot));
                     wake.mailboxes.push(mailbox.clone());
                 }
             }
         }
         let accounts = shared.accounts.lock();
+        for key in changed {
+            if let Some(view) = accounts.get(&key.account) {
+                view.changed(key.mailbox);
+            }
+        }
         let views = self.touched.iter().filter_map(|a| accounts.get(a).cloned());
         wake.accounts.extend(views);
         Ok(wake)

@@ -1,19 +1,96 @@
 //! Whom a commit concerns, told once it is visible.
 //!
-//! May import: nothing outside the store.
+//! May import: types.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::model::MailboxList;
 use super::snapshot::Mailbox;
+use crate::types::MailboxId;
 
 /// What is kept of an account that somebody asked for.
 pub(super) struct AccountView {
     pub list: ArcSwap<MailboxList>,
     pub told: watch::Sender<u64>,
+    pub journal: Mutex<Journal>,
+}
+
+impl AccountView {
+    pub(super) fn new(list: MailboxList) -> Self {
+        Self {
+            list: ArcSwap::from_pointee(list),
+            told: watch::Sender::new(0),
+            journal: Mutex::default(),
+        }
+    }
+
+    /// This mailbox has a new state, which can be seen.
+    pub(super) fn changed(&self, mailbox: MailboxId) {
+        let mut journal = self.journal.lock();
+        if self.told.receiver_count() == 0 {
+            // Nobody will ask how it came to this.
+            journal.forget();
+        } else {
+            journal.push(mailbox);
+        }
+    }
+}
+
+/// Which mailboxes of an account changed lately, in order, for those who watch all of them.
+#[derive(Default)]
+pub(super) struct Journal {
+    /// How many were forgotten.
+    first: u64,
+    changed: VecDeque<MailboxId>,
+}
+
+/// Whoever is further behind looks at all mailboxes.
+const JOURNAL: usize = 4096;
+
+/// What an account's journal has after some place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These, at least once each.
+    Only(Vec<MailboxId>),
+    /// The journal does not reach back so far: any of them.
+    Any,
+}
+
+impl Journal {
+    pub(super) fn push(&mut self, mailbox: MailboxId) {
+        if self.changed.len() >= JOURNAL {
+            self.changed.pop_front();
+            self.first += 1;
+        }
+        self.changed.push_back(mailbox);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.first = self.end();
+        self.changed = VecDeque::new();
+    }
+
+    /// Nobody knows which changed.
+    pub(super) fn break_off(&mut self) {
+        self.first = self.end() + 1;
+        self.changed = VecDeque::new();
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.changed.len() as u64
+    }
+
+    pub(super) fn after(&self, place: u64) -> Changed {
+        match place.checked_sub(self.first).map(usize::try_from) {
+            Some(Ok(skip)) => Changed::Only(self.changed.iter().skip(skip).copied().collect()),
+            _ => Changed::Any,
+        }
+    }
 }
 
 /// Who hears of a group.
@@ -30,5 +107,35 @@ impl Wake {
         for view in &self.accounts {
             view.told.send_replace(self.seq);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_tells_what_changed_or_that_it_does_not_know() {
+        let mut journal = Journal::default();
+        let only = |ids: &[u32]| Changed::Only(ids.iter().map(|id| MailboxId(*id)).collect());
+        assert_eq!(journal.after(0), only(&[]));
+        journal.push(MailboxId(7));
+        let seen = journal.end();
+        journal.push(MailboxId(8));
+        journal.push(MailboxId(7));
+        assert_eq!(journal.after(0), only(&[7, 8, 7]));
+        assert_eq!(journal.after(seen), only(&[8, 7]));
+        assert_eq!(journal.after(journal.end()), only(&[]));
+        for _ in 0..JOURNAL {
+            journal.push(MailboxId(1));
+        }
+        assert_eq!(journal.after(seen), Changed::Any);
+        let seen = journal.end();
+        assert_eq!(journal.after(seen), only(&[]));
+        journal.break_off();
+        assert_eq!(journal.after(seen), Changed::Any);
+        let seen = journal.end();
+        journal.push(MailboxId(2));
+        assert_eq!(journal.after(seen), only(&[2]));
     }
 }

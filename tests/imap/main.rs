@@ -13,10 +13,12 @@ mod counted;
 mod deleted;
 mod devices;
 mod expunged;
+mod habits;
 mod items;
 mod keywords;
 mod metadata;
 mod names;
+mod notify;
 mod objectid;
 mod pipelined;
 mod qresync;
@@ -25,6 +27,7 @@ mod search;
 mod seen;
 mod sort;
 mod utf8;
+mod world;
 
 use common::{Imap, Line, Server};
 

@@ -255,8 +255,11 @@ impl Exec {
             Some(_) => "replace",
             None => "append",
         };
+        let deed = self.deed_of_append(messages.replaced.is_some());
         let answer = self.append_messages(messages, out).await;
-        self.tell(super::Telling::Everything, out);
+        self.tell_all(Some(super::Telling::Everything), &deed, out)
+            .await?;
+        self.tell_modseq(out);
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),
@@ -308,6 +311,8 @@ impl Exec {
         let Some(validity) = stored.first().map(|first| first.uid_validity) else {
             return Err(Refusal::Bad("No message".into()));
         };
+        let arrived: Vec<Uid> = stored.iter().map(|stored| stored.uid).collect();
+        self.note_arrived(to, &arrived);
         let uids: UidSet = stored.iter().map(|stored| stored.uid.0).collect();
         let code = format!("[APPENDUID {validity} {uids}]");
         if replaced.is_some() {

@@ -30,14 +30,14 @@ fn bounded(patterns: &[Pattern]) -> Result<(), Refusal> {
 }
 
 /// Lets others run every few milliseconds.
-struct Turn(Instant);
+pub(super) struct Turn(Instant);
 
 impl Turn {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Instant::now())
     }
 
-    async fn take(&mut self) {
+    pub(super) async fn take(&mut self) {
         if self.0.elapsed() > Duration::from_millis(3) {
             tokio::task::yield_now().await;
             self.0 = Instant::now();

@@ -150,6 +150,7 @@ impl Exec {
             let uids = self.numbered(&uids)?;
             self.store.copy_exactly(from, &uids, to).await?
         };
+        self.note_arrived(to, &copied.target);
         Ok(match copy_uid(&copied) {
             Some(code) => format!("[{code}] Copied"),
             None => "No messages copied".into(),
@@ -172,6 +173,7 @@ impl Exec {
             Some(self.numbered(&uids)?.len())
         };
         let moved = self.store.move_messages(from, uids, to).await?;
+        self.note_arrived(to, &moved.target);
         let gone = asked.is_some_and(|asked| (moved.source.len() as u64) < asked);
         // RFC 6851, 4.3: before the EXPUNGEs.
         if let Some(code) = copy_uid(&moved) {

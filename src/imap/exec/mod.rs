@@ -16,6 +16,7 @@ mod mailboxes;
 mod messages;
 mod metadata;
 mod modseq;
+mod notify;
 mod quota;
 mod search;
 mod sort;
@@ -26,6 +27,7 @@ mod text;
 mod tests;
 
 pub use self::append::Incoming;
+pub use self::notify::{NotifyLimits, Watch};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +42,7 @@ use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
-use crate::types::UidSet;
+use crate::types::{MailboxKey, UidSet};
 
 /// The client is gone, or does not read.
 #[derive(Debug)]
@@ -216,6 +218,11 @@ pub struct Exec {
     /// What is known of messages.
     pub keys: Arc<KeyCache>,
     pub key_cache_bytes: usize,
+    /// What NOTIFY asked for; None: it was never used.
+    pub watch: Option<Box<Watch>>,
+    pub notify_limits: NotifyLimits,
+    /// What the command that runs has put into mailboxes, where that matters to NOTIFY.
+    pub arrived: Vec<(MailboxKey, UidSet)>,
 }
 
 impl Exec {
@@ -229,11 +236,13 @@ impl Exec {
             command,
             Command::Close | Command::Unselect | Command::Select { .. }
         );
+        let deed = self.deed(&command);
         let answer = Box::pin(self.command(command, out)).await;
+        self.tell_all((!closes).then_some(telling), &deed, out)
+            .await?;
         let answer = if closes {
             answer
         } else {
-            self.sync(telling, out);
             self.with_modseq(answer, out)
         };
         let (result, text) = match answer {
@@ -324,6 +333,7 @@ impl Exec {
             }
             Command::GetMetadata(get) => self.get_metadata(&get, out).await,
             Command::SetMetadata { mailbox, values } => self.set_metadata(&mailbox, values).await,
+            Command::Notify(notify) => self.notify(notify, out).await,
             Command::Close => self.close().await,
             Command::Unselect => {
                 self.selected = None;

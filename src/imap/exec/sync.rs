@@ -23,6 +23,8 @@ pub enum Telling {
     Everything,
     /// Sequence numbers must stay as they are.
     NoExpunge,
+    /// The same, but what is new is told, with numbers behind all others (RFC 5465, 6.1.2).
+    Delayed,
 }
 
 /// A number that is no message's (RFC 9051, 9, seq-number: BAD).
@@ -49,6 +51,8 @@ pub struct Selected {
     /// Expunges were told, and not yet up to which mod-sequence.
     expunged: bool,
     changes: watch::Receiver<u64>,
+    /// Changes of flags by others are not told (RFC 5465).
+    pub hush: bool,
 }
 
 impl Selected {
@@ -75,6 +79,7 @@ impl Selected {
             enabled,
             expunged: false,
             changes,
+            hush: false,
             mailbox,
         }
     }
@@ -159,15 +164,26 @@ impl Selected {
         };
         let flags = flags.as_ref().unwrap_or(&numbering);
         self.tell_keywords(&newest, out);
-        if telling == Telling::NoExpunge && !numbering.expunged.is_empty() {
+        if telling != Telling::Everything && !numbering.expunged.is_empty() {
             for message in &flags.changed {
                 if let Some(seq) = self.numbering.seq_of(message.uid) {
                     self.flag_change(seq, message, &newest, out);
                 }
             }
+            let mut last = None;
+            if telling == Telling::Delayed {
+                let kept = newest.keeping(&self.numbering, &numbering.expunged);
+                let added = Diff {
+                    added: numbering.added.clone(),
+                    ..Diff::default()
+                };
+                self.tell_numbering(&added, &kept, recent_from, out);
+                self.numbering = Arc::new(kept);
+                last = added.added.last().map(|m| m.uid);
+            }
             self.flags = newest;
             self.keywords = None;
-            return None;
+            return last;
         }
         self.tell_numbering(&numbering, &newest, recent_from, out);
         for message in &flags.changed {
@@ -305,6 +321,9 @@ impl Selected {
 
     /// `of` names the keywords.
     pub fn flag_change(&self, seq: u32, message: &Message, of: &Snapshot, out: &mut Vec<u8>) {
+        if self.hush {
+            return;
+        }
         // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
         // that mix up numbers.
         let _ = write!(out, "* {seq} FETCH (UID {} ", message.uid);

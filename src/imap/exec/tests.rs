@@ -84,6 +84,12 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         tag: String::new(),
         keys: Arc::default(),
         key_cache_bytes: 1 << 20,
+        watch: None,
+        notify_limits: NotifyLimits {
+            mailboxes: 10,
+            events: 10,
+        },
+        arrived: Vec::new(),
     }
 }
 

@@ -150,6 +150,11 @@ impl Fragmenter {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Nothing of a next command has come yet.
+    pub fn is_between(&self) -> bool {
+        self.state == State::Line && self.pos == self.input.len() && self.command.bytes.is_empty()
+    }
+
     /// What came next. Call until it says `NeedInput`.
     #[allow(clippy::should_implement_trait)] // it is not an iterator: it goes on after NeedInput
     pub fn next(&mut self) -> Event {

@@ -66,6 +66,10 @@ impl<'a> Cursor<'a> {
         rest.starts_with(bytes)
     }
 
+    pub(super) fn peek_second(&self) -> Option<u8> {
+        self.bytes().get(self.pos + 1).copied()
+    }
+
     pub(super) fn at_end(&self) -> bool {
         self.peek().is_none()
     }

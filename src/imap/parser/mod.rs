@@ -11,6 +11,7 @@ mod fetch;
 mod list;
 mod metadata;
 mod modseq;
+mod notify;
 mod search;
 mod store;
 
@@ -99,7 +100,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 29] = [
+const KNOWN: [&str; 30] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -127,6 +128,7 @@ const KNOWN: [&str; 29] = [
     "COPY",
     "MOVE",
     "UID",
+    "NOTIFY",
     "XLIST",
     "DONE",
 ];
@@ -227,6 +229,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
         "SETQUOTA" => Command::SetQuota(set_quota(c)?),
         "APPEND" | "REPLACE" => return bad(APPEND_FORM),
+        "NOTIFY" => Command::Notify(notify::notify(c)?),
         "UID" => {
             let name = c.atom()?.to_ascii_uppercase();
             c.space()?;

@@ -100,6 +100,11 @@ fn what_the_rfcs_show_is_understood() {
         "A003 STORE 2:4 +FLAGS (\\Deleted)",
         "a UID STORE 1 -FLAGS.SILENT $Work \\Seen",
         "a STORE 1 FLAGS ()",
+        "a NOTIFY NONE",
+        "a notify set status (selected (MessageNew (uid body.peek[header.fields (from to)]) \
+         MessageExpunge)) (subtree Lists (MessageNew MessageExpunge))",
+        "a NOTIFY SET (mailboxes (INBOX {1}\r\nx) (MessageNew MessageExpunge FlagChange)) \
+         (personal (SubscriptionChange MailboxName)) (inboxes none)",
         "A003 COPY 2:4 MEETING",
         "a UID MOVE 42:69 foo",
         "a UID COPY $ foo",

@@ -1,0 +1,586 @@
+//! NOTIFY on the store (RFC 5465): what a session was told of mailboxes that it has not
+//! selected, and what it is told next.
+//!
+//! May import: store, types.
+//!
+//! One watch over the account, and a few numbers for each mailbox. What is told is the difference
+//! between them and the state of now, so nothing can be lost that is not told later; the
+//! account's journal says where to look, so nothing is read that did not change.
+
+mod names;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::names::{Did, changes, is_subscribed};
+use super::list::Turn;
+use super::sync::Telling;
+use super::{Answer, Exec, Gone, Out, Refusal};
+use crate::imap::command::{Command, FetchModifiers, SeqNumber, SequenceSet};
+use crate::imap::encode;
+use crate::imap::notify::{Events, Notify, Plan, SUPPORTED, Wrong};
+use crate::store::{Changed, MailboxInfo, MailboxList, MailboxStatus, Snapshot, StoreError};
+use crate::types::{MailboxId, MailboxKey, ModSeq, Uid, UidSet};
+
+/// What one NOTIFY may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct NotifyLimits {
+    /// Mailboxes whose messages are watched.
+    pub mailboxes: usize,
+    /// Mailboxes and new messages that are told of in one turn.
+    pub events: usize,
+}
+
+/// What NOTIFY has set up.
+#[derive(Default)]
+pub struct Watch {
+    plan: Plan,
+    others: Option<Others>,
+}
+
+struct Others {
+    changes: watch::Receiver<u64>,
+    /// In the account's journal.
+    place: u64,
+    /// As it was told.
+    list: Arc<MailboxList>,
+    /// By number.
+    told: Vec<Told>,
+}
+
+/// A mailbox whose messages are watched, as the client was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    modseq: ModSeq,
+    mailbox: MailboxId,
+    uid_next: Uid,
+    messages: u32,
+    unseen: u32,
+    events: Events,
+}
+
+impl Told {
+    fn new(mailbox: MailboxId, events: Events, status: &MailboxStatus) -> Self {
+        Self {
+            modseq: status.highest_modseq,
+            mailbox,
+            uid_next: status.uid_next,
+            messages: status.messages,
+            unseen: status.unseen,
+            events,
+        }
+    }
+
+    /// One that was just made, before anything came.
+    fn empty(mailbox: MailboxId, events: Events) -> Self {
+        Self {
+            modseq: ModSeq(1),
+            mailbox,
+            uid_next: Uid(1),
+            messages: 0,
+            unseen: 0,
+            events,
+        }
+    }
+
+    fn of_snapshot(self, snapshot: &Snapshot) -> Self {
+        Self {
+            modseq: snapshot.highest_modseq(),
+            uid_next: snapshot.uid_next(),
+            messages: snapshot.len(),
+            unseen: snapshot.unseen(),
+            ..self
+        }
+    }
+}
+
+/// What a command of this session did: its client is not told of it (RFC 5465, 5).
+#[derive(Default)]
+pub struct Deed {
+    name: Option<Did>,
+    /// What was selected before, as the client knew it.
+    selected: Option<(MailboxKey, Arc<Snapshot>)>,
+    /// It told the numbers of what it expunged, so all must be told.
+    expunges: bool,
+}
+
+/// It is more than may be told.
+struct Overflow;
+
+enum Trouble {
+    Overflow,
+    Gone(Gone),
+}
+
+impl From<Gone> for Trouble {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
+}
+
+impl From<Overflow> for Trouble {
+    fn from(_: Overflow) -> Self {
+        Self::Overflow
+    }
+}
+
+/// How much more may be told in this turn.
+struct Budget(usize);
+
+impl Budget {
+    fn take(&mut self, n: usize) -> Result<(), Overflow> {
+        self.0 = self.0.checked_sub(n).ok_or(Overflow)?;
+        Ok(())
+    }
+}
+
+impl Exec {
+    pub(super) async fn notify(&mut self, notify: Notify, out: &mut Out<'_>) -> Answer {
+        let Notify::Set { status, groups } = notify else {
+            self.watch = Some(Box::default());
+            return Ok("Nothing will be told".into());
+        };
+        let plan = Plan::new(groups).map_err(|wrong| match wrong {
+            Wrong::Unsupported => {
+                Refusal::No(format!("[BADEVENT ({SUPPORTED})] There is no such event"))
+            }
+            Wrong::Bad(text) => Refusal::Bad(text.into()),
+        })?;
+        // RFC 5465, 3.1: as NOOP would, whatever was and will be wanted.
+        self.hush(false);
+        self.tell(Telling::Everything, out);
+        let others = if plan.watches_others() {
+            Some(self.begin(&plan, status, out).await?)
+        } else {
+            None
+        };
+        self.watch = Some(Box::new(Watch { plan, others }));
+        Ok("You will be told".into())
+    }
+
+    async fn begin(&self, plan: &Plan, status: bool, out: &mut Out<'_>) -> Result<Others, Refusal> {
+        let account = self.account.id;
+        let mut changes = self.store.watch_account(account);
+        changes.borrow_and_update();
+        // First the place, then what is there: what changes in between is looked at again.
+        let (_, place) = self.store.changed_mailboxes(account, u64::MAX);
+        let list = self.store.mailboxes(account)?;
+        let wanted = wanted(plan, &list);
+        if wanted.len() > self.notify_limits.mailboxes {
+            return Err(Refusal::No(
+                "[NOTIFICATIONOVERFLOW] These are too many mailboxes".into(),
+            ));
+        }
+        let selected = self.selected.as_ref().map(|selected| selected.key);
+        let mut told = Vec::with_capacity(wanted.len());
+        let mut turn = Turn::new();
+        for (info, events) in wanted {
+            turn.take().await;
+            let now = match self.store.mailbox_status(info.key) {
+                Err(StoreError::NoMailbox) => continue,
+                now => now?,
+            };
+            told.push(Told::new(info.key.mailbox, events, &now));
+            if status && selected != Some(info.key) {
+                self.status_line(info, &now, events, Events::MESSAGES, &mut out.buf);
+                out.piece().await?;
+            }
+        }
+        told.sort_unstable_by_key(|told| told.mailbox);
+        Ok(Others {
+            changes,
+            place,
+            list,
+            told,
+        })
+    }
+
+    /// `kind`: what happened.
+    fn status_line(
+        &self,
+        info: &MailboxInfo,
+        now: &MailboxStatus,
+        watched: Events,
+        kind: Events,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b"* STATUS ");
+        encode::mailbox(out, &info.name, self.enabled.utf8());
+        out.extend_from_slice(b" (");
+        if kind.has(Events::MESSAGES) {
+            let counts = format!("MESSAGES {} UIDNEXT {} ", now.messages, now.uid_next);
+            out.extend_from_slice(counts.as_bytes());
+        }
+        out.extend_from_slice(format!("UIDVALIDITY {}", now.uid_validity).as_bytes());
+        if watched.has(Events::FLAGS) {
+            out.extend_from_slice(format!(" UNSEEN {}", now.unseen).as_bytes());
+        }
+        out.extend_from_slice(b")\r\n");
+    }
+
+    /// Is the client told of things while no command is under way?
+    pub fn listens(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| {
+            watch.others.is_some() || watch.plan.selected.events != Events::NONE
+        })
+    }
+
+    /// Waits until there may be something to tell. Cancel-safe.
+    pub async fn changed(&mut self) {
+        let watch = self.watch.as_mut();
+        let of_selected = watch
+            .as_ref()
+            .is_none_or(|watch| watch.plan.selected.events != Events::NONE);
+        let others = watch.and_then(|watch| watch.others.as_mut());
+        let selected = self.selected.as_mut().filter(|_| of_selected);
+        let selected = async {
+            match selected {
+                Some(selected) => selected.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let others = async {
+            let told = match others {
+                Some(others) => others.changes.changed().await.is_ok(),
+                None => false,
+            };
+            if !told {
+                // An account that is gone ends the session elsewhere.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = selected => {}
+            () = others => {}
+        }
+    }
+
+    /// Before a command is carried out.
+    pub(super) fn deed(&mut self, command: &Command) -> Deed {
+        let expunges = matches!(command, Command::Expunge(_) | Command::Move { .. });
+        self.deed_named(Did::of(command), expunges)
+    }
+
+    /// Before an APPEND is, or a REPLACE, which takes a message away.
+    pub(super) fn deed_of_append(&mut self, replaces: bool) -> Deed {
+        self.deed_named(None, replaces)
+    }
+
+    fn deed_named(&mut self, name: Option<Did>, expunges: bool) -> Deed {
+        self.arrived.clear();
+        let Some(watch) = &self.watch else {
+            return Deed::default();
+        };
+        let events = watch.plan.selected.events;
+        let deed = Deed {
+            name,
+            selected: self
+                .selected
+                .as_ref()
+                .map(|selected| (selected.key, selected.numbering.clone())),
+            expunges,
+        };
+        self.hush(!events.has(Events::FLAGS));
+        deed
+    }
+
+    fn hush(&mut self, hush: bool) {
+        if let Some(selected) = self.selected.as_mut() {
+            selected.hush = hush;
+        }
+    }
+
+    /// This command put messages into a mailbox.
+    pub(super) fn note_arrived(&mut self, mailbox: MailboxKey, uids: &[Uid]) {
+        if self.watch.is_some() {
+            self.arrived
+                .push((mailbox, uids.iter().map(|uid| uid.0).collect()));
+        }
+    }
+
+    /// Tells what is new between commands or in IDLE; gives the newest message announced.
+    pub async fn announce(&mut self, idle: bool, out: &mut Out<'_>) -> Result<Option<Uid>, Gone> {
+        let delayed = self.watch.as_ref().is_some_and(|w| w.plan.selected.delayed);
+        let telling = match delayed && !idle {
+            true => Telling::Delayed,
+            false => Telling::Everything,
+        };
+        self.arrived.clear();
+        let newest = self.tell_all(Some(telling), &Deed::default(), out).await;
+        self.tell_modseq(out);
+        newest
+    }
+
+    /// `telling`: what may be told of the selected mailbox. Gives the newest message announced.
+    pub(super) async fn tell_all(
+        &mut self,
+        telling: Option<Telling>,
+        deed: &Deed,
+        out: &mut Out<'_>,
+    ) -> Result<Option<Uid>, Gone> {
+        let Some(mut watch) = self.watch.take() else {
+            return Ok(telling.and_then(|telling| self.sync(telling, out)));
+        };
+        let mut newest = None;
+        let mut budget = Budget(self.notify_limits.events);
+        let mut told = match telling {
+            Some(telling) => {
+                let told = self.tell_selected(&watch.plan, telling, deed, &mut budget, out);
+                Box::pin(told).await.map(|uid| newest = uid)
+            }
+            None => Ok(()),
+        };
+        if let (Ok(()), Some(others)) = (&told, &mut watch.others) {
+            let looked = self.tell_others(&watch.plan, others, deed, &mut budget, out);
+            told = Box::pin(looked).await;
+        }
+        match told {
+            Ok(()) => {}
+            Err(Trouble::Gone(gone)) => return Err(gone),
+            Err(Trouble::Overflow) => {
+                // RFC 5465, 5.8: as after NOTIFY NONE.
+                *watch = Watch::default();
+                out.line("* OK [NOTIFICATIONOVERFLOW] Too much happened, ask again");
+            }
+        }
+        self.watch = Some(watch);
+        Ok(newest)
+    }
+
+    async fn tell_selected(
+        &mut self,
+        plan: &Plan,
+        telling: Telling,
+        deed: &Deed,
+        budget: &mut Budget,
+        out: &mut Out<'_>,
+    ) -> Result<Option<Uid>, Trouble> {
+        let of = &plan.selected;
+        let Some(selected) = self.selected.as_mut() else {
+            return Ok(None);
+        };
+        if of.events == Events::NONE && !deed.expunges {
+            return Ok(None);
+        }
+        selected.hush = !of.events.has(Events::FLAGS);
+        let next = selected.numbering.uid_next();
+        let newest = self.sync(telling, out);
+        let (Some(selected), false) = (&self.selected, of.items.is_empty()) else {
+            return Ok(newest);
+        };
+        let own = self.arrived.iter().filter(|(key, _)| *key == selected.key);
+        let own: Vec<&UidSet> = own.map(|(_, uids)| uids).collect();
+        let new = selected.numbering.range(next.0..=u32::MAX);
+        let new: UidSet = new
+            .map(|(_, message)| message.uid.0)
+            .filter(|uid| !own.iter().any(|own| own.contains(*uid)))
+            .collect();
+        if new.is_empty() {
+            return Ok(newest);
+        }
+        budget.take(usize::try_from(new.len()).unwrap_or(usize::MAX))?;
+        let number = |n: u32| SeqNumber::Number(n);
+        let ranges = new.ranges().map(|r| (number(*r.start()), number(*r.end())));
+        let set = SequenceSet::Ranges(ranges.collect());
+        match self
+            .fetch(
+                &set,
+                true,
+                of.items.clone(),
+                &FetchModifiers::default(),
+                out,
+            )
+            .await
+        {
+            Err(Refusal::Gone(gone)) => Err(gone.into()),
+            // A message that is gone or damaged is told of when it is asked for.
+            _ => Ok(newest),
+        }
+    }
+
+    async fn tell_others(
+        &mut self,
+        plan: &Plan,
+        others: &mut Others,
+        deed: &Deed,
+        budget: &mut Budget,
+        out: &mut Out<'_>,
+    ) -> Result<(), Trouble> {
+        others.changes.borrow_and_update();
+        let account = self.account.id;
+        let (changed, place) = self.store.changed_mailboxes(account, others.place);
+        let Ok(list) = self.store.mailboxes(account) else {
+            // The account is gone, or nothing can be read: what is told next is told then.
+            return Ok(());
+        };
+        let mut look: HashSet<MailboxId> = match &changed {
+            Changed::Only(these) => these.iter().copied().collect(),
+            Changed::Any => others.told.iter().map(|told| told.mailbox).collect(),
+        };
+        if !Arc::ptr_eq(&list, &others.list) {
+            for (name, change) in changes(&others.list, &list, plan) {
+                let own = deed.name.as_ref();
+                if own.is_some_and(|own| own.explains(&name, &change, &list)) {
+                    continue;
+                }
+                budget.take(1)?;
+                self.name_line(&name, change.old.as_deref(), &list, out);
+                out.piece().await?;
+            }
+            self.follow(plan, others, &list, &mut look)?;
+            others.list = Arc::clone(&list);
+        }
+        let selected = self.selected.as_ref().map(|selected| selected.key);
+        if let Some((key, snapshot)) = &deed.selected
+            && selected != Some(*key)
+        {
+            // From here on it is a mailbox among others.
+            look.insert(key.mailbox);
+            let at = position(&others.told, key.mailbox);
+            if let Some(told) = at.and_then(|at| others.told.get_mut(at)) {
+                *told = told.of_snapshot(snapshot);
+            }
+        }
+        let mut again = false;
+        let mut turn = Turn::new();
+        for info in list
+            .mailboxes
+            .iter()
+            .filter(|i| look.contains(&i.key.mailbox))
+        {
+            let at = position(&others.told, info.key.mailbox);
+            let Some(told) = at.and_then(|at| others.told.get_mut(at)) else {
+                continue;
+            };
+            if selected == Some(info.key) {
+                continue;
+            }
+            turn.take().await;
+            self.absorb_own(info.key, told);
+            let Ok(now) = self.store.mailbox_status(info.key) else {
+                // Gone, and then the list says so; or not to be read now.
+                again = true;
+                continue;
+            };
+            let last = std::mem::replace(told, Told::new(told.mailbox, told.events, &now));
+            let kind = if (last.messages, last.uid_next) != (now.messages, now.uid_next) {
+                Events::MESSAGES
+            } else if told.events.has(Events::FLAGS) && last.unseen != now.unseen {
+                Events::FLAGS
+            } else {
+                continue;
+            };
+            budget.take(1)?;
+            self.status_line(info, &now, told.events, kind, &mut out.buf);
+            out.piece().await?;
+        }
+        if !again {
+            others.place = place;
+        }
+        Ok(())
+    }
+
+    /// The list changed: the mailboxes to watch may be others.
+    fn follow(
+        &self,
+        plan: &Plan,
+        others: &mut Others,
+        list: &MailboxList,
+        look: &mut HashSet<MailboxId>,
+    ) -> Result<(), Overflow> {
+        let wanted = wanted(plan, list);
+        if wanted.len() > self.notify_limits.mailboxes {
+            return Err(Overflow);
+        }
+        let before: HashSet<MailboxId> = others.list.mailboxes.iter().map(id).collect();
+        let mut next = Vec::with_capacity(wanted.len());
+        for (info, events) in wanted {
+            let mailbox = info.key.mailbox;
+            let known = position(&others.told, mailbox).and_then(|at| others.told.get(at));
+            next.push(match known {
+                Some(told) => Told { events, ..*told },
+                None if !before.contains(&mailbox) => {
+                    look.insert(mailbox);
+                    Told::empty(mailbox, events)
+                }
+                // Watched from now on.
+                None => match self.store.mailbox_status(info.key) {
+                    Ok(now) => Told::new(mailbox, events, &now),
+                    Err(_) => Told::empty(mailbox, events),
+                },
+            });
+        }
+        next.sort_unstable_by_key(|told| told.mailbox);
+        others.told = next;
+        Ok(())
+    }
+
+    /// Takes what this session's own command brought as told, where nothing else happened.
+    fn absorb_own(&self, key: MailboxKey, told: &mut Told) {
+        let Some((_, own)) = self.arrived.iter().find(|(at, _)| *at == key) else {
+            return;
+        };
+        let Ok(mailbox) = self.store.mailbox(key) else {
+            return;
+        };
+        let snapshot = mailbox.snapshot();
+        let (mut count, mut steps, mut last) = (0, 0, ModSeq(0));
+        for (_, message) in own.ranges().flat_map(|range| snapshot.range(range)) {
+            count += 1;
+            steps += u64::from(message.modseq != last);
+            last = message.modseq;
+        }
+        let first = own.ranges().next().map(|range| *range.start());
+        let end = own.ranges().next_back().map(|range| *range.end());
+        let fits = first == Some(told.uid_next.0)
+            && end.map(|end| Uid(end.saturating_add(1))) == Some(snapshot.uid_next())
+            && snapshot.len() == told.messages.saturating_add(count)
+            && snapshot.highest_modseq() == ModSeq(told.modseq.0 + steps);
+        if fits {
+            *told = told.of_snapshot(&snapshot);
+        }
+    }
+
+    fn name_line(&self, name: &str, old: Option<&str>, list: &MailboxList, out: &mut Out<'_>) {
+        let info = list.mailboxes.iter().find(|info| info.name == name);
+        let mut attributes = match info.map(|info| self.attributes(info)) {
+            Some(Ok(attributes)) => attributes,
+            Some(Err(_)) => Vec::new(),
+            None => vec!["\\NonExistent"],
+        };
+        if is_subscribed(list, name) {
+            attributes.push("\\Subscribed");
+        }
+        self.list_line(&attributes, name, old, out);
+    }
+}
+
+fn id(info: &MailboxInfo) -> MailboxId {
+    info.key.mailbox
+}
+
+fn position(told: &[Told], mailbox: MailboxId) -> Option<usize> {
+    told.binary_search_by_key(&mailbox, |told| told.mailbox)
+        .ok()
+}
+
+/// The mailboxes whose messages are watched.
+fn wanted<'a>(plan: &Plan, list: &'a MailboxList) -> Vec<(&'a MailboxInfo, Events)> {
+    list.mailboxes
+        .iter()
+        .map(|info| (info, plan.of(&info.name, info.subscribed)))
+        .filter(|(_, events)| events.has(Events::MESSAGES))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watched_mailbox_costs_at_most_64_bytes() {
+        assert!(size_of::<Told>() <= 64, "{}", size_of::<Told>());
+    }
+}
