@@ -147,23 +147,23 @@ fn a_large_move_that_fails_in_the_middle_says_what_was_moved() {
     append(&mut a, "full", &format!("({}) ", numbered(0..64)));
     append(&mut a, "box", "");
     a.ok("SELECT box");
-    for _ in 0..11 {
+    for _ in 0..14 {
         a.ok("COPY 1:* box");
     }
-    a.ok("STORE 2048 +FLAGS (more)");
+    a.ok("STORE 10048 +FLAGS (more)");
     let (lines, tagged) = a.command("MOVE 1:* full");
     assert!(tagged.starts_with("NO [LIMIT]"), "{tagged}");
     let lines = texts(&lines);
     assert!(
-        lines[0].starts_with("* OK [COPYUID ") && lines[0].contains(" 1:2000 2:2001]"),
+        lines[0].starts_with("* OK [COPYUID ") && lines[0].contains(" 1:10000 2:10001]"),
         "{}",
         lines[0]
     );
     assert_eq!(
         lines.iter().filter(|l| l.ends_with(" EXPUNGE")).count(),
-        2000
+        10_000
     );
-    assert_eq!(texts(&a.ok("UID SEARCH UID 1:2001")), ["* SEARCH 2001"]);
+    assert_eq!(texts(&a.ok("UID SEARCH UID 1:10001")), ["* SEARCH 10001"]);
     let lines = a.ok("STATUS full (MESSAGES)");
-    assert_eq!(texts(&lines), ["* STATUS full (MESSAGES 2001)"]);
+    assert_eq!(texts(&lines), ["* STATUS full (MESSAGES 10001)"]);
 }
