@@ -50,6 +50,8 @@ pub struct ImapConfig {
     /// Mailboxes and new messages that NOTIFY tells of in one turn; beyond that it is switched
     /// off, and the client is told.
     pub notify_events: usize,
+    /// UIDONLY is offered (RFC 9586).
+    pub uidonly: bool,
 }
 
 impl Default for ImapConfig {
@@ -78,6 +80,7 @@ impl Default for ImapConfig {
             metadata_comment: None,
             notify_mailboxes: 10_000,
             notify_events: 5_000,
+            uidonly: false,
         }
     }
 }

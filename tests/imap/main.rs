@@ -26,10 +26,12 @@ mod recent;
 mod search;
 mod seen;
 mod sort;
+mod uidonly;
 mod utf8;
 mod world;
 
-use common::{Imap, Line, Server};
+use common::serve::{AUTH, Serving, configuration};
+use common::{IMAP, Imap, Line, PASSWORD, Server};
 
 const ALICE: &str = "alice@posthorn.test";
 
@@ -37,6 +39,21 @@ fn server() -> (tempfile::TempDir, Server) {
     let home = tempfile::tempdir().expect("tempdir");
     let server = Server::start(&home.path().join("data"), &[]);
     (home, server)
+}
+
+/// A server with these lines in `[imap]`.
+fn configured(lines: &str) -> (tempfile::TempDir, Serving) {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Serving::start_with(home.path(), |base| {
+        configuration(base, "data", AUTH).replace("[imap]\n", &format!("[imap]\n{lines}\n"))
+    });
+    (home, server)
+}
+
+fn login(server: &Serving) -> Imap {
+    let mut imap = Imap::connect(server.base + IMAP).expect("IMAP");
+    imap.ok(&format!("LOGIN {ALICE} {PASSWORD}"));
+    imap
 }
 
 fn texts(lines: &[Line]) -> Vec<&str> {

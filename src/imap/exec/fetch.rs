@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ahead::Ahead;
-use super::sync::put_flags;
+use super::sync::{fetch_head, put_flags};
 use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
@@ -102,7 +102,8 @@ impl Exec {
         let needs = Needs::of(&items, uid);
         let selected = self.selected()?;
         let key = selected.key;
-        if uid && !items.contains(&FetchItem::Uid) {
+        // RFC 9586, 3.3: with UIDONLY only where it is asked for.
+        if uid && !self.enabled.uidonly && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
         }
         // Asked twice, told once: structures are held until they are written.
@@ -430,12 +431,14 @@ impl View<'_> {
         if left.is_empty() && !self.with_flags {
             return Ok(());
         }
-        let _ = write!(out.buf, "* {seq} FETCH (");
+        let enabled = self.exec.enabled;
+        fetch_head(&mut out.buf, enabled, seq, self.message.uid);
         let mut between = "";
         // RFC 7162, 3.2.4: what was changed is told with both.
-        let unasked: &[FetchItem] = match (self.with_flags, self.exec.enabled.condstore) {
+        let unasked: &[FetchItem] = match (self.with_flags, enabled.condstore) {
             (false, _) => &[],
             (true, false) => &[FetchItem::Flags],
+            (true, true) if enabled.uidonly => &[FetchItem::ModSeq, FetchItem::Flags],
             (true, true) => &[FetchItem::Uid, FetchItem::ModSeq, FetchItem::Flags],
         };
         let unasked = unasked.iter().filter(|item| !items.contains(item));

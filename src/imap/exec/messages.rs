@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use super::sync::put_flags;
+use super::sync::{fetch_head, put_flags};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction, StoreFlags};
 use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError};
@@ -82,10 +82,10 @@ impl Exec {
             if !in_full && !modseq_only {
                 continue;
             }
-            let _ = write!(out.buf, "* {seq} FETCH (");
+            fetch_head(&mut out.buf, enabled, seq, message.uid);
             // RFC 7162, 3.2.4: both.
             let mut between = "";
-            if uid || enabled.rev2 || enabled.condstore {
+            if (uid || enabled.rev2 || enabled.condstore) && !enabled.uidonly {
                 let _ = write!(out.buf, "UID {}", message.uid);
                 between = " ";
             }
