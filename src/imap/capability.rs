@@ -129,6 +129,9 @@ pub fn line(standing: Standing<'_>) -> String {
     put(ALWAYS);
     if standing.authenticated {
         put(AUTHENTICATED);
+        if standing.config.message_limit > 0 {
+            put(&[&format!("MESSAGELIMIT={}", standing.config.message_limit)]);
+        }
         if standing.config.uidonly {
             put(&["UIDONLY"]);
         }

@@ -16,6 +16,7 @@ mod expunged;
 mod habits;
 mod items;
 mod keywords;
+mod message_limit;
 mod metadata;
 mod names;
 mod notify;

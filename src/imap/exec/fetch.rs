@@ -99,6 +99,7 @@ impl Exec {
         if items.contains(&FetchItem::ModSeq) {
             self.use_modseq(out);
         }
+        uids = self.limited(uids);
         let needs = Needs::of(&items, uid);
         let selected = self.selected()?;
         let key = selected.key;
@@ -138,9 +139,15 @@ impl Exec {
             lazy_previews: LAZY_PREVIEWS,
         };
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
+        // From the last to the first where there is a limit (RFC 9738, 3.1).
+        let mut down: Vec<(u32, Message)> = Vec::new();
+        if self.limit_reached.is_some() {
+            down.extend(all.by_ref());
+        }
         loop {
             window.clear();
-            window.extend(all.by_ref().take(WINDOW));
+            window.extend(down.drain(down.len().saturating_sub(WINDOW)..).rev());
+            window.extend(all.by_ref().take(WINDOW - window.len()));
             if window.is_empty() {
                 break;
             }
@@ -272,8 +279,9 @@ impl Exec {
         if let (true, Some((_, first)), Some((_, last))) =
             (needs.record, window.first(), window.last())
         {
+            let (low, high) = (first.uid.0.min(last.uid.0), first.uid.0.max(last.uid.0));
             // Where the set is sparse, single reads are cheaper than all that lies between.
-            if (last.uid.0 - first.uid.0) as usize > window.len() * 4 {
+            if (high - low) as usize > window.len() * 4 {
                 for (_, message) in window {
                     if let Some(record) = self.store.message(key, message.uid)? {
                         records.push((message.uid.0, record));
@@ -281,11 +289,12 @@ impl Exec {
                 }
             } else {
                 self.store
-                    .scan_messages(key, first.uid.0..=last.uid.0, &mut |uid, record| {
+                    .scan_messages(key, low..=high, &mut |uid, record| {
                         records.push((uid.0, record));
                         true
                     })?;
             }
+            records.sort_unstable_by_key(|(uid, _)| *uid);
         }
         if items
             .iter()
