@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::sync::{fetch_head, put_flags};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction, StoreFlags};
-use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError};
+use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError, Unchanged};
 use crate::types::{Flag, Flags, ModSeq, SystemFlags, Uid, UidSet};
 
 impl Exec {
@@ -32,9 +32,14 @@ impl Exec {
             StoreAction::Remove => FlagAction::Remove,
         };
         let since = unchanged_since.map(ModSeq);
+        let told = self.selected()?.last_told_all();
+        let unchanged = since.map(|since| Unchanged {
+            since,
+            told: Some(told),
+        });
         let changed = self
             .store
-            .store_flags(key, uids.clone(), action, flags.clone(), since)
+            .store_flags(key, uids.clone(), action, flags.clone(), unchanged)
             .await?;
         let enabled = self.enabled;
         let Some(selected) = self.selected.as_mut() else {

@@ -311,6 +311,11 @@ impl Selected {
         (!named.into_iter().any(renamed)).then_some(flags)
     }
 
+    /// All flags that the client was last told.
+    pub fn last_told_all(&self) -> Arc<Snapshot> {
+        self.flags.clone()
+    }
+
     /// A message of the numbering as the client was last told of it, and the keywords' names.
     pub fn last_told(&self, message: Message) -> (Message, &Arc<[String]>) {
         match self.flags.by_uid(message.uid) {
