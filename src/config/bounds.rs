@@ -174,6 +174,10 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         1_000_000,
     );
     bound("imap.notify_events", c.notify_events as u64, 1, 1_000_000);
+    // RFC 9738, 3: not less than a thousand, where there is one.
+    let least = if c.message_limit == 0 { 0 } else { 1000 };
+    let (limit, most) = (u64::from(c.message_limit), u64::from(u32::MAX));
+    bound("imap.message_limit", limit, least, most);
     let c = &config.http;
     bound(
         "http.max_connections",

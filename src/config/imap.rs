@@ -50,6 +50,10 @@ pub struct ImapConfig {
     /// Mailboxes and new messages that NOTIFY tells of in one turn; beyond that it is switched
     /// off, and the client is told.
     pub notify_events: usize,
+    /// Messages that one command may work on (RFC 9738); 0: any number.
+    pub message_limit: u32,
+    /// UIDONLY is offered (RFC 9586).
+    pub uidonly: bool,
 }
 
 impl Default for ImapConfig {
@@ -78,6 +82,8 @@ impl Default for ImapConfig {
             metadata_comment: None,
             notify_mailboxes: 10_000,
             notify_events: 5_000,
+            message_limit: 0,
+            uidonly: false,
         }
     }
 }

@@ -20,12 +20,14 @@ pub struct Enabled {
     pub qresync: bool,
     /// UTF8=ACCEPT (RFC 6855).
     pub utf8_accept: bool,
+    /// No message numbers in commands and answers (RFC 9586).
+    pub uidonly: bool,
 }
 
 impl Enabled {
     /// ENABLE of one capability, in upper case. None: not one that can be enabled. Some: its
     /// name, as ENABLED tells it.
-    pub fn enable(&mut self, name: &str) -> Option<&'static str> {
+    pub fn enable(&mut self, name: &str, config: &ImapConfig) -> Option<&'static str> {
         match name {
             "IMAP4REV2" => {
                 self.rev2 = true;
@@ -44,6 +46,10 @@ impl Enabled {
             "UTF8=ACCEPT" => {
                 self.utf8_accept = true;
                 Some("UTF8=ACCEPT")
+            }
+            "UIDONLY" if config.uidonly => {
+                self.uidonly = true;
+                Some("UIDONLY")
             }
             _ => None,
         }
@@ -123,6 +129,12 @@ pub fn line(standing: Standing<'_>) -> String {
     put(ALWAYS);
     if standing.authenticated {
         put(AUTHENTICATED);
+        if standing.config.message_limit > 0 {
+            put(&[&format!("MESSAGELIMIT={}", standing.config.message_limit)]);
+        }
+        if standing.config.uidonly {
+            put(&["UIDONLY"]);
+        }
         put(&[&format!("APPENDLIMIT={}", standing.config.max_append_bytes)]);
     } else {
         if !standing.tls {

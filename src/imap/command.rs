@@ -125,6 +125,21 @@ pub enum Command {
 }
 
 impl Command {
+    /// Message numbers are in it, or would be in its answer (RFC 9586, 3.2, 3.5 and 3.7).
+    pub fn has_numbers(&self) -> bool {
+        match self {
+            Self::Fetch { uid, .. } | Self::Copy { uid, .. } | Self::Move { uid, .. } => !uid,
+            Self::Store(store) => !store.uid,
+            Self::Search(search) | Self::Thread { search, .. } => {
+                !search.uid || search.key.has_numbers()
+            }
+            Self::Select { parameters, .. } => parameters.iter().any(|parameter| {
+                matches!(parameter, SelectParameter::QResync(known) if known.matching.is_some())
+            }),
+            _ => false,
+        }
+    }
+
     /// Its name for metrics.
     pub fn name(&self) -> &'static str {
         match self {

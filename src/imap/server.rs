@@ -393,6 +393,8 @@ impl Connection {
             selected: None,
             enabled: self.session.enabled(),
             append_limit: self.config.imap.max_append_bytes,
+            message_limit: self.config.imap.message_limit,
+            limit_reached: None,
             config: self.config.clone(),
             tag: String::new(),
             keys: self.context.keys.clone(),

@@ -101,6 +101,9 @@ struct LoggingIn {
     after: After,
 }
 
+/// RFC 9586, 3.
+const UID_REQUIRED: &str = "[UIDREQUIRED] Message numbers are not allowed with UIDONLY";
+
 /// In metrics: what is no command.
 const INVALID: &str = "invalid";
 
@@ -409,6 +412,8 @@ impl Session {
             };
             let missing = match begin.replaces {
                 _ if !self.authenticated => Some("Log in first"),
+                // RFC 9586, 3.8
+                Some(replaced) if self.enabled.uidonly && !replaced.uid => Some(UID_REQUIRED),
                 Some(_) if !self.selected => Some("Select a mailbox first"),
                 _ => None,
             };

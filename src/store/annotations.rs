@@ -197,6 +197,9 @@ impl Store {
             }
             let adds = entries.iter().any(|(_, value)| value.is_some());
             tx.annotate(about, entries)?;
+            if let About::Mailbox(mailbox) = about {
+                tx.raise_modseq(mailbox)?;
+            }
             match !adds || tx.annotations_fit(about)? {
                 true => Ok(()),
                 // What was tried is taken back.

@@ -10,6 +10,7 @@ use super::handle::Store;
 use super::model::*;
 use super::ops::Op;
 use super::state::Tx;
+use super::unchanged::Unchanged;
 use crate::telemetry::OverQuota;
 use crate::types::{Flag, Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
 
@@ -144,6 +145,16 @@ impl Tx {
         })
     }
 
+    /// Something of the mailbox changed that is no message (RFC 7162, 3.2).
+    pub(super) fn raise_modseq(&mut self, mailbox: MailboxKey) -> Result<(), StoreError> {
+        let record = self.mailbox(mailbox)?.snapshot.record;
+        self.fact(Op::MailboxFloor {
+            mailbox,
+            uid_next: record.uid_next,
+            highest_modseq: ModSeq(record.highest_modseq.0 + 1),
+        })
+    }
+
     /// Expunges what is there of `uids`, marked or not, but at most `most` messages.
     pub(super) fn purge(
         &mut self,
@@ -188,13 +199,13 @@ impl Store {
         uids: UidSet,
         action: FlagAction,
         flags: Vec<Flag>,
-        unchanged_since: Option<ModSeq>,
+        unchanged: Option<Unchanged>,
     ) -> Result<FlagsChanged, StoreError> {
         let mut all = FlagsChanged::default();
         for uids in slices(&self.found(mailbox, &uids, |_| true)?, COMMAND) {
             // The first slice gives keywords their places, or is refused; the messages that have
             // them keep them.
-            let part = self.store_slice(mailbox, uids, action, flags.clone(), unchanged_since);
+            let part = self.store_slice(mailbox, uids, action, flags.clone(), unchanged.clone());
             let part = part.await?;
             all.changed.extend(part.changed);
             part.modified
@@ -210,7 +221,7 @@ impl Store {
         uids: UidSet,
         action: FlagAction,
         flags: Vec<Flag>,
-        unchanged_since: Option<ModSeq>,
+        unchanged: Option<Unchanged>,
     ) -> Result<FlagsChanged, StoreError> {
         self.commit(64, move |tx| {
             let mut result = FlagsChanged::default();
@@ -223,7 +234,7 @@ impl Store {
             let concerned = uids
                 .ranges()
                 .flat_map(|r| snapshot.range(r))
-                .any(|(_, m)| unchanged_since.is_none_or(|since| m.modseq <= since));
+                .any(|(_, m)| unchanged.as_ref().is_none_or(|u| u.may_hold(&m)));
             // Keywords that are not in the table are on no message, and get there only with one.
             let flags: Vec<Flag> = match action {
                 FlagAction::Replace | FlagAction::Add if concerned => flags,
@@ -237,7 +248,8 @@ impl Store {
                 .ranges()
                 .flat_map(|r| snapshot.range(r).map(|(_, m)| m))
             {
-                if unchanged_since.is_some_and(|since| message.modseq > since) {
+                let holds = |u: &Unchanged| u.holds(&message, action, bits, snapshot.keywords());
+                if !unchanged.as_ref().is_none_or(holds) {
                     result.modified.insert(message.uid.0);
                     continue;
                 }

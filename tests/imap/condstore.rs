@@ -344,6 +344,40 @@ fn two_sessions_hear_the_same_mod_sequences() {
     assert!(told.contains("FLAGS (\\Answered \\Flagged Work"), "{told}");
 }
 
+/// RFC 7162, 3.1.12, and the last of examples 10: another flag is no conflict, where the client
+/// knew the message; the same flag is one, and so is what it never heard of.
+#[test]
+fn a_change_of_another_flag_is_no_conflict() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(ALICE));
+    filled(&mut a, 3);
+    let since = highest(&a.ok("SELECT box (CONDSTORE)")).expect("HIGHESTMODSEQ");
+    b.ok("SELECT box");
+    b.ok("STORE 2 +FLAGS.SILENT (\\Flagged)");
+    let command = format!("STORE 1:3 (UNCHANGEDSINCE {since}) +FLAGS.SILENT ($Processed)");
+    let (lines, tagged) = a.command(&command);
+    assert_eq!(tagged, "OK Stored");
+    let told = texts(&lines).join("\n");
+    assert!(told.contains("* 2 FETCH (UID 2 MODSEQ ("), "{told}");
+    assert!(told.contains("FLAGS (\\Flagged $Processed"), "{told}");
+    let since = modseq_of(&mut a, 1);
+    b.ok("STORE 1 +FLAGS.SILENT (\\Seen)");
+    b.ok("STORE 2 +FLAGS.SILENT (\\Answered)");
+    // Replacing all flags always is one.
+    let (_, tagged) = a.command(&format!("STORE 2 (UNCHANGEDSINCE {since}) FLAGS (\\Draft)"));
+    assert!(tagged.starts_with("OK [MODIFIED 2] "), "{tagged}");
+    b.ok("STORE 2 +FLAGS.SILENT (\\Seen)");
+    let (_, tagged) = a.command(&format!(
+        "STORE 1:2 (UNCHANGEDSINCE {since}) -FLAGS (\\Seen)"
+    ));
+    assert!(tagged.starts_with("OK [MODIFIED 1:2] "), "{tagged}");
+    // It has heard of these by now, and did not say so.
+    let (_, tagged) = a.command(&format!(
+        "STORE 1 (UNCHANGEDSINCE {since}) +FLAGS (\\Draft)"
+    ));
+    assert!(tagged.starts_with("OK [MODIFIED 1] "), "{tagged}");
+}
+
 /// One of two that test the same mod-sequence wins, each time.
 #[test]
 fn a_race_of_conditional_stores_has_one_winner() {

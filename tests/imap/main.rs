@@ -16,6 +16,7 @@ mod expunged;
 mod habits;
 mod items;
 mod keywords;
+mod message_limit;
 mod metadata;
 mod names;
 mod notify;
@@ -26,10 +27,12 @@ mod recent;
 mod search;
 mod seen;
 mod sort;
+mod uidonly;
 mod utf8;
 mod world;
 
-use common::{Imap, Line, Server};
+use common::serve::{AUTH, Serving, configuration};
+use common::{IMAP, Imap, Line, PASSWORD, Server};
 
 const ALICE: &str = "alice@posthorn.test";
 
@@ -37,6 +40,21 @@ fn server() -> (tempfile::TempDir, Server) {
     let home = tempfile::tempdir().expect("tempdir");
     let server = Server::start(&home.path().join("data"), &[]);
     (home, server)
+}
+
+/// A server with these lines in `[imap]`.
+fn configured(lines: &str) -> (tempfile::TempDir, Serving) {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Serving::start_with(home.path(), |base| {
+        configuration(base, "data", AUTH).replace("[imap]\n", &format!("[imap]\n{lines}\n"))
+    });
+    (home, server)
+}
+
+fn login(server: &Serving) -> Imap {
+    let mut imap = Imap::connect(server.base + IMAP).expect("IMAP");
+    imap.ok(&format!("LOGIN {ALICE} {PASSWORD}"));
+    imap
 }
 
 fn texts(lines: &[Line]) -> Vec<&str> {

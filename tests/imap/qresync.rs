@@ -231,6 +231,25 @@ fn vanished_takes_the_place_of_expunge() {
     assert!(texts(&gone).contains(&"* 1 EXPUNGE"), "{gone:?}");
 }
 
+/// RFC 7162, 3.2: an annotation of the mailbox raises it too, and nothing else is told of that.
+#[test]
+fn an_annotation_raises_the_mod_sequence_of_its_mailbox() {
+    let (_home, server) = server();
+    let mut a = filled(&server, 3);
+    let (validity, since) = state(&a.ok("SELECT box"));
+    expunge(&mut a, "2");
+    let (_, before) = state(&a.ok("SELECT box"));
+    a.ok("SETMETADATA box (/private/comment \"mine\")");
+    let lines = a.ok("NOOP");
+    assert!(lines.is_empty(), "{lines:?}");
+    let (_, after) = state(&a.ok("SELECT box"));
+    assert!(after > before);
+    assert!(resync(&mut a, &format!("{validity} {before}")).is_empty());
+    // What went is known as before.
+    let told = resync(&mut a, &format!("{validity} {since}"));
+    assert_eq!(told, ["* VANISHED (EARLIER) 2"]);
+}
+
 /// RFC 7162, 6: while an expunge waits to be told, no mod-sequence of after it may count.
 #[test]
 fn while_a_vanished_waits_the_client_is_told_where_it_stands() {

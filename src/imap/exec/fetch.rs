@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ahead::Ahead;
-use super::sync::put_flags;
+use super::sync::{fetch_head, put_flags};
 use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
@@ -99,10 +99,12 @@ impl Exec {
         if items.contains(&FetchItem::ModSeq) {
             self.use_modseq(out);
         }
+        uids = self.limited(uids);
         let needs = Needs::of(&items, uid);
         let selected = self.selected()?;
         let key = selected.key;
-        if uid && !items.contains(&FetchItem::Uid) {
+        // RFC 9586, 3.3: with UIDONLY only where it is asked for.
+        if uid && !self.enabled.uidonly && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
         }
         // Asked twice, told once: structures are held until they are written.
@@ -137,9 +139,15 @@ impl Exec {
             lazy_previews: LAZY_PREVIEWS,
         };
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
+        // From the last to the first where there is a limit (RFC 9738, 3.1).
+        let mut down: Vec<(u32, Message)> = Vec::new();
+        if self.limit_reached.is_some() {
+            down.extend(all.by_ref());
+        }
         loop {
             window.clear();
-            window.extend(all.by_ref().take(WINDOW));
+            window.extend(down.drain(down.len().saturating_sub(WINDOW)..).rev());
+            window.extend(all.by_ref().take(WINDOW - window.len()));
             if window.is_empty() {
                 break;
             }
@@ -271,8 +279,9 @@ impl Exec {
         if let (true, Some((_, first)), Some((_, last))) =
             (needs.record, window.first(), window.last())
         {
+            let (low, high) = (first.uid.0.min(last.uid.0), first.uid.0.max(last.uid.0));
             // Where the set is sparse, single reads are cheaper than all that lies between.
-            if (last.uid.0 - first.uid.0) as usize > window.len() * 4 {
+            if (high - low) as usize > window.len() * 4 {
                 for (_, message) in window {
                     if let Some(record) = self.store.message(key, message.uid)? {
                         records.push((message.uid.0, record));
@@ -280,11 +289,12 @@ impl Exec {
                 }
             } else {
                 self.store
-                    .scan_messages(key, first.uid.0..=last.uid.0, &mut |uid, record| {
+                    .scan_messages(key, low..=high, &mut |uid, record| {
                         records.push((uid.0, record));
                         true
                     })?;
             }
+            records.sort_unstable_by_key(|(uid, _)| *uid);
         }
         if items
             .iter()
@@ -430,12 +440,14 @@ impl View<'_> {
         if left.is_empty() && !self.with_flags {
             return Ok(());
         }
-        let _ = write!(out.buf, "* {seq} FETCH (");
+        let enabled = self.exec.enabled;
+        fetch_head(&mut out.buf, enabled, seq, self.message.uid);
         let mut between = "";
         // RFC 7162, 3.2.4: what was changed is told with both.
-        let unasked: &[FetchItem] = match (self.with_flags, self.exec.enabled.condstore) {
+        let unasked: &[FetchItem] = match (self.with_flags, enabled.condstore) {
             (false, _) => &[],
             (true, false) => &[FetchItem::Flags],
+            (true, true) if enabled.uidonly => &[FetchItem::ModSeq, FetchItem::Flags],
             (true, true) => &[FetchItem::Uid, FetchItem::ModSeq, FetchItem::Flags],
         };
         let unasked = unasked.iter().filter(|item| !items.contains(item));

@@ -57,7 +57,8 @@ impl Exec {
         out.line(&format!("* {} EXISTS", snapshot.len()));
         if !self.enabled.rev2 {
             out.line(&format!("* {} RECENT", selected.recent_set().len()));
-            if let Some(seq) = snapshot.first_unseen() {
+            // A message number: not with UIDONLY (RFC 9586, 3).
+            if let (false, Some(seq)) = (self.enabled.uidonly, snapshot.first_unseen()) {
                 out.line(&format!("* OK [UNSEEN {seq}] First unseen"));
             }
         }

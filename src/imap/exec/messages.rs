@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use super::sync::put_flags;
+use super::sync::{fetch_head, put_flags};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction, StoreFlags};
-use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError};
-use crate::types::{Flag, Flags, ModSeq, Uid, UidSet};
+use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError, Unchanged};
+use crate::types::{Flag, Flags, ModSeq, SystemFlags, Uid, UidSet};
 
 impl Exec {
     pub(super) async fn store_flags(&mut self, store: StoreFlags, out: &mut Out<'_>) -> Answer {
@@ -21,6 +21,7 @@ impl Exec {
         } = store;
         let key = self.writable()?.key;
         let uids = self.uids(&set, uid)?;
+        let uids = self.limited(uids);
         // RFC 7162, 3.1
         if unchanged_since.is_some() {
             self.use_modseq(out);
@@ -31,9 +32,14 @@ impl Exec {
             StoreAction::Remove => FlagAction::Remove,
         };
         let since = unchanged_since.map(ModSeq);
+        let told = self.selected()?.last_told_all();
+        let unchanged = since.map(|since| Unchanged {
+            since,
+            told: Some(told),
+        });
         let changed = self
             .store
-            .store_flags(key, uids.clone(), action, flags.clone(), since)
+            .store_flags(key, uids.clone(), action, flags.clone(), unchanged)
             .await?;
         let enabled = self.enabled;
         let Some(selected) = self.selected.as_mut() else {
@@ -82,10 +88,10 @@ impl Exec {
             if !in_full && !modseq_only {
                 continue;
             }
-            let _ = write!(out.buf, "* {seq} FETCH (");
+            fetch_head(&mut out.buf, enabled, seq, message.uid);
             // RFC 7162, 3.2.4: both.
             let mut between = "";
-            if uid || enabled.rev2 || enabled.condstore {
+            if (uid || enabled.rev2 || enabled.condstore) && !enabled.uidonly {
                 let _ = write!(out.buf, "UID {}", message.uid);
                 between = " ";
             }
@@ -143,6 +149,7 @@ impl Exec {
     pub(super) async fn copy(&mut self, set: &SequenceSet, uid: bool, to: &str) -> Answer {
         let from = self.selected()?.key;
         let uids = self.uids(set, uid)?;
+        self.unlimited(&uids)?;
         let to = self.target(to)?.key;
         let copied = if uid {
             self.store.copy(from, uids, to).await?
@@ -167,6 +174,7 @@ impl Exec {
         let from = self.writable()?.key;
         let uids = self.uids(set, uid)?;
         let to = self.target(to)?.key;
+        let uids = self.limited(uids);
         let asked = if uid {
             None
         } else {
@@ -197,7 +205,16 @@ impl Exec {
 
     pub(super) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Answer {
         let key = self.writable()?.key;
-        let uids = set.map(|set| self.uids(set, true)).transpose()?;
+        let mut uids = set.map(|set| self.uids(set, true)).transpose()?;
+        // RFC 9738, 3.1: EXPUNGE and CLOSE have no limit.
+        if let Some(asked) = uids.take() {
+            let current = self.selected()?.current();
+            let marked = |m: &Message| {
+                let now = current.by_uid(m.uid);
+                now.is_some_and(|m| m.flags.system.contains(SystemFlags::DELETED))
+            };
+            uids = Some(self.limited_where(asked, &marked));
+        }
         // EXPUNGE itself means what the client knows of; a message that came in since, and was
         // marked by someone else, waits for the next one.
         let known = self.selected()?.numbering.last_uid().map_or(0, |u| u.0);

@@ -11,6 +11,7 @@ mod answer;
 mod append;
 mod fetch;
 mod keys;
+mod limit;
 mod list;
 mod mailboxes;
 mod messages;
@@ -212,6 +213,10 @@ pub struct Exec {
     /// What the client has switched on; commands may switch on more.
     pub enabled: Enabled,
     pub append_limit: u64,
+    /// Messages that one command may work on (RFC 9738); 0: any number.
+    pub message_limit: u32,
+    /// Of the command that runs: the lowest UID that it came to.
+    pub limit_reached: Option<crate::types::Uid>,
     pub config: Arc<Config>,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
@@ -245,6 +250,7 @@ impl Exec {
         } else {
             self.with_modseq(answer, out)
         };
+        let answer = self.with_limit(answer, out);
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),

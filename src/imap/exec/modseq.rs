@@ -133,7 +133,7 @@ fn matched_up_to(numbering: &Snapshot, numbers: &UidSet, uids: &UidSet) -> u32 {
 }
 
 /// What is in both.
-fn common(a: &UidSet, b: &UidSet) -> Vec<(u32, u32)> {
+pub(super) fn common(a: &UidSet, b: &UidSet) -> Vec<(u32, u32)> {
     let (mut a, mut b) = (a.ranges().peekable(), b.ranges().peekable());
     let mut out = Vec::new();
     while let (Some(one), Some(other)) = (a.peek(), b.peek()) {

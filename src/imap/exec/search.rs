@@ -42,6 +42,8 @@ pub(super) struct Scene {
     pub numbering: Arc<Snapshot>,
     /// Gives their flags. What is gone from it matches nothing (RFC 9051, 6.4.4 leaves it open).
     pub current: Arc<Snapshot>,
+    /// Those before it are not looked at.
+    pub from: u32,
     /// Which messages are recent is known of the selected mailbox only.
     pub is_selected: bool,
 }
@@ -52,6 +54,7 @@ impl Scene {
             key: selected.key,
             numbering: selected.numbering.clone(),
             current: selected.current(),
+            from: 1,
             is_selected: true,
         }
     }
@@ -72,7 +75,11 @@ impl Scene {
 
 impl Exec {
     pub(super) async fn search(&mut self, search: &Search, out: &mut Out<'_>) -> Answer {
-        let scene = Scene::of(self.selected()?);
+        let mut scene = Scene::of(self.selected()?);
+        // SORT has no limit (RFC 9738, 3.3).
+        if search.sort.is_none() {
+            scene.from = self.search_from(&search.key);
+        }
         let program = scene.compile(search, self);
         let found = self.find_in(&scene, &program, out).await?;
         let found = match &search.sort {
@@ -113,7 +120,7 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Result<Vec<Hit>, Refusal> {
         let mut hits: Vec<Hit> = Vec::new();
-        let mut all = scene.numbering.iter();
+        let mut all = scene.numbering.range(scene.from..=u32::MAX);
         let selected = self.selected.as_ref().filter(|_| scene.is_selected);
         let searching = Searching {
             store: &self.store,

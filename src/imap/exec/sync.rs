@@ -225,8 +225,8 @@ impl Selected {
     }
 
     fn tell_expunged(&self, gone: &[Uid], out: &mut Vec<u8>) {
-        // RFC 7162, 3.2.10.2
-        if self.enabled.qresync {
+        // RFC 7162, 3.2.10.2; RFC 9586, 3.4
+        if self.enabled.qresync || self.enabled.uidonly {
             let gone: UidSet = gone.iter().map(|uid| uid.0).collect();
             let _ = write!(out, "* VANISHED {gone}\r\n");
             return;
@@ -311,6 +311,11 @@ impl Selected {
         (!named.into_iter().any(renamed)).then_some(flags)
     }
 
+    /// All flags that the client was last told.
+    pub fn last_told_all(&self) -> Arc<Snapshot> {
+        self.flags.clone()
+    }
+
     /// A message of the numbering as the client was last told of it, and the keywords' names.
     pub fn last_told(&self, message: Message) -> (Message, &Arc<[String]>) {
         match self.flags.by_uid(message.uid) {
@@ -324,9 +329,12 @@ impl Selected {
         if self.hush {
             return;
         }
+        fetch_head(out, self.enabled, seq, message.uid);
         // With the UID, as RFC 7162 and common sense have it: it costs little and helps clients
         // that mix up numbers.
-        let _ = write!(out, "* {seq} FETCH (UID {} ", message.uid);
+        if !self.enabled.uidonly {
+            let _ = write!(out, "UID {} ", message.uid);
+        }
         if self.enabled.condstore {
             let _ = write!(out, "MODSEQ ({}) ", message.modseq);
         }
@@ -363,6 +371,15 @@ impl Selected {
         }
         out.extend_from_slice(b"] Flags\r\n");
     }
+}
+
+/// `* 5 FETCH (`, or `* 25 UIDFETCH (` where no numbers are told (RFC 9586, 3.3).
+pub fn fetch_head(out: &mut Vec<u8>, enabled: Enabled, seq: u32, uid: Uid) {
+    let _ = if enabled.uidonly {
+        write!(out, "* {uid} UIDFETCH (")
+    } else {
+        write!(out, "* {seq} FETCH (")
+    };
 }
 
 /// `(\Seen Label)`.

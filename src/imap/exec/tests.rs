@@ -80,6 +80,8 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         )),
         enabled: Enabled::default(),
         append_limit: 1 << 20,
+        message_limit: 0,
+        limit_reached: None,
         config: Arc::new(Config::new("mail.example.com", "/x")),
         tag: String::new(),
         keys: Arc::default(),

@@ -6,7 +6,8 @@
 use super::cursor::{Cursor, Parsed, bad};
 use super::{flag, modseq, sequence_set};
 use crate::imap::command::{
-    Command, PartialRange, Search, SearchKey, SearchReturn, SortCriterion, SortKey, ThreadAlgorithm,
+    Command, PartialRange, Search, SearchKey, SearchReturn, SeqNumber, SequenceSet, SortCriterion,
+    SortKey, ThreadAlgorithm,
 };
 use crate::types::{Flag, SystemFlags};
 
@@ -236,6 +237,15 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
             SearchKey::Or(Box::new(a), Box::new(b))
         }
         "UID" => SearchKey::Uid(sequence_set(c)?),
+        // RFC 9738, 3.2
+        "UIDAFTER" => match one_uid(c)?.checked_add(1) {
+            Some(from) => between(from, u32::MAX),
+            None => SearchKey::Uid(SequenceSet::Ranges(vec![])),
+        },
+        "UIDBEFORE" => match one_uid(c)? {
+            1 => SearchKey::Uid(SequenceSet::Ranges(vec![])),
+            before => between(1, before - 1),
+        },
         "KEYWORD" => SearchKey::Flag(keyword(c)?),
         "UNKEYWORD" => SearchKey::Not(Box::new(SearchKey::Flag(keyword(c)?))),
         "BEFORE" => SearchKey::Before(date(c)?),
@@ -269,7 +279,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     })
 }
 
-const WITH_ARGUMENT: [&str; 29] = [
+const WITH_ARGUMENT: [&str; 31] = [
     "NOT",
     "OR",
     "UID",
@@ -299,7 +309,21 @@ const WITH_ARGUMENT: [&str; 29] = [
     "TEXT",
     "HEADER",
     "MODSEQ",
+    "UIDAFTER",
+    "UIDBEFORE",
 ];
+
+fn one_uid(c: &mut Cursor<'_>) -> Parsed<u32> {
+    match c.number32()? {
+        0 => bad("0 is no UID"),
+        n => Ok(n),
+    }
+}
+
+fn between(from: u32, to: u32) -> SearchKey {
+    let range = (SeqNumber::Number(from), SeqNumber::Number(to));
+    SearchKey::Uid(SequenceSet::Ranges(vec![range]))
+}
 
 fn keyword(c: &mut Cursor<'_>) -> Parsed<Flag> {
     match flag(c)? {

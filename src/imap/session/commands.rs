@@ -8,7 +8,7 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Output, Phase, Session};
+use super::{Output, Phase, Session, UID_REQUIRED};
 use crate::imap::command::{Command, Search, Tagged};
 use crate::telemetry::ImapEnd;
 
@@ -78,7 +78,7 @@ impl Session {
                 let before = self.enabled;
                 let mut enabled = String::new();
                 for name in &names {
-                    if let Some(name) = self.enabled.enable(name) {
+                    if let Some(name) = self.enabled.enable(name, &self.settings.limits) {
                         enabled.push(' ');
                         enabled.push_str(name);
                     }
@@ -110,6 +110,10 @@ impl Session {
                 if self.enabled.utf8_accept =>
             {
                 self.bad(Some(&tag), "No CHARSET after ENABLE UTF8=ACCEPT");
+            }
+            // RFC 9586, 3
+            command if self.enabled.uidonly && command.has_numbers() => {
+                self.bad(Some(&tag), UID_REQUIRED);
             }
             command if needs_selected(&command) && !self.selected => {
                 self.bad(Some(&tag), "Select a mailbox first");
