@@ -97,11 +97,6 @@ impl Needle {
         }
     }
 
-    /// Its text must be there as it is.
-    pub fn is_exact(&self) -> bool {
-        self.fuzzy.is_none()
-    }
-
     /// Looks for it in a folded text.
     fn look(&self, text: &str, needle: &str, found: &mut Finding) {
         if found.done {
