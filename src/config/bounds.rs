@@ -156,6 +156,13 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         0,
         64 * GIB,
     );
+    bound("imap.max_contexts", c.max_contexts as u64, 1, 1000);
+    bound(
+        "imap.max_searched_mailboxes",
+        c.max_searched_mailboxes as u64,
+        1,
+        1_000_000,
+    );
     bound("imap.max_depth", c.max_depth as u64, 1, 1000);
     bound(
         "imap.max_bad_commands",

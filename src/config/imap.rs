@@ -29,6 +29,10 @@ pub struct ImapConfig {
     /// Dates, addresses, subjects and references of messages that SEARCH, SORT and THREAD keep in
     /// memory, for all accounts together.
     pub key_cache_bytes: usize,
+    /// Results of SEARCH and SORT that one connection can have kept up to date (RFC 5267).
+    pub max_contexts: usize,
+    /// Mailboxes that one ESEARCH looks at (RFC 7377).
+    pub max_searched_mailboxes: usize,
     /// Nesting of parentheses in a command.
     pub max_depth: usize,
     /// `BAD` answers in a row before `BYE`.
@@ -71,6 +75,8 @@ impl Default for ImapConfig {
             max_multiappend_bytes: 100 * 1024 * 1024,
             spool_bytes: 256 * 1024,
             key_cache_bytes: 64 * 1024 * 1024,
+            max_contexts: 10,
+            max_searched_mailboxes: 1000,
             max_depth: 32,
             max_bad_commands: 10,
             idle_timeout_secs: 35 * 60,

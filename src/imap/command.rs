@@ -101,6 +101,19 @@ pub enum Command {
         algorithm: ThreadAlgorithm,
         search: Search,
     },
+    /// ESEARCH (RFC 7377, 2): UIDs of several mailboxes. No sources: the selected one.
+    MultiSearch {
+        sources: Vec<SearchSource>,
+        search: Search,
+    },
+    /// CANCELUPDATE with tags (RFC 5267, 4.3.5).
+    CancelUpdate(Vec<String>),
+    /// Size of a batch, and the first and last batch that is asked for
+    /// (draft-ietf-mailmaint-imap-uidbatches).
+    UidBatches {
+        size: u32,
+        range: Option<(u32, u32)>,
+    },
     /// A search in a charset that is not supported; `save` where its result was to be saved.
     SearchInCharset {
         save: bool,
@@ -172,6 +185,9 @@ impl Command {
             Self::Search(Search { sort: Some(_), .. }) => "sort",
             Self::Search(_) | Self::SearchInCharset { .. } => "search",
             Self::Thread { .. } => "thread",
+            Self::MultiSearch { .. } => "esearch",
+            Self::CancelUpdate(_) => "cancelupdate",
+            Self::UidBatches { .. } => "uidbatches",
             Self::Fetch { .. } => "fetch",
             Self::Store(_) => "store",
             Self::Copy { .. } => "copy",
@@ -223,6 +239,8 @@ pub struct FetchModifiers {
     pub changed_since: Option<u64>,
     /// Only together with `changed_since`, and by UID.
     pub vanished: bool,
+    /// Of the messages that would be told of, only these (RFC 9394, 3.3).
+    pub partial: Option<PartialRange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,9 +362,20 @@ pub struct Search {
 }
 
 impl Search {
-    pub fn saves(&self) -> bool {
+    pub fn returns(&self, option: SearchReturn) -> bool {
         let returns = self.returns.as_deref().unwrap_or_default();
-        returns.contains(&SearchReturn::Save)
+        returns.contains(&option)
+    }
+
+    pub fn saves(&self) -> bool {
+        self.returns(SearchReturn::Save)
+    }
+
+    /// Scores are asked for.
+    pub fn is_scored(&self) -> bool {
+        let by_score = |c: &SortCriterion| c.key == SortKey::Relevancy;
+        let sort = self.sort.as_deref().unwrap_or_default();
+        self.returns(SearchReturn::Relevancy) || sort.iter().any(by_score)
     }
 }
 
@@ -358,6 +387,11 @@ pub enum SearchReturn {
     Count,
     Save,
     Partial(PartialRange),
+    /// RFC 5267, 4.2 and 4.3.
+    Context,
+    Update,
+    /// RFC 6203, 4.
+    Relevancy,
 }
 
 /// Places in a result, the first is 1 (RFC 9394, 3.1).
@@ -405,9 +439,23 @@ pub enum SortKey {
     DisplayFrom,
     DisplayTo,
     From,
+    /// RFC 6203, 6: the highest first.
+    Relevancy,
     Size,
     Subject,
     To,
+}
+
+/// Which mailboxes are searched (RFC 7377, 2.2; RFC 5465, 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchSource {
+    Selected,
+    Inboxes,
+    Personal,
+    Subscribed,
+    Subtree(Vec<MailboxName>),
+    SubtreeOne(Vec<MailboxName>),
+    Mailboxes(Vec<MailboxName>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -458,6 +506,8 @@ pub enum SearchKey {
     Header(String, String),
     Body(String),
     Text(String),
+    /// RFC 6203, 3.
+    Fuzzy(Box<SearchKey>),
 }
 
 impl SearchKey {
@@ -467,7 +517,7 @@ impl SearchKey {
             || match self {
                 Self::And(keys) => keys.iter().any(|key| key.has(such)),
                 Self::Or(a, b) => a.has(such) || b.has(such),
-                Self::Not(inner) => inner.has(such),
+                Self::Not(inner) | Self::Fuzzy(inner) => inner.has(such),
                 _ => false,
             }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::mail::{self, Envelope, EnvelopeAddress, References};
+use crate::mail::{self, Envelope, EnvelopeAddress, Fuzzy, References};
 use crate::types::{BlobId, MailboxKey};
 
 /// UIDs of one block.
@@ -162,6 +162,16 @@ impl Texts {
 
     pub fn subject(&self) -> &str {
         self.part(Field::Subject)
+    }
+
+    /// How well words are found in a field (RFC 6203).
+    pub fn score(&self, field: Field, words: &Fuzzy) -> u8 {
+        let present = self.present & 1 << field as usize != 0;
+        if present {
+            words.score(self.part(field))
+        } else {
+            0
+        }
     }
 
     /// addr-mailbox of the first address of From, To or Cc (RFC 5256, 3).

@@ -5,7 +5,7 @@
 use super::command::{SearchKey, SeqNumber, SequenceSet};
 use super::keys::{Facts, Field};
 use super::object_id;
-use crate::mail::{self, Needle, SearchScope};
+use crate::mail::{self, Fuzzy, Needle, SearchScope};
 use crate::types::{Flag, Flags, UidSet};
 
 /// A message, asked only for what a key needs.
@@ -30,6 +30,10 @@ pub trait Candidate {
     fn address_contains(&self, key: usize, name: &str, needle: &str) -> Option<bool>;
     /// The needle of that number in [`Program::needles`].
     fn contains(&self, needle: usize) -> Option<bool>;
+    /// How well words are found in a field of the envelope (RFC 6203, 4); 0: not at all.
+    fn field_score(&self, field: Field, words: &Fuzzy) -> u8;
+    /// How well a needle was found that is contained.
+    fn score(&self, needle: usize) -> u8;
 }
 
 /// Numbers that a set means: `*` is `max`, `$` is `saved`.
@@ -76,6 +80,8 @@ enum Node {
     Address(Field, usize, &'static str, String),
     /// BODY or TEXT.
     Words(usize),
+    FuzzyField(Field, Fuzzy),
+    FuzzyWords(usize),
     And(Vec<Node>),
     Or(Box<Node>, Box<Node>),
     Not(Box<Node>),
@@ -94,6 +100,7 @@ impl Program {
             names,
             needles: Vec::new(),
             fields: 0,
+            fuzzy: false,
         };
         Self {
             root: compiler.node(key),
@@ -117,6 +124,18 @@ impl Program {
         self.root.matches(message, now)
     }
 
+    /// How relevant a message is that matches: 1 to 100 (RFC 6203, 4).
+    pub fn score(&self, message: &dyn Candidate) -> u8 {
+        let (sum, count) = self.root.score(message);
+        let mean = sum.checked_div(count).unwrap_or(100);
+        u8::try_from(mean.clamp(1, 100)).unwrap_or(100)
+    }
+
+    /// The UIDs of the messages that can match at all, where that is said: both are included.
+    pub fn bounds(&self) -> Option<(u32, u32)> {
+        self.root.bounds()
+    }
+
     /// More than flags and records are looked at.
     pub fn reads_messages(&self) -> bool {
         self.root.cost() >= 3
@@ -137,6 +156,8 @@ struct Compiler<'a> {
     names: Names<'a>,
     needles: Vec<Needle>,
     fields: usize,
+    /// Inside of FUZZY.
+    fuzzy: bool,
 }
 
 impl Compiler<'_> {
@@ -154,10 +175,17 @@ impl Compiler<'_> {
     }
 
     fn address(&mut self, field: Field, name: &'static str, text: &str) -> Node {
+        if self.fuzzy {
+            return Node::FuzzyField(field, Fuzzy::new(text));
+        }
         Node::Address(field, self.number(), name, mail::comparable(text))
     }
 
     fn words(&mut self, scope: SearchScope, text: &str) -> Node {
+        if self.fuzzy {
+            self.needles.push(Needle::fuzzy(scope, text));
+            return Node::FuzzyWords(self.needles.len() - 1);
+        }
         self.needles.push(Needle::new(scope, mail::fold(text)));
         Node::Words(self.needles.len() - 1)
     }
@@ -213,7 +241,17 @@ impl Compiler<'_> {
             SearchKey::To(text) => self.address(Field::To, "To", text),
             SearchKey::Cc(text) => self.address(Field::Cc, "Cc", text),
             SearchKey::Bcc(text) => self.address(Field::Bcc, "Bcc", text),
+            SearchKey::Subject(text) if self.fuzzy => {
+                Node::FuzzyField(Field::Subject, Fuzzy::new(text))
+            }
             SearchKey::Subject(text) => self.header("Subject", text),
+            SearchKey::Fuzzy(inner) => {
+                // RFC 6203, 5: what is no text is matched exactly.
+                let outer = std::mem::replace(&mut self.fuzzy, true);
+                let node = self.node(inner);
+                self.fuzzy = outer;
+                node
+            }
             SearchKey::Header(name, text) => self.header(name, text),
             SearchKey::Body(text) => self.words(SearchScope::Body, text),
             SearchKey::Text(text) => self.words(SearchScope::Text, text),
@@ -254,9 +292,10 @@ impl Node {
             | Self::SentOn(_)
             | Self::SentSince(_)
             | Self::Field(..)
+            | Self::FuzzyField(..)
             | Self::Address(..) => 2,
             Self::ThreadId(_) | Self::Header(..) => 3,
-            Self::Words(_) => 4,
+            Self::Words(_) | Self::FuzzyWords(_) => 4,
             Self::And(nodes) => nodes.iter().map(Self::cost).max().unwrap_or(0),
             Self::Or(a, b) => a.cost().max(b.cost()),
             Self::Not(inner) => inner.cost(),
@@ -303,7 +342,8 @@ impl Node {
                 let kept = m.field_contains(*field, needle);
                 return kept.or_else(|| m.address_contains(*key, name, needle));
             }
-            Self::Words(needle) => return m.contains(*needle),
+            Self::FuzzyField(field, words) => m.field_score(*field, words) > 0,
+            Self::Words(needle) | Self::FuzzyWords(needle) => return m.contains(*needle),
             Self::And(nodes) => {
                 let mut all = Some(true);
                 for node in nodes {
@@ -324,5 +364,36 @@ impl Node {
             }
             Self::Not(inner) => !inner.matches(m, now)?,
         })
+    }
+
+    /// Sum and number of the scores of what was found roughly.
+    fn score(&self, m: &dyn Candidate) -> (u32, u32) {
+        let add = |(a, n): (u32, u32), (b, k): (u32, u32)| (a + b, n + k);
+        match self {
+            Self::FuzzyField(field, words) => (m.field_score(*field, words).into(), 1),
+            // What stands in the text says less than what a message is called.
+            Self::FuzzyWords(needle) => (u32::from(m.score(*needle)) * 4 / 5, 1),
+            Self::And(nodes) => nodes.iter().map(|n| n.score(m)).fold((0, 0), add),
+            Self::Or(a, b) => {
+                let mean = |(sum, n): (u32, u32)| sum.checked_div(n).unwrap_or(0);
+                let (a, b) = (a.score(m), b.score(m));
+                if mean(a) >= mean(b) { a } else { b }
+            }
+            _ => (0, 0),
+        }
+    }
+
+    fn bounds(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Uid(set) => {
+                let (first, last) = (set.ranges().next()?, set.ranges().next_back()?);
+                Some((*first.start(), *last.end()))
+            }
+            Self::And(nodes) => {
+                let all = nodes.iter().filter_map(Self::bounds);
+                all.reduce(|(a, b), (c, d)| (a.max(c), b.min(d)))
+            }
+            _ => None,
+        }
     }
 }

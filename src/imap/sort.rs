@@ -40,16 +40,17 @@ impl<'a> Sorter<'a> {
     pub fn needs_texts(&self) -> bool {
         self.criteria
             .iter()
-            .any(|c| !matches!(c.key, SortKey::Arrival | SortKey::Size))
+            .any(|c| !matches!(c.key, SortKey::Arrival | SortKey::Size | SortKey::Relevancy))
     }
 
     /// The next message, in the order of the mailbox.
-    pub fn push(&mut self, facts: &Facts, texts: &Texts) {
+    pub fn push(&mut self, facts: &Facts, texts: &Texts, score: u8) {
         for criterion in self.criteria {
             let text = |text: &str| Value::Text(casemap(text).into());
             self.values.push(match criterion.key {
                 SortKey::Arrival => Value::Number(facts.internal.0),
                 SortKey::Date => Value::Number(sent(facts, texts)),
+                SortKey::Relevancy => Value::Number(-i64::from(score)),
                 SortKey::Size => Value::Number(i64::try_from(facts.size).unwrap_or(i64::MAX)),
                 SortKey::Cc => text(texts.mailbox(Field::Cc)),
                 SortKey::From => text(texts.mailbox(Field::From)),
@@ -106,7 +107,7 @@ mod tests {
                 blob: BlobId([0; 16]),
             };
             let wire = envelope_wire(format!("{header}\r\n\r\n").as_bytes());
-            sorter.push(&facts, &Texts::of(&Envelope::read(&wire).unwrap()));
+            sorter.push(&facts, &Texts::of(&Envelope::read(&wire).unwrap()), 100);
         }
         sorter.order().into_iter().map(|n| n + 1).collect()
     }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::address::{AddressItem, parse_addresses};
+use super::fuzzy::{Fuzzy, FuzzyScore};
 use super::header::fields_within_limit;
 use super::html::Visible;
 use super::structure::{Kind, Node, Structure};
@@ -73,6 +74,8 @@ pub struct Needle {
     text: String,
     /// As it is looked for in headers.
     blanked: String,
+    /// It is looked for roughly.
+    fuzzy: Option<Fuzzy>,
 }
 
 impl Needle {
@@ -82,14 +85,51 @@ impl Needle {
             blanked: one_blank(&text).into_owned(),
             scope,
             text,
+            fuzzy: None,
         }
     }
+
+    /// RFC 6203, 3.
+    pub fn fuzzy(scope: SearchScope, text: &str) -> Self {
+        Self {
+            fuzzy: Some(Fuzzy::new(text)),
+            ..Self::new(scope, fold(text))
+        }
+    }
+
+    /// Looks for it in a folded text.
+    fn look(&self, text: &str, needle: &str, found: &mut Finding) {
+        if found.done {
+            return;
+        }
+        match &self.fuzzy {
+            None => found.done = text.contains(needle),
+            Some(fuzzy) => {
+                fuzzy.look(text, &mut found.score);
+                found.done = found.score.is_best();
+            }
+        }
+    }
+
+    /// What has to be kept of a piece, for words that lie across its end.
+    fn overlap(&self) -> usize {
+        self.text
+            .len()
+            .max(if self.fuzzy.is_some() { 128 } else { 0 })
+    }
+}
+
+/// What is known of one needle.
+struct Finding {
+    /// Nothing better can come.
+    done: bool,
+    score: FuzzyScore,
 }
 
 /// Looks for some texts in one message, window by window, and decodes it once for all of them.
 pub struct TextSearch<'a> {
     needles: &'a [Needle],
-    found: Vec<bool>,
+    found: Vec<Finding>,
     at: At,
 }
 
@@ -105,7 +145,16 @@ impl<'a> TextSearch<'a> {
     /// The empty text is everywhere.
     pub fn new(needles: &'a [Needle]) -> Self {
         Self {
-            found: needles.iter().map(|n| n.text.is_empty()).collect(),
+            found: needles
+                .iter()
+                .map(|n| Finding {
+                    done: n.text.is_empty(),
+                    score: n
+                        .fuzzy
+                        .as_ref()
+                        .map_or_else(FuzzyScore::default, Fuzzy::begin),
+                })
+                .collect(),
             needles,
             at: At::Header,
         }
@@ -113,11 +162,23 @@ impl<'a> TextSearch<'a> {
 
     /// Whether the message contains the text, as soon as that is known.
     pub fn answer(&self, needle: usize) -> Option<bool> {
-        match self.found.get(needle) {
-            Some(true) => Some(true),
-            _ if matches!(self.at, At::End) => Some(false),
-            _ => None,
+        let found = self.found.get(needle)?;
+        let at_end = matches!(self.at, At::End);
+        match self.needles.get(needle)?.fuzzy {
+            _ if found.done => Some(true),
+            // It may be found better yet: that is not waited for.
+            Some(_) if found.score.total() > 0 => Some(true),
+            _ => at_end.then_some(false),
         }
+    }
+
+    /// How well it was found, as far as the message was looked at: 1 to 100.
+    pub fn score(&self, needle: usize) -> u8 {
+        let found = self.found.get(needle);
+        found.map_or(0, |found| match found.score.total() {
+            0 => 1,
+            score => score,
+        })
     }
 
     /// Looks at the next piece of the message, which is the same each time.
@@ -163,7 +224,7 @@ impl<'a> TextSearch<'a> {
     fn header(&mut self, raw: &[u8], scope: SearchScope) {
         let concerned =
             |needle: &Needle| scope == SearchScope::Body || needle.scope == SearchScope::Text;
-        let open = |(needle, found): (&Needle, &bool)| !found && concerned(needle);
+        let open = |(needle, found): (&Needle, &Finding)| !found.done && concerned(needle);
         if !self.needles.iter().zip(&self.found).any(open) {
             return;
         }
@@ -174,7 +235,9 @@ impl<'a> TextSearch<'a> {
             let text = fold(&text);
             let text = one_blank(&text);
             for (needle, found) in self.needles.iter().zip(&mut self.found) {
-                *found = *found || concerned(needle) && text.contains(&needle.blanked);
+                if concerned(needle) {
+                    needle.look(&text, &needle.blanked, found);
+                }
             }
         }
     }
@@ -341,9 +404,9 @@ impl Tail {
         self.0.push_str(&fold(text));
         let mut longest = 0;
         for (needle, found) in search.needles.iter().zip(&mut search.found) {
-            if !*found {
-                *found = self.0.contains(&needle.text);
-                longest = longest.max(needle.text.len());
+            needle.look(&self.0, &needle.text, found);
+            if !found.done {
+                longest = longest.max(needle.overlap());
             }
         }
         let mut keep = self.0.len() - self.0.len().min(longest);

@@ -1,23 +1,24 @@
-//! The answers of SEARCH and SORT (RFC 9051, 7.3.4; RFC 4731; RFC 5182; RFC 5256, 4; RFC 5267, 3;
-//! RFC 9394, 3).
+//! The answers of SEARCH, SORT and ESEARCH (RFC 9051, 7.3.4; RFC 4731; RFC 5182; RFC 5256, 4;
+//! RFC 5267, 3; RFC 6203, 4; RFC 7162, 3.1.6; RFC 7377, 2.1; RFC 9394, 3).
 
 use std::io::Write as _;
 
 use super::search::Hit;
 use super::{Answer, Exec, Out};
 use crate::imap::command::{PartialRange, Search, SearchReturn};
+use crate::imap::encode;
 use crate::store::Snapshot;
 use crate::types::{Uid, UidSet};
 
 /// A sequence set that keeps an order: only numbers that rise by one are ranges (RFC 5267, 3.2).
 #[derive(Default)]
-struct InOrder {
+pub(super) struct InOrder {
     written: Vec<u8>,
     range: Option<(u32, u32)>,
 }
 
 impl InOrder {
-    fn of(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
+    pub(super) fn of(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
         let mut set = Self::default();
         for number in numbers {
             match &mut set.range {
@@ -54,6 +55,9 @@ struct Wanted {
     all: bool,
     count: bool,
     save: bool,
+    relevancy: bool,
+    /// Something is asked for that has no item of its own.
+    hints: bool,
     partial: Option<PartialRange>,
 }
 
@@ -67,6 +71,8 @@ impl Wanted {
                 SearchReturn::All => wanted.all = true,
                 SearchReturn::Count => wanted.count = true,
                 SearchReturn::Save => wanted.save = true,
+                SearchReturn::Relevancy => wanted.relevancy = true,
+                SearchReturn::Context | SearchReturn::Update => wanted.hints = true,
                 SearchReturn::Partial(range) => wanted.partial = Some(*range),
             }
         }
@@ -77,7 +83,8 @@ impl Wanted {
 
     /// Anything but that the result is saved.
     fn tells(&self) -> bool {
-        self.min || self.max || self.all || self.count || self.partial.is_some()
+        let items = self.min || self.max || self.all || self.count || self.partial.is_some();
+        items || self.relevancy || self.hints && !self.save
     }
 
     /// What is told of, and what is saved as `$` (RFC 5182, 2.4; RFC 9394, 3.2).
@@ -142,14 +149,13 @@ impl Exec {
             out.line("");
             return Ok(done.into());
         }
-        if let Some(selected) = self.selected.as_mut().filter(|_| wanted.save) {
-            selected.saved = wanted.saved(found);
+        if wanted.save {
+            self.save(search, found);
         }
         if wanted.tells() {
-            // The tag comes from `run`; ESEARCH names it, so it is written there.
-            out.buf.extend_from_slice(b"* ESEARCH (TAG \"");
-            out.buf.extend_from_slice(self.tag.as_bytes());
-            out.buf.extend_from_slice(b"\")");
+            out.buf.extend_from_slice(b"* ESEARCH (");
+            out.buf.extend_from_slice(&self.correlator(None));
+            out.buf.push(b')');
             if search.uid {
                 out.buf.extend_from_slice(b" UID");
             }
@@ -160,6 +166,49 @@ impl Exec {
             out.line("");
         }
         Ok(done.into())
+    }
+
+    /// ESEARCH of one of several mailboxes, in which something was found (RFC 7377, 2.1).
+    pub(super) fn answer_of(
+        &self,
+        search: &Search,
+        mailbox: &str,
+        now: &Snapshot,
+        found: &[Hit],
+        out: &mut Out<'_>,
+    ) {
+        let wanted = Wanted::of(search.returns.as_deref().unwrap_or_default());
+        out.buf.extend_from_slice(b"* ESEARCH (");
+        out.buf
+            .extend_from_slice(&self.correlator(Some((mailbox, now))));
+        out.buf.extend_from_slice(b") UID");
+        result(&wanted, found, &|hit| hit.uid, &mut out.buf);
+        if search.key.has_modseq() {
+            let modseq = |uid| now.by_uid(Uid(uid)).map(|m| m.modseq);
+            if let Some(modseq) = wanted.saved(found).iter().filter_map(modseq).max() {
+                let _ = write!(out.buf, " MODSEQ {modseq}");
+            }
+        }
+        out.line("");
+    }
+
+    /// What an ESEARCH says of the command that it answers.
+    pub(super) fn correlator(&self, mailbox: Option<(&str, &Snapshot)>) -> Vec<u8> {
+        let mut text = format!("TAG \"{}\"", self.tag).into_bytes();
+        if let Some((name, snapshot)) = mailbox {
+            text.extend_from_slice(b" MAILBOX ");
+            encode::mailbox(&mut text, name, self.enabled.utf8());
+            let _ = write!(text, " UIDVALIDITY {}", snapshot.uid_validity());
+        }
+        text
+    }
+
+    /// As `$` (RFC 5182).
+    pub(super) fn save(&mut self, search: &Search, found: &[Hit]) {
+        let wanted = Wanted::of(search.returns.as_deref().unwrap_or_default());
+        if let Some(selected) = self.selected.as_mut() {
+            selected.saved = wanted.saved(found);
+        }
     }
 
     /// After NO: where the result was to be saved, nothing is; else `$` stays as it was
@@ -189,6 +238,19 @@ fn result(wanted: &Wanted, found: &[Hit], number: &dyn Fn(&Hit) -> u32, out: &mu
         match part {
             [] => out.extend_from_slice(b"NIL"),
             part => out.extend_from_slice(&InOrder::of(part.iter().map(number))),
+        }
+        out.push(b')');
+    }
+    if wanted.relevancy {
+        // RFC 6203, 4: in the order of what is told.
+        let part = wanted
+            .partial
+            .map_or(0..found.len(), |range| range.of(found.len()));
+        out.extend_from_slice(b" RELEVANCY (");
+        let mut between = "";
+        for hit in found.get(part).unwrap_or_default() {
+            let _ = write!(out, "{between}{}", hit.score);
+            between = " ";
         }
         out.push(b')');
     }
@@ -231,7 +293,13 @@ mod tests {
 
     #[test]
     fn what_is_saved_depends_on_what_is_returned() {
-        let hits: Vec<Hit> = (1..=9).map(|uid| Hit { seq: uid, uid }).collect();
+        let hits: Vec<Hit> = (1..=9)
+            .map(|uid| Hit {
+                seq: uid,
+                uid,
+                score: 0,
+            })
+            .collect();
         let partial = SearchReturn::Partial(PartialRange {
             from: 3,
             to: 4,

@@ -93,6 +93,12 @@ impl Exec {
             let changed = current.changed_since(since, &uids);
             uids = changed.map(|(_, message)| message.uid.0).collect();
         }
+        if let Some(range) = modifiers.partial {
+            let there = uids.ranges().flat_map(|r| numbering.range(r));
+            let there: Vec<u32> = there.map(|(_, message)| message.uid.0).collect();
+            let part = there.get(range.of(there.len())).unwrap_or_default();
+            uids = part.iter().copied().collect();
+        }
         if modifiers.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
             items.push(FetchItem::ModSeq);
         }

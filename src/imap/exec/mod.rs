@@ -9,6 +9,7 @@
 mod ahead;
 mod answer;
 mod append;
+mod context;
 mod fetch;
 mod keys;
 mod limit;
@@ -17,6 +18,7 @@ mod mailboxes;
 mod messages;
 mod metadata;
 mod modseq;
+mod multisearch;
 mod notify;
 mod quota;
 mod search;
@@ -228,6 +230,9 @@ pub struct Exec {
     pub notify_limits: NotifyLimits,
     /// What the command that runs has put into mailboxes, where that matters to NOTIFY.
     pub arrived: Vec<(MailboxKey, UidSet)>,
+    /// Results that are kept up to date, of one connection.
+    pub max_contexts: usize,
+    pub max_searched_mailboxes: usize,
 }
 
 impl Exec {
@@ -245,6 +250,7 @@ impl Exec {
         let answer = Box::pin(self.command(command, out)).await;
         self.tell_all((!closes).then_some(telling), &deed, out)
             .await?;
+        self.update_contexts(out).await?;
         let answer = if closes {
             answer
         } else {
@@ -356,6 +362,18 @@ impl Exec {
                 }
                 answer
             }
+            Command::MultiSearch { sources, search } => {
+                if search.key.has_modseq() {
+                    self.use_modseq(out);
+                }
+                let answer = self.multi_search(&sources, &search, out).await;
+                if let Err(Refusal::No(_) | Refusal::Trouble(_)) = &answer {
+                    self.forget_saved(search.saves());
+                }
+                answer
+            }
+            Command::CancelUpdate(tags) => self.cancel_update(&tags),
+            Command::UidBatches { size, range } => self.uid_batches(size, range, out),
             Command::Thread { algorithm, search } => self.thread(algorithm, &search, out).await,
             Command::SearchInCharset { save } => {
                 self.forget_saved(save);
@@ -409,6 +427,7 @@ fn telling(command: &Command) -> Telling {
             Telling::NoExpunge
         }
         Command::SearchInCharset { .. } => Telling::NoExpunge,
+        Command::MultiSearch { search, .. } if search.key.has_numbers() => Telling::NoExpunge,
         _ => Telling::Everything,
     }
 }

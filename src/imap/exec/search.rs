@@ -18,9 +18,9 @@ use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::Search;
 use crate::imap::keys::{Facts, Field};
 use crate::imap::search::{Candidate, Names, Program};
-use crate::mail::{self, TextSearch};
+use crate::mail::{self, Fuzzy, TextSearch};
 use crate::store::{BodyPlace, Message, MessageRecord, Snapshot, Store, StoreError, Turn, Whose};
-use crate::types::{Flags, MailboxKey};
+use crate::types::{Flags, MailboxKey, UidSet};
 
 /// How long a search looks at messages before others may run.
 const TURN: Duration = Duration::from_millis(5);
@@ -32,6 +32,8 @@ const GLANCES: u32 = 16;
 pub(super) struct Hit {
     pub seq: u32,
     pub uid: u32,
+    /// How relevant it is, where that was asked for (RFC 6203, 4).
+    pub score: u8,
 }
 
 /// The mailbox that is searched.
@@ -49,7 +51,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    fn of(selected: &Selected) -> Self {
+    pub(super) fn of(selected: &Selected) -> Self {
         Self {
             key: selected.key,
             numbering: selected.numbering.clone(),
@@ -59,46 +61,75 @@ impl Scene {
         }
     }
 
-    /// What the search means here.
-    fn compile(&self, search: &Search, exec: &Exec) -> Program {
-        let nothing = crate::types::UidSet::new();
-        let selected = exec.selected.as_ref().filter(|_| self.is_selected);
-        let names = Names {
+    /// A mailbox that is not selected, as it is now.
+    pub(super) fn apart(key: MailboxKey, now: Arc<Snapshot>) -> Self {
+        Self {
+            key,
+            numbering: now.clone(),
+            current: now,
+            from: 1,
+            is_selected: false,
+        }
+    }
+
+    pub(super) fn names<'a>(&'a self, saved: &'a UidSet) -> Names<'a> {
+        Names {
             max_seq: self.numbering.len(),
             max_uid: self.numbering.last_uid().map_or(0, |u| u.0),
-            saved: selected.map_or(&nothing, |selected| &selected.saved),
+            saved,
             keywords: self.current.keywords(),
-        };
-        Program::compile(&search.key, names)
+        }
+    }
+
+    /// What the search means here.
+    pub(super) fn compile(&self, search: &Search, exec: &Exec) -> Program {
+        let nothing = UidSet::new();
+        let selected = exec.selected.as_ref().filter(|_| self.is_selected);
+        let saved = selected.map_or(&nothing, |selected| &selected.saved);
+        Program::compile(&search.key, self.names(saved))
     }
 }
 
 impl Exec {
     pub(super) async fn search(&mut self, search: &Search, out: &mut Out<'_>) -> Answer {
+        let updates = self.may_update(search)?;
         let mut scene = Scene::of(self.selected()?);
         // SORT has no limit (RFC 9738, 3.3).
         if search.sort.is_none() {
             scene.from = self.search_from(&search.key);
         }
-        let program = scene.compile(search, self);
-        let found = self.find_in(&scene, &program, out).await?;
-        let found = match &search.sort {
-            Some(criteria) => self.sorted(&scene, criteria, found, out).await?,
-            None => found,
-        };
-        self.answer(search, &scene.current, &found, out)
+        let found = self.found_in(&scene, search, out).await?;
+        let done = self.answer(search, &scene.current, &found, out)?;
+        if !updates {
+            return Ok(done);
+        }
+        self.keep_updated(search, &scene, &found, None, out)
     }
 
-    /// The selected mailbox, and what matches in it.
+    /// The selected mailbox, and what matches in it, in the order that is asked for.
     pub(super) async fn matching(
         &self,
         search: &Search,
         out: &mut Out<'_>,
     ) -> Result<(Scene, Vec<Hit>), Refusal> {
         let scene = Scene::of(self.selected()?);
-        let program = scene.compile(search, self);
-        let found = self.find_in(&scene, &program, out).await?;
+        let found = self.found_in(&scene, search, out).await?;
         Ok((scene, found))
+    }
+
+    pub(super) async fn found_in(
+        &self,
+        scene: &Scene,
+        search: &Search,
+        out: &mut Out<'_>,
+    ) -> Result<Vec<Hit>, Refusal> {
+        let program = scene.compile(search, self);
+        let scored = search.is_scored();
+        let found = self.find_in(scene, &program, scored, None, out).await?;
+        match &search.sort {
+            Some(criteria) => self.sorted(scene, criteria, found, out).await,
+            None => Ok(found),
+        }
     }
 
     pub(super) fn keys_of(&self, scene: &Scene) -> Keys<'_> {
@@ -112,15 +143,22 @@ impl Exec {
         )
     }
 
-    /// What matches, in the order of the mailbox.
+    /// What matches, in the order of the mailbox; with scores where `scored`. `among`: only
+    /// these are looked at.
     pub(super) async fn find_in(
         &self,
         scene: &Scene,
         program: &Program,
+        scored: bool,
+        among: Option<&UidSet>,
         out: &mut Out<'_>,
     ) -> Result<Vec<Hit>, Refusal> {
         let mut hits: Vec<Hit> = Vec::new();
-        let mut all = scene.numbering.range(scene.from..=u32::MAX);
+        let (first, last) = program.bounds().unwrap_or((1, u32::MAX));
+        let first = first.max(scene.from);
+        let whole = UidSet::from_ranges((first <= last).then_some((first, last)));
+        let ranges = among.unwrap_or(&whole).ranges();
+        let mut all = ranges.flat_map(|range| scene.numbering.range(range));
         let selected = self.selected.as_ref().filter(|_| scene.is_selected);
         let searching = Searching {
             store: &self.store,
@@ -151,7 +189,7 @@ impl Exec {
                         return stop;
                     }
                     if matches == Some(true) {
-                        hits.push(found.hit());
+                        hits.push(looking.hit(program, scored));
                     }
                     deep = None;
                     if place.take().is_some() || began.elapsed() >= TURN {
@@ -175,10 +213,7 @@ impl Exec {
                     return Stop::End;
                 }
                 match matches {
-                    Some(true) => hits.push(Hit {
-                        seq,
-                        uid: message.uid.0,
-                    }),
+                    Some(true) => hits.push(looking.hit(program, scored)),
                     Some(false) => {}
                     None => deep = Some(Found::new(seq, message, program)),
                 }
@@ -309,13 +344,6 @@ impl<'a> Found<'a> {
             place: BodyPlace::default(),
         }
     }
-
-    fn hit(&self) -> Hit {
-        Hit {
-            seq: self.seq,
-            uid: self.message.uid.0,
-        }
-    }
 }
 
 /// A message, asked once.
@@ -331,6 +359,14 @@ struct Looking<'a, 'b> {
 }
 
 impl<'b> Looking<'_, 'b> {
+    fn hit(&self, program: &Program, scored: bool) -> Hit {
+        Hit {
+            seq: self.seq,
+            uid: self.message.uid.0,
+            score: if scored { program.score(self) } else { 0 },
+        }
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.deep.as_ref().and_then(|(_, pace)| pace.stop.get())
     }
@@ -465,5 +501,15 @@ impl Candidate for Looking<'_, '_> {
             }
             words.step(self.raw(found, pace)?);
         }
+    }
+    fn field_score(&self, field: Field, words: &Fuzzy) -> u8 {
+        let mut keys = self.keys.lock();
+        let texts = keys.texts(self.message.uid);
+        let score = texts.map(|texts| texts.map_or(0, |texts| texts.score(field, words)));
+        self.unless_failed(score).unwrap_or_default()
+    }
+    fn score(&self, needle: usize) -> u8 {
+        let found = self.deep.as_ref();
+        found.map_or(1, |(found, _)| found.words.borrow().score(needle))
     }
 }

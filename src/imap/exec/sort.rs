@@ -40,7 +40,7 @@ impl Exec {
                 false => Some(&none),
             };
             if let Some(texts) = texts {
-                sorter.push(&facts, texts);
+                sorter.push(&facts, texts, hit.score);
                 kept.push(*hit);
             }
             Ok(())

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::context::Contexts;
 use crate::imap::capability::Enabled;
 use crate::imap::command::{SeqNumber, SequenceSet};
 use crate::store::{Diff, Mailbox, Message, Snapshot};
@@ -46,6 +47,8 @@ pub struct Selected {
     recent: UidSet,
     /// `$` (RFC 5182).
     pub saved: UidSet,
+    /// Results that are kept up to date (RFC 5267).
+    pub contexts: Contexts,
     /// What shapes the answers; IMAP4rev2 knows no \Recent.
     enabled: Enabled,
     /// Expunges were told, and not yet up to which mod-sequence.
@@ -76,6 +79,7 @@ impl Selected {
             numbering,
             recent,
             saved: UidSet::new(),
+            contexts: Contexts::default(),
             enabled,
             expunged: false,
             changes,
@@ -146,6 +150,11 @@ impl Selected {
         Ok(UidSet::from_ranges(out))
     }
 
+    /// Nothing waits to be told of the state that numbering stands for.
+    pub fn is_all_told(&self) -> bool {
+        Arc::ptr_eq(&self.numbering, &self.flags)
+    }
+
     /// Writes what the client has not been told yet, as far as it may be told now.
     /// Gives the newest message that was announced.
     pub fn sync(&mut self, telling: Telling, enabled: Enabled, out: &mut Vec<u8>) -> Option<Uid> {
@@ -208,6 +217,7 @@ impl Selected {
         out: &mut Vec<u8>,
     ) {
         if !diff.expunged.is_empty() {
+            self.contexts.expunged(&diff.expunged, &self.numbering, out);
             self.tell_expunged(&diff.expunged, out);
             self.forget(&diff.expunged);
             self.expunged = true;

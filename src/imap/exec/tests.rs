@@ -92,6 +92,8 @@ fn exec(store: &Store, account: AccountId) -> Exec {
             events: 10,
         },
         arrived: Vec::new(),
+        max_contexts: 1,
+        max_searched_mailboxes: 10,
     }
 }
 

@@ -100,7 +100,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 33] = [
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -123,6 +123,9 @@ const KNOWN: [&str; 30] = [
     "SEARCH",
     "SORT",
     "THREAD",
+    "ESEARCH",
+    "CANCELUPDATE",
+    "UIDBATCHES",
     "FETCH",
     "STORE",
     "COPY",
@@ -238,6 +241,8 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
                 "SEARCH" => search::search(c, true)?,
                 "SORT" => search::sort(c, true)?,
                 "THREAD" => search::thread(c, true)?,
+                // As RFC 7377, 2 writes it once.
+                "ESEARCH" => search::multi_search(c)?,
                 "FETCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, &name, true)?,
                 _ => return bad("UID can't be used with this command"),
             }
@@ -245,6 +250,9 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "SEARCH" => search::search(c, false)?,
         "SORT" => search::sort(c, false)?,
         "THREAD" => search::thread(c, false)?,
+        "ESEARCH" => search::multi_search(c)?,
+        "CANCELUPDATE" => search::cancel_update(c)?,
+        "UIDBATCHES" => search::uid_batches(c)?,
         "FETCH" | "STORE" | "COPY" | "MOVE" => on_messages(c, name, false)?,
         _ => return bad("Unknown command"),
     })

@@ -35,6 +35,11 @@ pub(super) fn fetch_modifiers(c: &mut Cursor<'_>, uid: bool) -> Parsed<FetchModi
                     modifiers.changed_since = Some(modseq(c)?);
                 }
                 "VANISHED" if !modifiers.vanished => modifiers.vanished = true,
+                // RFC 9394, 3.3
+                "PARTIAL" if uid && modifiers.partial.is_none() => {
+                    c.space()?;
+                    modifiers.partial = Some(super::search::partial_range(c)?);
+                }
                 _ => return bad(format!("{name} is no modifier of FETCH, or there twice")),
             }
             Ok(())

@@ -6,8 +6,8 @@
 use super::cursor::{Cursor, Parsed, bad};
 use super::{flag, modseq, sequence_set};
 use crate::imap::command::{
-    Command, PartialRange, Search, SearchKey, SearchReturn, SeqNumber, SequenceSet, SortCriterion,
-    SortKey, ThreadAlgorithm,
+    Command, PartialRange, Search, SearchKey, SearchReturn, SearchSource, SeqNumber, SequenceSet,
+    SortCriterion, SortKey, ThreadAlgorithm,
 };
 use crate::types::{Flag, SystemFlags};
 
@@ -27,13 +27,101 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
         }
         c.space()?;
     }
-    Ok(Command::Search(Search {
+    checked(Search {
         uid,
         returns,
         charset,
         key: keys(c)?,
         sort: None,
-    }))
+    })
+}
+
+/// RFC 7377, 4.
+pub(super) fn multi_search(c: &mut Cursor<'_>) -> Parsed<Command> {
+    let mut sources = Vec::new();
+    if c.eat_word("IN") {
+        c.space()?;
+        sources = c.list(source)?;
+        if sources.is_empty() {
+            return bad("IN takes mailboxes");
+        }
+        c.space()?;
+    }
+    Ok(match search(c, true)? {
+        Command::Search(search) => {
+            let only_selected = sources.iter().all(|s| *s == SearchSource::Selected);
+            if search.saves() && !only_selected {
+                return bad("SAVE is for the selected mailbox alone");
+            }
+            Command::MultiSearch { sources, search }
+        }
+        // Of a charset that nobody knows.
+        other => other,
+    })
+}
+
+fn source(c: &mut Cursor<'_>) -> Parsed<SearchSource> {
+    let name = c.atom()?.to_ascii_uppercase();
+    let names = |c: &mut Cursor<'_>| {
+        c.space()?;
+        if c.peek() != Some(b'(') {
+            return Ok(vec![c.mailbox()?]);
+        }
+        let names = c.list(Cursor::mailbox)?;
+        if names.is_empty() {
+            return bad("A mailbox name is missing");
+        }
+        Ok(names)
+    };
+    Ok(match name.as_str() {
+        "SELECTED" => SearchSource::Selected,
+        "INBOXES" => SearchSource::Inboxes,
+        "PERSONAL" => SearchSource::Personal,
+        "SUBSCRIBED" => SearchSource::Subscribed,
+        "SUBTREE" => SearchSource::Subtree(names(c)?),
+        "SUBTREE-ONE" => SearchSource::SubtreeOne(names(c)?),
+        "MAILBOXES" => SearchSource::Mailboxes(names(c)?),
+        // RFC 7377, 2.2: also selected-delayed.
+        _ => return bad(format!("Unknown source {name}")),
+    })
+}
+
+/// RFC 5267, 5.
+pub(super) fn cancel_update(c: &mut Cursor<'_>) -> Parsed<Command> {
+    let tag = |c: &mut Cursor<'_>| {
+        let tag = c.string()?;
+        c.text(tag)
+    };
+    let mut tags = vec![tag(c)?];
+    while c.eat(b' ') {
+        tags.push(tag(c)?);
+    }
+    Ok(Command::CancelUpdate(tags))
+}
+
+/// `UIDBATCHES size [first:last]`.
+pub(super) fn uid_batches(c: &mut Cursor<'_>) -> Parsed<Command> {
+    let number = |c: &mut Cursor<'_>| match c.number32()? {
+        0 => bad("0 is no batch"),
+        n => Ok(n),
+    };
+    let size = number(c)?;
+    let mut range = None;
+    if c.eat(b' ') {
+        let first = number(c)?;
+        c.expect(b':')?;
+        range = Some((first, number(c)?));
+    }
+    Ok(Command::UidBatches { size, range })
+}
+
+/// RFC 6203, 4 and 6: scores are of what was found roughly.
+fn checked(search: Search) -> Parsed<Command> {
+    let fuzzy = |key: &SearchKey| matches!(key, SearchKey::Fuzzy(_));
+    if search.is_scored() && !search.key.has(&fuzzy) {
+        return bad("RELEVANCY needs FUZZY");
+    }
+    Ok(Command::Search(search))
 }
 
 /// RFC 5256, 5; RFC 5267, 5.
@@ -52,6 +140,7 @@ pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
             "DISPLAYFROM" => SortKey::DisplayFrom,
             "DISPLAYTO" => SortKey::DisplayTo,
             "FROM" => SortKey::From,
+            "RELEVANCY" => SortKey::Relevancy,
             "SIZE" => SortKey::Size,
             "SUBJECT" => SortKey::Subject,
             "TO" => SortKey::To,
@@ -68,13 +157,13 @@ pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
         return Ok(unknown_charset(c, returns.as_deref()));
     }
     c.space()?;
-    Ok(Command::Search(Search {
+    checked(Search {
         uid,
         returns,
         charset,
         key: keys(c)?,
         sort: Some(criteria),
-    }))
+    })
 }
 
 /// RFC 5256, 5.
@@ -126,6 +215,9 @@ fn returns(c: &mut Cursor<'_>) -> Parsed<Option<Vec<SearchReturn>>> {
             "ALL" => SearchReturn::All,
             "COUNT" => SearchReturn::Count,
             "SAVE" => SearchReturn::Save,
+            "CONTEXT" => SearchReturn::Context,
+            "UPDATE" => SearchReturn::Update,
+            "RELEVANCY" => SearchReturn::Relevancy,
             "PARTIAL" => {
                 c.space()?;
                 SearchReturn::Partial(partial_range(c)?)
@@ -227,6 +319,7 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     }
     c.space()?;
     Ok(match name.as_str() {
+        "FUZZY" => SearchKey::Fuzzy(Box::new(c.nested_key(|c| key(c, left))?)),
         "NOT" => SearchKey::Not(Box::new(c.nested_key(|c| key(c, left))?)),
         "OR" => {
             let (a, b) = c.nested_key(|c| {
@@ -279,7 +372,8 @@ fn key(c: &mut Cursor<'_>, left: &mut usize) -> Parsed<SearchKey> {
     })
 }
 
-const WITH_ARGUMENT: [&str; 31] = [
+const WITH_ARGUMENT: [&str; 32] = [
+    "FUZZY",
     "NOT",
     "OR",
     "UID",

@@ -137,6 +137,8 @@ fn needs_selected(command: &Command) -> bool {
             | Command::Search(_)
             | Command::SearchInCharset { .. }
             | Command::Thread { .. }
+            | Command::CancelUpdate(_)
+            | Command::UidBatches { .. }
             | Command::Fetch { .. }
             | Command::Store(_)
             | Command::Copy { .. }

@@ -308,9 +308,10 @@ impl Exec {
             false => Telling::Everything,
         };
         self.arrived.clear();
-        let newest = self.tell_all(Some(telling), &Deed::default(), out).await;
+        let newest = self.tell_all(Some(telling), &Deed::default(), out).await?;
+        self.update_contexts(out).await?;
         self.tell_modseq(out);
-        newest
+        Ok(newest)
     }
 
     /// `telling`: what may be told of the selected mailbox. Gives the newest message announced.
