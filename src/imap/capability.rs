@@ -100,6 +100,10 @@ const AUTHENTICATED: &[&str] = &[
     "LIST-EXTENDED",
     "LIST-STATUS",
     "LIST-METADATA",
+    "LIST-MYRIGHTS",
+    "ACL",
+    // RFC 4314, 2.2: those that RFC 2086 has not.
+    "RIGHTS=kxte",
     "METADATA",
     "METADATA-SERVER",
     "STATUS=SIZE",

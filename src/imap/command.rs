@@ -2,7 +2,7 @@
 
 use super::list::Pattern;
 use super::notify::Notify;
-use crate::types::{Flag, Secret, UidSet};
+use crate::types::{Flag, Rights, Secret, UidSet};
 
 /// A tagged command.
 #[derive(Debug)]
@@ -86,6 +86,23 @@ pub enum Command {
         mailbox: MailboxName,
         values: Vec<(String, Option<Vec<u8>>)>,
     },
+    /// RFC 4314, 3.
+    SetAcl {
+        mailbox: MailboxName,
+        identifier: String,
+        change: AclChange,
+        rights: Rights,
+    },
+    DeleteAcl {
+        mailbox: MailboxName,
+        identifier: String,
+    },
+    GetAcl(MailboxName),
+    ListRights {
+        mailbox: MailboxName,
+        identifier: String,
+    },
+    MyRights(MailboxName),
     Idle,
     /// RFC 5465.
     Notify(Notify),
@@ -149,6 +166,8 @@ impl Command {
             Self::SetQuota(_) => "setquota",
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
+            Self::SetAcl { .. } | Self::DeleteAcl { .. } => "setacl",
+            Self::GetAcl(_) | Self::ListRights { .. } | Self::MyRights(_) => "getacl",
             Self::Idle => "idle",
             Self::Notify(_) => "notify",
             Self::Check => "check",
@@ -163,6 +182,14 @@ impl Command {
             Self::Move { .. } => "move",
         }
     }
+}
+
+/// What SETACL does with the rights that it names (RFC 4314, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclChange {
+    Replace,
+    Add,
+    Remove,
 }
 
 /// How far below an entry GETMETADATA looks (RFC 5464, 4.2.2).
@@ -245,6 +272,8 @@ pub struct List {
     pub return_status: Option<Vec<StatusItem>>,
     /// Entries (RFC 9590).
     pub return_metadata: Vec<String>,
+    /// RFC 8440.
+    pub return_rights: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

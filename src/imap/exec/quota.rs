@@ -22,10 +22,15 @@ impl Exec {
 
     /// The mailbox need not exist (RFC 9208, 4.1.2).
     pub(super) fn get_quota_root(&self, name: &str, out: &mut Out<'_>) -> Answer {
-        let list = self.store.mailboxes(self.account.id)?;
-        let name = list.find(name).map_or(name, |info| &info.name);
+        let info = self.find(name).ok();
+        let name = info.as_ref().map_or(name, |info| &info.name);
         out.buf.extend_from_slice(b"* QUOTAROOT ");
         encode::mailbox(&mut out.buf, name, self.enabled.utf8());
+        // What others keep is their own affair.
+        if info.is_some_and(|info| info.key.account != self.account.id) {
+            out.line("");
+            return Ok("Its quota is its owner's".into());
+        }
         out.line(" \"\"");
         self.write_quota(out)?;
         Ok("Quota root given".into())

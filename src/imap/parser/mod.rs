@@ -5,6 +5,7 @@
 //!
 //! Invariant: nesting is bounded, so no input makes the stack grow.
 
+mod acl;
 mod append;
 mod cursor;
 mod fetch;
@@ -85,7 +86,11 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
         _ => {
-            if let Some(command) = metadata::command(c, &name)? {
+            let own = match metadata::command(c, &name)? {
+                None => acl::command(c, &name)?,
+                known => known,
+            };
+            if let Some(command) = own {
                 c.end()?;
                 return Ok(command);
             }
