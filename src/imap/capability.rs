@@ -127,6 +127,9 @@ pub fn line(standing: Standing<'_>) -> String {
     put(ALWAYS);
     if standing.authenticated {
         put(AUTHENTICATED);
+        if !standing.config.administrators.is_empty() {
+            put(&["QUOTASET"]);
+        }
         put(&[&format!("APPENDLIMIT={}", standing.config.max_append_bytes)]);
     } else {
         if !standing.tls {

@@ -78,7 +78,11 @@ pub enum Command {
     /// RFC 9208, 4.1.
     GetQuota(String),
     GetQuotaRoot(MailboxName),
-    SetQuota(String),
+    /// Resources in upper case, with their limits.
+    SetQuota {
+        root: String,
+        resources: Vec<(String, u64)>,
+    },
     /// RFC 5464, 4.2; an empty name is the server.
     GetMetadata(GetMetadata),
     /// RFC 5464, 4.3; no value removes.
@@ -163,7 +167,7 @@ impl Command {
             Self::Status { .. } => "status",
             Self::GetQuota(_) => "getquota",
             Self::GetQuotaRoot(_) => "getquotaroot",
-            Self::SetQuota(_) => "setquota",
+            Self::SetQuota { .. } => "setquota",
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
             Self::SetAcl { .. } | Self::DeleteAcl { .. } => "setacl",

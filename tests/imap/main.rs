@@ -23,6 +23,7 @@ mod notify;
 mod objectid;
 mod pipelined;
 mod qresync;
+mod quota_set;
 mod recent;
 mod search;
 mod seen;

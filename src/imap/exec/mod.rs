@@ -314,10 +314,7 @@ impl Exec {
             }
             Command::GetQuota(root) => self.get_quota(&root, out),
             Command::GetQuotaRoot(mailbox) => self.get_quota_root(&mailbox, out),
-            // RFC 9208, 4.1.3: QUOTASET is not offered.
-            Command::SetQuota(_) => Err(Refusal::No(
-                "[NOPERM] Only whoever runs this server can do that".into(),
-            )),
+            Command::SetQuota { root, resources } => self.set_quota(&root, &resources, out).await,
             Command::Status { mailbox, items } => {
                 // RFC 7162, 3.1
                 if items.contains(&StatusItem::HighestModSeq) {

@@ -232,7 +232,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         }
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
-        "SETQUOTA" => Command::SetQuota(set_quota(c)?),
+        "SETQUOTA" => set_quota(c)?,
         "APPEND" | "REPLACE" => return bad(APPEND_FORM),
         "NOTIFY" => Command::Notify(notify::notify(c)?),
         "UID" => {
@@ -255,23 +255,16 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
     })
 }
 
-/// The root; the limits are checked in form only (RFC 9208, 7).
-fn set_quota(c: &mut Cursor<'_>) -> Parsed<String> {
+/// RFC 9208, 7.
+fn set_quota(c: &mut Cursor<'_>) -> Parsed<Command> {
     let root = c.astring_text()?;
     c.space()?;
-    c.expect(b'(')?;
-    if !c.eat(b')') {
-        loop {
-            c.atom()?;
-            c.space()?;
-            c.number()?;
-            if !c.eat(b' ') {
-                break;
-            }
-        }
-        c.expect(b')')?;
-    }
-    Ok(root)
+    let resources = c.list(|c| {
+        let name = c.atom()?.to_ascii_uppercase();
+        c.space()?;
+        Ok((name, c.number()?))
+    })?;
+    Ok(Command::SetQuota { root, resources })
 }
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {
