@@ -17,6 +17,7 @@ mod expunged;
 mod habits;
 mod items;
 mod keywords;
+mod listing;
 mod metadata;
 mod names;
 mod notify;
@@ -28,6 +29,7 @@ mod recent;
 mod search;
 mod seen;
 mod sort;
+mod spelling;
 mod utf8;
 mod world;
 

@@ -39,6 +39,11 @@ pub(super) fn no_permission() -> Refusal {
     Refusal::No("[NOPERM] You have no right to do that".into())
 }
 
+/// A separator at the end says that there will be children, and nothing else (RFC 9051, 6.3.4).
+fn plain(name: &str) -> &str {
+    name.strip_suffix('/').unwrap_or(name)
+}
+
 /// The address and the rest of a name behind [`OTHERS`]. A local part may hold a slash.
 fn split(rest: &str) -> Option<(Address, &str)> {
     let at = rest.find('@')?;
@@ -58,6 +63,7 @@ impl Exec {
 
     /// Whose mailbox a name means.
     pub(super) fn home(&self, name: &str) -> Result<Home, StoreError> {
+        let name = plain(name);
         let Some(rest) = name.strip_prefix(OTHERS) else {
             return Ok(Home::Own);
         };
@@ -77,6 +83,7 @@ impl Exec {
 
     /// The mailbox of a name that this account can see.
     pub(super) fn resolve(&self, name: &str) -> Result<Place, Refusal> {
+        let name = plain(name);
         let (owner, local) = match self.home(name)? {
             Home::Own => (self.account.id, name.to_owned()),
             Home::Other(owner, local) => (owner, local),
@@ -152,7 +159,7 @@ impl Exec {
 
     /// The account in which a mailbox can be made, and its name there.
     pub(super) fn site(&self, name: &str) -> Result<(AccountId, String), Refusal> {
-        if nfc(name.strip_suffix('/').unwrap_or(name)) == OTHERS.trim_end_matches('/') {
+        if nfc(plain(name)) == OTHERS.trim_end_matches('/') {
             return Err(Refusal::No(
                 "[CANNOT] Mailboxes of others have this name".into(),
             ));
