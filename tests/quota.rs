@@ -122,7 +122,7 @@ fn imap_answers_as_rfc_9208_says() {
         assert_eq!(texts(a.ok(command)), answer, "{command}");
     }
     for (command, answer) in [
-        ("GETQUOTA \"#user/alice\"", "NO [NONEXISTENT]"),
+        ("GETQUOTA \"#user/alice\"", "NO [NOPERM]"),
         ("SETQUOTA \"\" (STORAGE 510)", "NO [NOPERM]"),
         ("SETQUOTA \"\" ()", "NO [NOPERM]"),
         ("SETQUOTA \"\" (STORAGE)", "BAD"),

@@ -321,6 +321,18 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         10,
         10_000,
     );
+    bound(
+        "store.max_rights_per_mailbox",
+        c.max_rights_per_mailbox as u64,
+        1,
+        10_000,
+    );
+    bound(
+        "store.max_shared_mailboxes_per_account",
+        c.max_shared_mailboxes_per_account as u64,
+        0,
+        100_000,
+    );
     bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);

@@ -35,6 +35,9 @@ pub struct StoreConfig {
     pub max_annotation_bytes: usize,
     pub max_annotations_per_mailbox: usize,
     pub max_annotations_per_account: usize,
+    /// Entries of an access control list (RFC 4314), and mailboxes of an account that have one.
+    pub max_rights_per_mailbox: usize,
+    pub max_shared_mailboxes_per_account: usize,
     /// For each account without limits of its own; 0: no limit. Sum of the sizes of its mail,
     /// and number of messages.
     pub quota_bytes: u64,
@@ -74,6 +77,8 @@ impl Default for StoreConfig {
             max_annotation_bytes: 8192,
             max_annotations_per_mailbox: 64,
             max_annotations_per_account: 1000,
+            max_rights_per_mailbox: 100,
+            max_shared_mailboxes_per_account: 500,
             quota_bytes: 0,
             quota_messages: 0,
             quota_warn_percent: 90,

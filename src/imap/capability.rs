@@ -112,6 +112,10 @@ const AUTHENTICATED: &[&str] = &[
     "LIST-EXTENDED",
     "LIST-STATUS",
     "LIST-METADATA",
+    "LIST-MYRIGHTS",
+    "ACL",
+    // RFC 4314, 2.2: those that RFC 2086 has not.
+    "RIGHTS=kxte",
     "METADATA",
     "METADATA-SERVER",
     "STATUS=SIZE",
@@ -140,6 +144,9 @@ pub fn line(standing: Standing<'_>) -> String {
         }
         if standing.config.uidonly {
             put(&["UIDONLY"]);
+        }
+        if !standing.config.administrators.is_empty() {
+            put(&["QUOTASET"]);
         }
         put(&[&format!("APPENDLIMIT={}", standing.config.max_append_bytes)]);
     } else {

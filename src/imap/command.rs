@@ -2,7 +2,7 @@
 
 use super::list::Pattern;
 use super::notify::Notify;
-use crate::types::{Flag, Secret, UidSet};
+use crate::types::{Flag, Rights, Secret, UidSet};
 
 /// A tagged command.
 #[derive(Debug)]
@@ -78,7 +78,11 @@ pub enum Command {
     /// RFC 9208, 4.1.
     GetQuota(String),
     GetQuotaRoot(MailboxName),
-    SetQuota(String),
+    /// Resources in upper case, with their limits.
+    SetQuota {
+        root: String,
+        resources: Vec<(String, u64)>,
+    },
     /// RFC 5464, 4.2; an empty name is the server.
     GetMetadata(GetMetadata),
     /// RFC 5464, 4.3; no value removes.
@@ -86,6 +90,23 @@ pub enum Command {
         mailbox: MailboxName,
         values: Vec<(String, Option<Vec<u8>>)>,
     },
+    /// RFC 4314, 3.
+    SetAcl {
+        mailbox: MailboxName,
+        identifier: String,
+        change: AclChange,
+        rights: Rights,
+    },
+    DeleteAcl {
+        mailbox: MailboxName,
+        identifier: String,
+    },
+    GetAcl(MailboxName),
+    ListRights {
+        mailbox: MailboxName,
+        identifier: String,
+    },
+    MyRights(MailboxName),
     Idle,
     /// RFC 5465.
     Notify(Notify),
@@ -174,9 +195,11 @@ impl Command {
             Self::Status { .. } => "status",
             Self::GetQuota(_) => "getquota",
             Self::GetQuotaRoot(_) => "getquotaroot",
-            Self::SetQuota(_) => "setquota",
+            Self::SetQuota { .. } => "setquota",
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
+            Self::SetAcl { .. } | Self::DeleteAcl { .. } => "setacl",
+            Self::GetAcl(_) | Self::ListRights { .. } | Self::MyRights(_) => "getacl",
             Self::Idle => "idle",
             Self::Notify(_) => "notify",
             Self::Check => "check",
@@ -194,6 +217,14 @@ impl Command {
             Self::Move { .. } => "move",
         }
     }
+}
+
+/// What SETACL does with the rights that it names (RFC 4314, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclChange {
+    Replace,
+    Add,
+    Remove,
 }
 
 /// How far below an entry GETMETADATA looks (RFC 5464, 4.2.2).
@@ -278,6 +309,8 @@ pub struct List {
     pub return_status: Option<Vec<StatusItem>>,
     /// Entries (RFC 9590).
     pub return_metadata: Vec<String>,
+    /// RFC 8440.
+    pub return_rights: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

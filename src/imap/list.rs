@@ -59,6 +59,13 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// Could it match a name that begins so, or a parent of one?
+    pub fn may_be_below(&self, head: &str) -> bool {
+        let fixed = self.text.split(['*', '%']).next().unwrap_or_default();
+        let mut pairs = fixed.bytes().zip(head.bytes());
+        self.cut || pairs.all(|(a, b)| a == b)
+    }
 }
 
 /// `*` stands for anything, `%` for anything but `/`. INBOX matches in any case.

@@ -7,7 +7,7 @@
 //! out of `poll`, in order. One command is under way at a time; what is pipelined behind it
 //! waits in the fragmenter.
 
-mod commands;
+pub(super) mod commands;
 mod login;
 
 use std::collections::VecDeque;

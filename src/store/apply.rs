@@ -496,6 +496,7 @@ impl Tx {
         for kind in records::OF_MAILBOXES {
             self.remove_all(&records::of_mailbox(kind, mailbox))?;
         }
+        self.forget_acl(mailbox);
         self.mailboxes.remove(&mailbox);
         self.deleted.insert(mailbox);
         Ok(())
@@ -551,6 +552,7 @@ impl Tx {
         for kind in [Kind::UidsKept, Kind::OfAccount, Kind::OfMailbox] {
             self.remove_all(&records::of_account(kind, id))?;
         }
+        self.forget_grants(id)?;
         Arc::make_mut(&mut self.directory).remove_account(id);
         self.lists.remove(&id);
         self.gone.insert(id);

@@ -109,15 +109,17 @@ impl Tx {
                 .filter(|(bit, _)| message.flags.keywords & (1 << bit) != 0)
                 .map(|(_, name)| Flag::Keyword(name.clone()))
                 .collect();
-            let keywords = self.bits(to, &keywords, &mut held)?.keywords;
-            entries.push((
-                message.uid,
-                Uid(uid),
-                Flags {
-                    keywords,
-                    ..message.flags
-                },
-            ));
+            let keywords = match self.settable.keywords {
+                true => self.bits(to, &keywords, &mut held)?.keywords,
+                false => 0,
+            };
+            let flags = Flags {
+                keywords,
+                ..message.flags
+            };
+            // RFC 4314, 4: the others do not come along.
+            let flags = self.settable.change(Flags::default(), flags);
+            entries.push((message.uid, Uid(uid), flags));
         }
         let source: Vec<Uid> = found.iter().map(|m| m.uid).collect();
         let target = entries.iter().map(|(_, uid, _)| *uid).collect();
@@ -240,6 +242,8 @@ impl Store {
                 FlagAction::Replace | FlagAction::Add if concerned => flags,
                 _ => flags.into_iter().filter(there).collect(),
             };
+            let settable = tx.settable;
+            let flags: Vec<Flag> = flags.into_iter().filter(|f| settable.has(f)).collect();
             let bits = tx.bits(mailbox, &flags, &mut 0)?;
             let modseq = ModSeq(tx.mailbox(mailbox)?.snapshot.record.highest_modseq.0 + 1);
             let mut changes = Vec::new();
@@ -265,6 +269,7 @@ impl Store {
                         keywords: old.keywords & !bits.keywords,
                     },
                 };
+                let new = settable.change(old, new);
                 if new != old {
                     changes.push((message.uid, new));
                     result.changed.push((message.uid, new, modseq));

@@ -7,6 +7,7 @@ use super::model::{Account, Alias, LocalDomain};
 use super::quota::Quota;
 use super::records::{self, Kind};
 use super::removal::Removal;
+use super::rights::Acls;
 use crate::types::{AccountId, Address, Domain};
 
 /// What an address means here.
@@ -34,6 +35,10 @@ pub struct Directory {
     quotas: HashMap<AccountId, Quota>,
     /// Accounts that are to be removed.
     removals: HashMap<AccountId, Removal>,
+    /// What accounts may do with mailboxes of others.
+    pub(super) acls: Arc<Acls>,
+    /// Moves with all but `acls`: who waits for news of accounts does not want those.
+    pub(super) version: u64,
 }
 
 impl Directory {
@@ -43,12 +48,14 @@ impl Directory {
     const MAX_TARGETS: usize = 1000;
 
     pub(super) fn put_account(&mut self, account: Account) {
+        self.version += 1;
         self.by_address
             .insert(account.address.lookup_key(), account.id);
         self.accounts.insert(account.id, Arc::new(account));
     }
 
     pub(super) fn remove_account(&mut self, id: AccountId) {
+        self.version += 1;
         if let Some(account) = self.accounts.remove(&id) {
             self.by_address.remove(&account.address.lookup_key());
         }
@@ -58,7 +65,7 @@ impl Directory {
 
     /// Are records of this kind in memory?
     pub(super) fn keeps(kind: u16) -> bool {
-        [Kind::Quota, Kind::Removal]
+        [Kind::Quota, Kind::Removal, Kind::Rights]
             .iter()
             .any(|k| *k as u16 == kind)
     }
@@ -66,6 +73,11 @@ impl Directory {
     /// By the record's key in the index; gives the account whose quota it is. One that makes no
     /// sense is as good as none.
     pub(super) fn put_record(&mut self, key: &[u8], value: Option<&[u8]>) -> Option<AccountId> {
+        if let Some(mailbox) = records::mailbox(Kind::Rights, key) {
+            self.put_acl(mailbox, value);
+            return None;
+        }
+        self.version += 1;
         if let Some(account) = records::account(Kind::Removal, key) {
             match value.and_then(|value| records::decode(value).ok()) {
                 Some(removal) => self.removals.insert(account, removal),

@@ -35,7 +35,7 @@ use super::state::Tx;
 use super::turns::Turns;
 use super::upkeep::{ImageTaken, Keeper, Upkeep};
 use crate::telemetry::Telemetry;
-use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey};
+use crate::types::{AccountId, Address, Domain, MailboxId, MailboxKey, Settable};
 
 /// Figures for `status` and metrics.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -101,6 +101,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Flags that whoever has this handle may set.
+    pub(super) settable: Settable,
 }
 
 impl Store {
@@ -167,6 +169,7 @@ impl Store {
             .spawn(move || keeper.run())
             .map_err(failed)?;
         Ok(Self {
+            settable: Settable::ALL,
             inner: Arc::new(Inner {
                 shared: recovered.shared,
                 queue,
@@ -290,8 +293,12 @@ impl Store {
             .map_err(|_| StoreError::Busy)?
             .map_err(|_| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
+        let settable = self.settable;
         let run: Run = Box::new(move |tx: Result<&mut Tx, StoreError>| {
-            let found = tx.and_then(|tx| attempt(tx, find));
+            let found = tx.and_then(|tx| {
+                tx.settable = settable;
+                attempt(tx, find)
+            });
             let reply: Reply = Box::new(move |durable: Result<(), StoreError>| {
                 let _ = answer.send(found.and_then(|found| durable.map(|()| found)));
                 drop(place);

@@ -100,13 +100,16 @@ impl Tx {
         let marks = self.account_marks(account)?;
         let uid_validity = self.new_validity()?;
         let mailbox = MailboxId(marks.next_mailbox);
+        let list = self.list_as_it_is(account)?;
+        let key = MailboxKey { account, mailbox };
         self.fact(Op::MailboxCreate {
-            mailbox: MailboxKey { account, mailbox },
+            mailbox: key,
             name: name.into(),
             uid_validity,
             special_use,
             subscribed: false,
         })?;
+        self.inherit_rights(&list, key, name)?;
         Ok(mailbox)
     }
 

@@ -11,6 +11,7 @@
 //! | 3 | account | [`super::Removal`]: when it goes |
 //! | 4 | body | [`super::quarantine::Damaged`] |
 //! | 5 | account | [`super::ScramKeys`] of its password |
+//! | 16 | mailbox | [`super::Acl`]: what others may do with it |
 //! | 17 | mailbox, name | an annotation of it (RFC 5464): its bytes |
 //! | 18 | account, name | an annotation of the server, for this account |
 //! | 19 | name | an annotation of the server, for all |
@@ -26,7 +27,7 @@ use serde::de::DeserializeOwned;
 use super::error::StoreError;
 use super::keys;
 use super::ops::Op;
-use crate::types::{AccountId, MailboxKey};
+use crate::types::{AccountId, MailboxId, MailboxKey};
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(super) enum Kind {
     Removal = 3,
     Damaged = 4,
     Scram = 5,
+    Rights = 16,
     /// Annotations.
     OfMailbox = 17,
     OfAccount = 18,
@@ -50,7 +52,7 @@ pub(super) const OF_ACCOUNTS: [Kind; 4] =
     [Kind::Quota, Kind::QuotaWarned, Kind::Removal, Kind::Scram];
 
 /// Kinds whose keys begin with a mailbox.
-pub(super) const OF_MAILBOXES: [Kind; 2] = [Kind::Imported, Kind::OfMailbox];
+pub(super) const OF_MAILBOXES: [Kind; 3] = [Kind::Imported, Kind::Rights, Kind::OfMailbox];
 
 /// Its key in the index.
 pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
@@ -79,6 +81,16 @@ pub(super) fn name_of_mailbox(mailbox: MailboxKey) -> Vec<u8> {
 pub(super) fn account(kind: Kind, key: &[u8]) -> Option<AccountId> {
     let rest = key.strip_prefix(&self::key(kind as u16, &[])[..])?;
     Some(AccountId(u32::from_be_bytes(rest.try_into().ok()?)))
+}
+
+/// The mailbox of a key of the index.
+pub(super) fn mailbox(kind: Kind, key: &[u8]) -> Option<MailboxKey> {
+    let rest = key.strip_prefix(&self::key(kind as u16, &[])[..])?;
+    let (account, mailbox) = rest.split_first_chunk()?;
+    Some(MailboxKey {
+        account: AccountId(u32::from_be_bytes(*account)),
+        mailbox: MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+    })
 }
 
 /// What is kept: bytes, so that who does not know the kind keeps them too.
@@ -111,7 +123,7 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_stay() {
-        assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 17]);
+        assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 16, 17]);
         let others = [Kind::OfAccount, Kind::OfServer].map(|kind| kind as u16);
         assert_eq!(others, [18, 19]);
         assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3, 5]);
@@ -119,13 +131,21 @@ mod tests {
         assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
         assert_eq!(account(Kind::Quota, &key), None);
+        let mailbox = MailboxKey {
+            account: AccountId(258),
+            mailbox: MailboxId(3),
+        };
+        let key = of_mailbox(Kind::Rights, mailbox);
+        assert_eq!(key, b"r\x00\x10\x00\x00\x01\x02\x00\x00\x00\x03");
+        assert_eq!(self::mailbox(Kind::Rights, &key), Some(mailbox));
+        assert_eq!(self::mailbox(Kind::OfMailbox, &key), None);
     }
 
     /// As for all that is in the log: a value keeps its form.
     #[test]
     fn values_stay() {
-        use crate::store::{Limit, Limits, Quota, Removal, ScramKeys};
-        use crate::types::UnixMillis;
+        use crate::store::{Acl, Granted, Limit, Limits, Quota, Removal, ScramKeys, Who};
+        use crate::types::{Rights, UnixMillis};
         let quota = Quota {
             bytes: Limit::At(300),
             messages: Limit::None,
@@ -168,5 +188,17 @@ mod tests {
         golden.extend([9; 32]);
         assert_eq!(written, golden);
         assert_eq!(decode::<ScramKeys>(&written), Ok(keys));
+        let granted = |who, negative, rights| Granted {
+            who,
+            negative,
+            rights,
+        };
+        let acl = Acl(vec![
+            granted(Who::Anyone, false, Rights::LOOKUP),
+            granted(Who::Account(AccountId(300)), true, Rights::ALL),
+        ]);
+        let golden: &[u8] = &[1, 2, 0, 0, 1, 1, 0xac, 2, 1, 0xff, 0x0f];
+        assert_eq!(keys::encode(&acl).unwrap(), golden);
+        assert_eq!(decode::<Acl>(golden), Ok(acl));
     }
 }

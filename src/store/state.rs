@@ -23,7 +23,7 @@ use super::records::{self, Kind};
 use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
 use super::wake::Wake;
-use crate::types::{AccountId, BlobId, MailboxKey, Uid, UnixMillis};
+use crate::types::{AccountId, BlobId, MailboxKey, Settable, Uid, UnixMillis};
 
 /// A mailbox as this group leaves it.
 pub(super) struct Work {
@@ -65,6 +65,8 @@ pub(super) struct Tx {
     pub placed: Vec<Placed>,
     /// Records that were looked at or written, roughly: a group with much of it ends early.
     pub effort: usize,
+    /// Flags that whoever asks for the change under way may set.
+    pub settable: Settable,
     /// Why the group can't be committed as it is.
     pub failed: Option<StoreError>,
     /// Files of large bodies that nothing refers to any more.
@@ -100,6 +102,7 @@ impl Tx {
             blobs: Vec::new(),
             placed: Vec::new(),
             effort: 0,
+            settable: Settable::ALL,
             failed: None,
             freed: Vec::new(),
             facts: 0,
@@ -442,9 +445,12 @@ impl Tx {
         };
         let _guard = shared.publish.lock();
         shared.apply(batch, end, seq)?;
-        if !Arc::ptr_eq(&self.directory, &shared.directory.load()) {
+        let before = shared.directory.load_full();
+        if !Arc::ptr_eq(&self.directory, &before) {
             shared.directory.store(self.directory.clone());
-            shared.directory_changed.send_replace(());
+            if self.directory.version != before.version {
+                shared.directory_changed.send_replace(());
+            }
         }
         shared.move_usages(&self);
         {

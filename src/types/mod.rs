@@ -6,6 +6,7 @@ mod address;
 mod flags;
 mod ids;
 mod nfc;
+mod rights;
 mod secret;
 mod target;
 mod time;
@@ -18,6 +19,7 @@ pub use ids::{
     AccountId, BlobId, DeviceId, LogPos, MailboxId, MailboxKey, ModSeq, Uid, UidValidity,
 };
 pub use nfc::nfc;
+pub use rights::{Rights, Settable};
 pub use secret::Secret;
 pub use target::{Target, TargetError};
 pub use time::UnixMillis;

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acl;
 mod append;
 mod append_many;
 mod binary;
@@ -17,6 +18,7 @@ mod expunged;
 mod habits;
 mod items;
 mod keywords;
+mod listing;
 mod message_limit;
 mod metadata;
 mod multisearch;
@@ -25,10 +27,12 @@ mod notify;
 mod objectid;
 mod pipelined;
 mod qresync;
+mod quota_set;
 mod recent;
 mod search;
 mod seen;
 mod sort;
+mod spelling;
 mod uidonly;
 mod utf8;
 mod world;

@@ -7,12 +7,14 @@ use crate::imap::command::{Append, AppendData, AppendPiece, AppendStep, Replaced
 use crate::mail::{ImapUrl, parse_imap_url};
 use crate::store::{Appended, Fits, Spool, StoreError, Whose};
 use crate::telemetry::{ImapResult, OverQuota};
-use crate::types::{Flag, MailboxKey, Uid, UidSet, UnixMillis};
+use crate::types::{AccountId, Flag, MailboxKey, Rights, Uid, UidSet, UnixMillis};
 
 /// Messages that come in.
 pub struct Incoming {
     spool: Spool,
     head: Append,
+    /// For whose quota it counts.
+    owner: AccountId,
     /// The message that goes (RFC 8508).
     replaced: Option<(MailboxKey, Uid)>,
     messages: Vec<Arriving>,
@@ -147,10 +149,11 @@ impl Exec {
             Some(replaces) => Some(self.replaced(replaces)?),
             None => None,
         };
-        self.target(&head.mailbox)?;
+        let owner = self.target(&head.mailbox)?.key.account;
         Ok(Incoming {
             spool: self.store.spool(config.spool_bytes),
             head,
+            owner,
             replaced,
             messages: Vec::new(),
             size: 0,
@@ -163,7 +166,8 @@ impl Exec {
     }
 
     fn replaced(&self, replaces: Replaced) -> Result<(MailboxKey, Uid), Refusal> {
-        let selected = self.writable()?;
+        // RFC 8508, 4.1
+        let selected = self.changeable(Rights::MARK_DELETED.with(Rights::EXPUNGE))?;
         let set =
             crate::imap::command::SequenceSet::Ranges(vec![(replaces.message, replaces.message)]);
         let uids = selected.uids(&set, replaces.uid)?;
@@ -190,7 +194,7 @@ impl Exec {
         // RFC 9208, 4.3.1. What is replaced makes room (RFC 8508, 3.4): then the commit knows.
         let size = incoming.size;
         let full =
-            incoming.replaced.is_none() && self.store.fits(self.account.id, size, size) == Fits::No;
+            incoming.replaced.is_none() && self.store.fits(incoming.owner, size, size) == Fits::No;
         if full {
             self.telemetry.store.over_quota(OverQuota::Append);
             return Err(format!("NO {}", store_error(&StoreError::OverQuota)));
@@ -233,7 +237,7 @@ impl Exec {
     /// The message that a URL of this account names.
     pub(super) fn url_message(&self, url: &ImapUrl) -> Option<(MailboxKey, Uid)> {
         let key = match &url.mailbox {
-            Some(name) => self.find(name).ok()?.key,
+            Some(name) => self.resolve_for(name, Rights::READ).ok()?.key,
             None => self.selected.as_ref()?.key,
         };
         let validity = self.store.mailbox_status(key).ok()?.uid_validity;
@@ -299,7 +303,7 @@ impl Exec {
             };
             Appended {
                 message,
-                flags: head.flags,
+                flags: self.settable(to, head.flags),
                 date,
                 zone,
             }

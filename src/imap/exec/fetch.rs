@@ -15,7 +15,7 @@ use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
 use crate::imap::{encode, object_id};
 use crate::store::{BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError};
-use crate::types::{Flag, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
+use crate::types::{Flag, MailboxKey, ModSeq, Rights, SystemFlags, Uid, UidSet};
 
 /// Messages whose records are held at a time.
 const WINDOW: usize = 128;
@@ -127,7 +127,8 @@ impl Exec {
             !again
         });
         // RFC 9051, 6.4.5: reading marks as read, and the answer says so.
-        let marked = if needs.seen && !selected.read_only {
+        let may_mark = !selected.read_only && selected.rights.contains(Rights::SEEN);
+        let marked = if needs.seen && may_mark {
             // Reading goes on where nothing can be written.
             self.mark_seen(key, &uids, &items).await.unwrap_or_default()
         } else {

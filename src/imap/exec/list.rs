@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::naming::OTHERS;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::List;
 use crate::imap::encode;
 use crate::imap::list::{MAX_PATTERN, MAX_PATTERNS, Pattern};
 use crate::store::{MailboxInfo, StoreError};
+use crate::types::Rights;
 
 const HAS_CHILDREN: &str = "\\HasChildren";
 const HAS_NO_CHILDREN: &str = "\\HasNoChildren";
@@ -49,8 +51,12 @@ impl Exec {
     /// Of a mailbox that is there, as LIST without options gives them.
     pub(super) fn attributes(&self, info: &MailboxInfo) -> Result<Vec<&'static str>, StoreError> {
         let below = format!("{}/", info.name);
-        let list = self.store.mailboxes(self.account.id)?;
-        let children = list.mailboxes.iter().any(|m| m.name.starts_with(&below));
+        let children = if info.key.account == self.account.id {
+            let list = self.store.mailboxes(self.account.id)?;
+            list.mailboxes.iter().any(|m| m.name.starts_with(&below))
+        } else {
+            self.others()?.iter().any(|m| m.name.starts_with(&below))
+        };
         let children = [HAS_NO_CHILDREN, HAS_CHILDREN][usize::from(children)];
         let special = info.special_use.map(|special| special.attribute());
         Ok(std::iter::once(children).chain(special).collect())
@@ -75,8 +81,8 @@ impl Exec {
         buf.extend_from_slice(b"\r\n");
     }
 
-    /// INBOX first, the rest by name.
-    fn names(&self) -> Result<BTreeMap<(bool, String), Name>, StoreError> {
+    /// INBOX first, the rest by name; those of others where `patterns` ask for them.
+    fn names(&self, patterns: &[Pattern]) -> Result<BTreeMap<(bool, String), Name>, StoreError> {
         let list = self.store.mailboxes(self.account.id)?;
         let key = |name: &str| (name != "INBOX", name.to_owned());
         let mut names: BTreeMap<(bool, String), Name> = BTreeMap::new();
@@ -87,6 +93,14 @@ impl Exec {
         }
         for missing in &list.subscribed_missing {
             names.entry(key(missing)).or_default().subscribed = true;
+        }
+        if patterns.iter().any(|p| p.may_be_below(OTHERS)) {
+            for info in self.others()? {
+                let name = names.entry(key(&info.name)).or_default();
+                if name.info.is_none() {
+                    name.info = Some(info);
+                }
+            }
         }
         let all: Vec<(String, bool, bool)> = names
             .iter()
@@ -113,7 +127,7 @@ impl Exec {
         bounded(&patterns)?;
         super::metadata::bounded(&list.return_metadata)?;
         let mut turn = Turn::new();
-        let names = self.names()?;
+        let names = self.names(&patterns)?;
         // Parents of subscribed names which the patterns leave out.
         let mut hiding = HashSet::new();
         if list.select_recursive_match {
@@ -169,7 +183,12 @@ impl Exec {
             buf.extend_from_slice(b"\r\n");
             if let (Some(items), Some(info)) = (&list.return_status, &entry.info) {
                 // RFC 5819, 2: a mailbox whose status can't be had is left out.
-                let _ = self.write_status(info, items, &mut out.buf);
+                if self.rights_on(info.key).contains(Rights::READ) {
+                    let _ = self.write_status(info, items, &mut out.buf);
+                }
+            }
+            if let (true, Some(info)) = (list.return_rights, &entry.info) {
+                self.write_rights(name, self.rights_on(info.key), &mut out.buf);
             }
             if let (false, Some(info)) = (list.return_metadata.is_empty(), &entry.info) {
                 self.listed_metadata(info, &list.return_metadata, out)
@@ -189,7 +208,7 @@ impl Exec {
         let pattern = pattern.after(reference);
         bounded(std::slice::from_ref(&pattern))?;
         let mut turn = Turn::new();
-        for ((_, name), entry) in &self.names()? {
+        for ((_, name), entry) in &self.names(std::slice::from_ref(&pattern))? {
             turn.take().await;
             if !pattern.matches(name) {
                 continue;

@@ -1,11 +1,12 @@
 //! SELECT, EXAMINE, CREATE, DELETE, STATUS, CLOSE (RFC 9051, 6.3 and 6.4).
 
+use super::naming::{Home, Place, READABLE, no_permission, nonexistent};
 use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
 use crate::store::{MailboxInfo, SpecialUse, StoreError};
-use crate::types::{MailboxKey, nfc};
+use crate::types::{MailboxKey, Rights, nfc};
 
 /// Those that a mailbox can be given (RFC 6154, 2): the others would have to be searches.
 pub(super) const SPECIAL_USES: [SpecialUse; 5] = [
@@ -16,11 +17,18 @@ pub(super) const SPECIAL_USES: [SpecialUse; 5] = [
     SpecialUse::Trash,
 ];
 
+/// Who has none of these only reads.
+const CHANGING: Rights = Rights(
+    Rights::INSERT.0
+        | Rights::EXPUNGE.0
+        | Rights::SEEN.0
+        | Rights::WRITE.0
+        | Rights::MARK_DELETED.0,
+);
+
 impl Exec {
     pub(super) fn find(&self, name: &str) -> Result<MailboxInfo, Refusal> {
-        let list = self.store.mailboxes(self.account.id)?;
-        let found = list.find(name).cloned();
-        found.ok_or_else(|| Refusal::No("[NONEXISTENT] No such mailbox".into()))
+        Ok(self.resolve(name)?.info)
     }
 
     pub(super) async fn select(
@@ -48,10 +56,16 @@ impl Exec {
         if self.selected.take().is_some() {
             out.line("* OK [CLOSED] The previous mailbox is closed");
         }
-        let info = self.find(name)?;
+        let Place { info, rights } = self.resolve(name)?;
+        if !rights.contains(READABLE) {
+            return Err(no_permission());
+        }
+        // RFC 4314, 5.2
+        let read_only = read_only || !rights.any(CHANGING);
         // RFC 7162, 3.1.8
         self.enabled.condstore |= parameters.contains(&SelectParameter::CondStore);
-        let selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.enabled);
+        let mut selected = Selected::open(self.store.mailbox(info.key)?, read_only, self.enabled);
+        selected.rights = rights;
         let snapshot = selected.numbering.clone();
         selected.flag_lists(&snapshot, &mut out.buf);
         out.line(&format!("* {} EXISTS", snapshot.len()));
@@ -114,15 +128,39 @@ impl Exec {
             }
             special = found;
         }
-        let account = self.account.id;
-        let mailbox = self.store.mailbox_create(account, name, special).await?;
+        let (account, local) = self.site(name)?;
+        if special.is_some() && account != self.account.id {
+            return Err(no_permission());
+        }
+        let mailbox = self.store.mailbox_create(account, &local, special).await?;
         self.note_name(name, name, out)?;
         let id = encode::mailbox_id(MailboxKey { account, mailbox });
         Ok(format!("[MAILBOXID ({id})] Created"))
     }
 
     pub(super) async fn rename(&mut self, from: &str, to: &str, out: &mut Out<'_>) -> Answer {
-        self.store.mailbox_rename(self.account.id, from, to).await?;
+        let (account, from_local) = match self.home(from)? {
+            Home::Own => (self.account.id, from.to_owned()),
+            Home::Nowhere => return Err(nonexistent()),
+            Home::Other(owner, local) => {
+                let info = self.resolve_for(from, Rights::DELETE)?;
+                if info.name.ends_with("/INBOX") && local.eq_ignore_ascii_case("INBOX") {
+                    return Err(Refusal::No(
+                        "[CANNOT] Only its owner renames an INBOX".into(),
+                    ));
+                }
+                (owner, local)
+            }
+        };
+        let (target, to_local) = self.site(to)?;
+        if account != target {
+            return Err(Refusal::No(
+                "[CANNOT] Mailboxes stay with their owner; move the messages".into(),
+            ));
+        }
+        self.store
+            .mailbox_rename(account, &from_local, &to_local)
+            .await?;
         self.note_name(from, to, out)?;
         Ok("Renamed".into())
     }
@@ -132,9 +170,9 @@ impl Exec {
         if self.enabled.rev2 && (nfc(given) != given || nfc(now) != now) {
             let now = nfc(now.strip_suffix('/').unwrap_or(now));
             // Only a parent may be left of it.
-            let attributes = match self.store.mailboxes(self.account.id)?.find(&now) {
-                Some(info) => self.attributes(info)?,
-                None => vec!["\\NonExistent"],
+            let attributes = match self.find(&now) {
+                Ok(info) => self.attributes(&info)?,
+                Err(_) => vec!["\\NonExistent"],
             };
             self.list_line(&attributes, &now, Some(given), out);
         }
@@ -142,7 +180,15 @@ impl Exec {
     }
 
     pub(super) async fn delete(&mut self, name: &str, out: &mut Out<'_>) -> Answer {
-        self.store.mailbox_delete(self.account.id, name).await?;
+        let (account, local) = match self.home(name)? {
+            Home::Own => (self.account.id, name.to_owned()),
+            Home::Nowhere => return Err(nonexistent()),
+            Home::Other(owner, local) => {
+                self.resolve_for(name, Rights::DELETE)?;
+                (owner, local)
+            }
+        };
+        self.store.mailbox_delete(account, &local).await?;
         self.note_name(name, name, out)?;
         if self.lost() {
             self.selected = None;
@@ -151,8 +197,16 @@ impl Exec {
         Ok("Deleted".into())
     }
 
+    /// Subscriptions are this account's own, also those to mailboxes of others.
+    pub(super) async fn subscribe(&mut self, name: &str, on: bool) -> Answer {
+        let known = self.find(name).map(|info| info.name);
+        let name = known.as_deref().unwrap_or(name);
+        self.store.subscribe(self.account.id, name, on).await?;
+        Ok(["Unsubscribed", "Subscribed"][usize::from(on)].into())
+    }
+
     pub(super) fn status(&self, name: &str, items: &[StatusItem], out: &mut Out<'_>) -> Answer {
-        let info = self.find(name)?;
+        let info = self.resolve_for(name, Rights::READ)?;
         self.write_status(&info, items, &mut out.buf)?;
         Ok("Status given".into())
     }
@@ -199,7 +253,8 @@ impl Exec {
         let Some(selected) = self.selected.take() else {
             return Err(Refusal::Bad("No mailbox is selected".into()));
         };
-        if !selected.read_only {
+        // RFC 4314, 4: without the right it only closes.
+        if !selected.read_only && selected.rights.contains(Rights::EXPUNGE) {
             match self.store.expunge(selected.key, None).await {
                 // Deleted meanwhile: nothing is left of it.
                 Ok(_) | Err(StoreError::NoMailbox) => {}

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
+use super::naming::{Home, no_permission, nonexistent};
 use super::sync::{fetch_head, put_flags};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{SequenceSet, StoreAction, StoreFlags};
 use crate::store::{Copied, FlagAction, MailboxInfo, Message, StoreError, Unchanged};
-use crate::types::{Flag, Flags, ModSeq, SystemFlags, Uid, UidSet};
+use crate::types::{Flag, Flags, ModSeq, Rights, SystemFlags, Uid, UidSet};
 
 impl Exec {
     pub(super) async fn store_flags(&mut self, store: StoreFlags, out: &mut Out<'_>) -> Answer {
@@ -19,7 +20,19 @@ impl Exec {
             flags,
             unchanged_since,
         } = store;
-        let key = self.writable()?.key;
+        let selected = self.writable()?;
+        let (key, rights) = (selected.key, selected.rights);
+        // RFC 4314, 4: NO only where nothing of it may be changed.
+        let settable = rights.flags();
+        let may = match flags.is_empty() {
+            true => rights.any(Rights(
+                Rights::SEEN.0 | Rights::WRITE.0 | Rights::MARK_DELETED.0,
+            )),
+            false => flags.iter().any(|flag| settable.has(flag)),
+        };
+        if !may {
+            return Err(no_permission());
+        }
         let uids = self.uids(&set, uid)?;
         let uids = self.limited(uids);
         // RFC 7162, 3.1
@@ -38,7 +51,7 @@ impl Exec {
             told: Some(told),
         });
         let changed = self
-            .store
+            .store_for(rights)
             .store_flags(key, uids.clone(), action, flags.clone(), unchanged)
             .await?;
         let enabled = self.enabled;
@@ -135,11 +148,20 @@ impl Exec {
 
     /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there but could be made.
     pub(super) fn target(&self, name: &str) -> Result<MailboxInfo, Refusal> {
-        let list = self.store.mailboxes(self.account.id)?;
-        if let Some(info) = list.find(name) {
-            return Ok(info.clone());
+        match self.resolve(name) {
+            Ok(place) if place.rights.contains(Rights::INSERT) => return Ok(place.info),
+            Ok(_) => return Err(no_permission()),
+            Err(Refusal::No(_)) => {}
+            Err(trouble) => return Err(trouble),
         }
-        Err(match self.store.may_create(self.account.id, name) {
+        let (account, local) = match self.home(name)? {
+            Home::Own => (self.account.id, name.to_owned()),
+            Home::Other(owner, local) if self.may_make(owner, &local)? => (owner, local),
+            _ => return Err(nonexistent()),
+        };
+        Err(match self.store.may_create(account, &local) {
+            // One that is hidden could not be made either.
+            Err(StoreError::Exists) => nonexistent(),
             Ok(()) => Refusal::No("[TRYCREATE] No such mailbox".into()),
             Err(error @ StoreError::Invalid(_)) => error.into(),
             Err(_) => Refusal::No("[NONEXISTENT] No such mailbox, and no more can be made".into()),
@@ -151,11 +173,12 @@ impl Exec {
         let uids = self.uids(set, uid)?;
         self.unlimited(&uids)?;
         let to = self.target(to)?.key;
+        let store = self.store_for(self.rights_on(to));
         let copied = if uid {
-            self.store.copy(from, uids, to).await?
+            store.copy(from, uids, to).await?
         } else {
             let uids = self.numbered(&uids)?;
-            self.store.copy_exactly(from, &uids, to).await?
+            store.copy_exactly(from, &uids, to).await?
         };
         self.note_arrived(to, &copied.target);
         Ok(match copy_uid(&copied) {
@@ -171,16 +194,19 @@ impl Exec {
         to: &str,
         out: &mut Out<'_>,
     ) -> Answer {
-        let from = self.writable()?.key;
+        // As COPY, STORE of \\Deleted and EXPUNGE (RFC 6851, 4.4).
+        let from = self.changeable(Rights::MARK_DELETED.with(Rights::EXPUNGE))?;
+        let from = from.key;
         let uids = self.uids(set, uid)?;
         let to = self.target(to)?.key;
         let uids = self.limited(uids);
+        let store = self.store_for(self.rights_on(to));
         let asked = if uid {
             None
         } else {
             Some(self.numbered(&uids)?.len())
         };
-        let moved = self.store.move_messages(from, uids, to).await?;
+        let moved = store.move_messages(from, uids, to).await?;
         self.note_arrived(to, &moved.target);
         let gone = asked.is_some_and(|asked| (moved.source.len() as u64) < asked);
         // RFC 6851, 4.3: before the EXPUNGEs.
@@ -204,7 +230,7 @@ impl Exec {
     }
 
     pub(super) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Answer {
-        let key = self.writable()?.key;
+        let key = self.changeable(Rights::EXPUNGE)?.key;
         let mut uids = set.map(|set| self.uids(set, true)).transpose()?;
         // RFC 9738, 3.1: EXPUNGE and CLOSE have no limit.
         if let Some(asked) = uids.take() {

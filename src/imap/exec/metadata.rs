@@ -1,13 +1,18 @@
 //! GETMETADATA, SETMETADATA and what LIST returns of them (RFC 5464; RFC 6154, 4; RFC 9590).
 
+use super::naming::{Place, no_permission};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{Depth, GetMetadata};
 use crate::imap::encode;
 use crate::store::{About, Annotated, Annotation, MailboxInfo, SpecialUse, StoreError};
-use crate::types::Address;
+use crate::types::{Address, Rights};
 
 /// Entries that one command may name: each is looked up.
 const MAX_ENTRIES: usize = 64;
+
+/// One of these, besides `l`, is needed to read them (RFC 5464, 3.3).
+const READING: Rights =
+    Rights(Rights::READ.0 | Rights::SEEN.0 | Rights::WRITE.0 | Rights::INSERT.0 | Rights::POST.0);
 
 const SPECIAL_USE: &str = "/private/specialuse";
 
@@ -106,7 +111,18 @@ impl Exec {
         }
     }
 
+    /// A private entry of somebody else's mailbox: there are none.
+    fn has_none(&self, of: &Of, entry: &str) -> bool {
+        match of {
+            Of::Mailbox(info) => is_private(entry) && info.key.account != self.account.id,
+            Of::Server => false,
+        }
+    }
+
     fn value(&self, of: &Of, entry: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.has_none(of, entry) {
+            return Ok(None);
+        }
         match self.computed(of, entry) {
             Some(value) => Ok(Some(value)),
             None => self.store.annotation(self.about(of, entry), entry),
@@ -115,6 +131,9 @@ impl Exec {
 
     /// Entries below one, by name.
     fn below(&self, of: &Of, entry: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        if self.has_none(of, entry) {
+            return Ok(vec![]);
+        }
         let prefix = format!("{entry}/");
         let mut found = Vec::new();
         let about = self.about(of, entry);
@@ -135,7 +154,13 @@ impl Exec {
         bounded(&get.entries)?;
         let of = match get.mailbox.is_empty() {
             true => Of::Server,
-            false => Of::Mailbox(self.find(&get.mailbox)?),
+            false => {
+                let Place { info, rights } = self.resolve(&get.mailbox)?;
+                if !rights.any(READING) {
+                    return Err(no_permission());
+                }
+                Of::Mailbox(info)
+            }
         };
         let name = match &of {
             Of::Mailbox(info) => info.name.clone(),
@@ -180,6 +205,9 @@ impl Exec {
         entries: &[String],
         out: &mut Out<'_>,
     ) -> Result<(), Refusal> {
+        if !self.rights_on(info.key).any(READING) {
+            return Ok(());
+        }
         let mut response = Response {
             name: &info.name,
             utf8: self.enabled.utf8(),
@@ -217,7 +245,14 @@ impl Exec {
         let done = if name.is_empty() {
             self.set_of_server(entries).await?
         } else {
-            let info = self.find(name)?;
+            let info = self.resolve_for(name, Rights::WRITE)?;
+            if info.key.account != self.account.id
+                && entries.iter().any(|(entry, _)| is_private(entry))
+            {
+                return Err(Refusal::No(
+                    "[METADATA NOPRIVATE] Only its owner has private annotations of it".into(),
+                ));
+            }
             let special = take_special_use(&mut entries)?;
             let about = About::Mailbox(info.key);
             self.store.annotate(about, entries, special).await?

@@ -6,6 +6,7 @@
 //! Invariants: an answer names only sequence numbers of the session's own view; EXPUNGE is not
 //! told while FETCH, STORE or SEARCH by sequence number is answered (RFC 9051, 7.5.1).
 
+mod acl;
 mod ahead;
 mod answer;
 mod append;
@@ -19,6 +20,7 @@ mod messages;
 mod metadata;
 mod modseq;
 mod multisearch;
+mod naming;
 mod notify;
 mod quota;
 mod search;
@@ -45,7 +47,7 @@ use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
 use crate::store::{Account, Store, StoreError};
 use crate::telemetry::{ImapResult, Telemetry};
-use crate::types::{MailboxKey, UidSet};
+use crate::types::{MailboxKey, Rights, UidSet};
 
 /// The client is gone, or does not read.
 #[derive(Debug)]
@@ -246,8 +248,12 @@ impl Exec {
             command,
             Command::Close | Command::Unselect | Command::Select { .. }
         );
+        let looked = self.look_at_rights(&command, out);
         let deed = self.deed(&command);
-        let answer = Box::pin(self.command(command, out)).await;
+        let answer = match looked {
+            Ok(()) => Box::pin(self.command(command, out)).await,
+            Err(refusal) => Err(refusal),
+        };
         self.tell_all((!closes).then_some(telling), &deed, out)
             .await?;
         self.update_contexts(out).await?;
@@ -286,6 +292,9 @@ impl Exec {
     }
 
     fn sync(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
+        if !self.may_be_told() {
+            return None;
+        }
         let selected = self.selected.as_mut()?;
         if selected.mailbox.is_deleted() {
             return None;
@@ -307,30 +316,17 @@ impl Exec {
             } => self.create(&mailbox, &special_use, out).await,
             Command::Delete(mailbox) => self.delete(&mailbox, out).await,
             Command::Rename { from, to } => self.rename(&from, &to, out).await,
-            Command::Subscribe(mailbox) => {
-                self.store
-                    .subscribe(self.account.id, &mailbox, true)
-                    .await?;
-                Ok("Subscribed".into())
-            }
-            Command::Unsubscribe(mailbox) => {
-                self.store
-                    .subscribe(self.account.id, &mailbox, false)
-                    .await?;
-                Ok("Unsubscribed".into())
-            }
+            Command::Subscribe(mailbox) => self.subscribe(&mailbox, true).await,
+            Command::Unsubscribe(mailbox) => self.subscribe(&mailbox, false).await,
             Command::List(list) => self.list(&list, out).await,
             Command::Lsub { reference, pattern } => self.lsub(&reference, &pattern, out).await,
             Command::Namespace => {
-                out.line("* NAMESPACE ((\"\" \"/\")) NIL NIL");
+                out.line("* NAMESPACE ((\"\" \"/\")) ((\"Other Users/\" \"/\")) NIL");
                 Ok("Namespace listed".into())
             }
             Command::GetQuota(root) => self.get_quota(&root, out),
             Command::GetQuotaRoot(mailbox) => self.get_quota_root(&mailbox, out),
-            // RFC 9208, 4.1.3: QUOTASET is not offered.
-            Command::SetQuota(_) => Err(Refusal::No(
-                "[NOPERM] Only whoever runs this server can do that".into(),
-            )),
+            Command::SetQuota { root, resources } => self.set_quota(&root, &resources, out).await,
             Command::Status { mailbox, items } => {
                 // RFC 7162, 3.1
                 if items.contains(&StatusItem::HighestModSeq) {
@@ -345,6 +341,22 @@ impl Exec {
             }
             Command::GetMetadata(get) => self.get_metadata(&get, out).await,
             Command::SetMetadata { mailbox, values } => self.set_metadata(&mailbox, values).await,
+            Command::SetAcl {
+                mailbox,
+                identifier,
+                change,
+                rights,
+            } => self.set_acl(&mailbox, &identifier, change, rights).await,
+            Command::DeleteAcl {
+                mailbox,
+                identifier,
+            } => self.delete_acl(&mailbox, &identifier).await,
+            Command::GetAcl(mailbox) => self.get_acl(&mailbox, out),
+            Command::ListRights {
+                mailbox,
+                identifier,
+            } => self.list_rights(&mailbox, &identifier, out),
+            Command::MyRights(mailbox) => self.my_rights(&mailbox, out),
             Command::Notify(notify) => self.notify(notify, out).await,
             Command::Close => self.close().await,
             Command::Unselect => {
@@ -409,6 +421,15 @@ impl Exec {
             return Err(Refusal::No("[READ-ONLY] The mailbox is read-only".into()));
         }
         Ok(selected)
+    }
+
+    /// The selected mailbox, for a change that needs these rights.
+    fn changeable(&self, needed: Rights) -> Result<&Selected, Refusal> {
+        let selected = self.writable()?;
+        match selected.rights.contains(needed) {
+            true => Ok(selected),
+            false => Err(naming::no_permission()),
+        }
     }
 
     fn uids(&self, set: &SequenceSet, uid: bool) -> Result<UidSet, Refusal> {

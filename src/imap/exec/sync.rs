@@ -16,7 +16,7 @@ use super::context::Contexts;
 use crate::imap::capability::Enabled;
 use crate::imap::command::{SeqNumber, SequenceSet};
 use crate::store::{Diff, Mailbox, Message, Snapshot};
-use crate::types::{Flags, MailboxKey, ModSeq, SystemFlags, Uid, UidSet};
+use crate::types::{Flags, MailboxKey, ModSeq, Rights, SystemFlags, Uid, UidSet};
 
 /// What may be told at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Selected {
     pub key: MailboxKey,
     pub mailbox: Arc<Mailbox>,
     pub read_only: bool,
+    /// What the account may do here, as of the last command.
+    pub rights: Rights,
     pub numbering: Arc<Snapshot>,
     flags: Arc<Snapshot>,
     /// Keywords told, where they are others than those of `flags`.
@@ -73,6 +75,7 @@ impl Selected {
         Self {
             key: mailbox.key(),
             read_only,
+            rights: Rights::ALL,
             flags: Arc::clone(&numbering),
             keywords: None,
             room: numbering.has_keyword_room(),
@@ -280,6 +283,18 @@ impl Selected {
         }
     }
 
+    /// Rights are others than before (RFC 4314, 5.1.1).
+    pub fn set_rights(&mut self, rights: Rights, out: &mut Vec<u8>) {
+        let changed = self.rights.flags() != rights.flags();
+        self.rights = rights;
+        if changed {
+            let now = self.mailbox.snapshot();
+            self.flag_lists(&now, out);
+            self.keywords = Some(Arc::clone(now.keywords()));
+            self.room = now.has_keyword_room();
+        }
+    }
+
     fn told_keywords(&self) -> &Arc<[String]> {
         self.keywords
             .as_ref()
@@ -373,8 +388,10 @@ impl Selected {
         if self.read_only {
             out.extend_from_slice(b"()");
         } else {
-            put_flags(out, all, keywords, false);
-            if of.has_keyword_room() {
+            let settable = self.rights.flags();
+            let can = settable.change(Flags::default(), all);
+            put_flags(out, can, keywords, false);
+            if settable.keywords && of.has_keyword_room() {
                 out.pop();
                 out.extend_from_slice(b" \\*)");
             }

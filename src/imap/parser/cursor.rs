@@ -291,9 +291,13 @@ impl<'a> Cursor<'a> {
         let name = if self.options.utf8 || !text.is_ascii() {
             text
         } else {
+            // Each name is written in one way only: else it would come back as another than was
+            // sent, and a hierarchy separator could hide in it (RFC 3501, 5.1.3).
             match crate::types::utf7::decode(&text) {
-                Some(name) => name,
-                None => return bad("The mailbox name is not valid modified UTF-7"),
+                Some(name) if !text.contains('&') || crate::types::utf7::encode(&name) == text => {
+                    name
+                }
+                _ => return bad("The mailbox name is not valid modified UTF-7"),
             }
         };
         Ok(name)

@@ -1,4 +1,4 @@
-//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438, 9208, 9590).
+//! LIST with its extensions, and STATUS items (RFC 5258, 5819, 6154, 8438, 8440, 9208, 9590).
 //!
 //! Machine: no IO, no clock, no randomness.
 
@@ -64,6 +64,7 @@ pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
                 "CHILDREN" => list.return_children = true,
                 "SPECIAL-USE" => list.return_special_use = true,
                 "STATUS" | "METADATA" => {}
+                "MYRIGHTS" => list.return_rights = true,
                 _ => return bad(format!("Unknown return option {option}")),
             }
         }

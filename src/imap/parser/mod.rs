@@ -5,6 +5,7 @@
 //!
 //! Invariant: nesting is bounded, so no input makes the stack grow.
 
+mod acl;
 mod append;
 mod cursor;
 mod fetch;
@@ -85,7 +86,11 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
         _ => {
-            if let Some(command) = metadata::command(c, &name)? {
+            let own = match metadata::command(c, &name)? {
+                None => acl::command(c, &name)?,
+                known => known,
+            };
+            if let Some(command) = own {
                 c.end()?;
                 return Ok(command);
             }
@@ -230,7 +235,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         }
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
-        "SETQUOTA" => Command::SetQuota(set_quota(c)?),
+        "SETQUOTA" => set_quota(c)?,
         "APPEND" | "REPLACE" => return bad(APPEND_FORM),
         "NOTIFY" => Command::Notify(notify::notify(c)?),
         "UID" => {
@@ -258,23 +263,16 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
     })
 }
 
-/// The root; the limits are checked in form only (RFC 9208, 7).
-fn set_quota(c: &mut Cursor<'_>) -> Parsed<String> {
+/// RFC 9208, 7.
+fn set_quota(c: &mut Cursor<'_>) -> Parsed<Command> {
     let root = c.astring_text()?;
     c.space()?;
-    c.expect(b'(')?;
-    if !c.eat(b')') {
-        loop {
-            c.atom()?;
-            c.space()?;
-            c.number()?;
-            if !c.eat(b' ') {
-                break;
-            }
-        }
-        c.expect(b')')?;
-    }
-    Ok(root)
+    let resources = c.list(|c| {
+        let name = c.atom()?.to_ascii_uppercase();
+        c.space()?;
+        Ok((name, c.number()?))
+    })?;
+    Ok(Command::SetQuota { root, resources })
 }
 
 fn on_messages(c: &mut Cursor<'_>, name: &str, uid: bool) -> Parsed<Command> {

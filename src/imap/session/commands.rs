@@ -127,7 +127,8 @@ impl Session {
     }
 }
 
-fn needs_selected(command: &Command) -> bool {
+/// Commands of the selected state.
+pub(in crate::imap) fn needs_selected(command: &Command) -> bool {
     matches!(
         command,
         Command::Check

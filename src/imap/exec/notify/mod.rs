@@ -436,6 +436,7 @@ impl Exec {
         let selected = self.selected.as_ref().map(|selected| selected.key);
         if let Some((key, snapshot)) = &deed.selected
             && selected != Some(*key)
+            && key.account == account
         {
             // From here on it is a mailbox among others.
             look.insert(key.mailbox);
