@@ -86,6 +86,11 @@ pub enum Command {
         mailbox: MailboxName,
         values: Vec<(String, Option<Vec<u8>>)>,
     },
+    /// URLs without their tokens, each with a mechanism in upper case (RFC 4467, 7).
+    GenUrlAuth(Vec<(String, String)>),
+    /// None: of all mailboxes.
+    ResetKey(Option<MailboxName>),
+    UrlFetch(Vec<String>),
     Idle,
     /// RFC 5465.
     Notify(Notify),
@@ -149,6 +154,9 @@ impl Command {
             Self::SetQuota(_) => "setquota",
             Self::GetMetadata(_) => "getmetadata",
             Self::SetMetadata { .. } => "setmetadata",
+            Self::GenUrlAuth(_) => "genurlauth",
+            Self::ResetKey(_) => "resetkey",
+            Self::UrlFetch(_) => "urlfetch",
             Self::Idle => "idle",
             Self::Notify(_) => "notify",
             Self::Check => "check",

@@ -74,6 +74,7 @@ mod spool;
 mod state;
 mod turns;
 mod upkeep;
+mod url_auth;
 mod versions;
 mod wake;
 
@@ -115,4 +116,5 @@ pub use snapshot::{Diff, Mailbox, Snapshot};
 pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
 pub use upkeep::ImageTaken;
+pub use url_auth::{INTERNAL, UrlReader};
 pub use wake::Changed;

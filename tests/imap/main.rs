@@ -26,6 +26,7 @@ mod recent;
 mod search;
 mod seen;
 mod sort;
+mod urlauth;
 mod utf8;
 mod world;
 

@@ -22,6 +22,7 @@ mod search;
 mod sort;
 pub mod sync;
 mod text;
+mod url;
 
 #[cfg(test)]
 mod tests;
@@ -334,6 +335,9 @@ impl Exec {
             Command::GetMetadata(get) => self.get_metadata(&get, out).await,
             Command::SetMetadata { mailbox, values } => self.set_metadata(&mailbox, values).await,
             Command::Notify(notify) => self.notify(notify, out).await,
+            Command::GenUrlAuth(rumps) => self.gen_url_auth(&rumps, out).await,
+            Command::ResetKey(mailbox) => self.reset_key(mailbox.as_deref()).await,
+            Command::UrlFetch(urls) => self.url_fetch(&urls, out).await,
             Command::Close => self.close().await,
             Command::Unselect => {
                 self.selected = None;

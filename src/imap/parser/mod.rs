@@ -14,6 +14,7 @@ mod modseq;
 mod notify;
 mod search;
 mod store;
+mod url;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -84,6 +85,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "CLOSE" => Command::Close,
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
+        "RESETKEY" if c.at_end() => Command::ResetKey(None),
         _ => {
             if let Some(command) = metadata::command(c, &name)? {
                 c.end()?;
@@ -100,7 +102,10 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 33] = [
+    "GENURLAUTH",
+    "RESETKEY",
+    "URLFETCH",
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -228,6 +233,9 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
         "SETQUOTA" => Command::SetQuota(set_quota(c)?),
+        "GENURLAUTH" => Command::GenUrlAuth(url::rumps(c)?),
+        "RESETKEY" => Command::ResetKey(Some(url::reset(c)?)),
+        "URLFETCH" => Command::UrlFetch(url::urls(c)?),
         "APPEND" | "REPLACE" => return bad(APPEND_FORM),
         "NOTIFY" => Command::Notify(notify::notify(c)?),
         "UID" => {
