@@ -530,7 +530,7 @@ fn a_mail_program_sends_to_all_at_once() {
             (
                 HELLO.0,
                 "250-mx.test\n250-PIPELINING\n250-SIZE 100\n250-8BITMIME\n250-SMTPUTF8\n\
-                 250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250 AUTH PLAIN LOGIN",
+                 250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250-BURL\n250 AUTH PLAIN LOGIN",
             ),
             (
                 "AUTH PLAIN AGFsaWNlAHJpZ2h0\r\n",
