@@ -16,6 +16,7 @@ mod expunged;
 mod habits;
 mod items;
 mod keywords;
+mod malformed;
 mod metadata;
 mod names;
 mod notify;
