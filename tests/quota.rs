@@ -403,3 +403,26 @@ fn a_removal_waits_is_taken_back_and_comes_by_itself() {
     server.cli.ok(&["account", "remove", ALICE, "--yes"], "");
     assert!(!there(ALICE));
 }
+
+/// RFC 3502 and RFC 8508, 3.4: all or none, and what is replaced makes room.
+#[test]
+fn many_at_once_and_in_place_of_another() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let server = Serving::start(home.path(), AUTH);
+    let mut a = imap(&server, ALICE);
+    quota(&server, ALICE, &["--messages", "2"]);
+    let count = |a: &mut Imap| a.ok("STATUS INBOX (MESSAGES)")[0].text.clone();
+    a.send(b"x APPEND INBOX {1+}\r\na {1+}\r\nb {1+}\r\nc\r\n");
+    let tagged = a.until("x").1;
+    assert!(tagged.starts_with("NO [OVERQUOTA]"), "{tagged}");
+    assert_eq!(count(&mut a), "* STATUS INBOX (MESSAGES 0)");
+    a.send(b"x APPEND INBOX {1+}\r\na {1+}\r\nb\r\n");
+    assert!(a.until("x").1.starts_with("OK"));
+    a.ok("SELECT INBOX");
+    a.send(b"x APPEND INBOX {1+}\r\na\r\n");
+    assert!(a.until("x").1.starts_with("NO [OVERQUOTA]"));
+    a.send(b"x REPLACE 1 INBOX {1+}\r\nc\r\n");
+    let tagged = a.until("x").1;
+    assert!(tagged.starts_with("OK"), "{tagged}");
+    assert_eq!(count(&mut a), "* STATUS INBOX (MESSAGES 2)");
+}

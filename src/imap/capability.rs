@@ -130,6 +130,7 @@ const AUTHENTICATED: &[&str] = &[
     "PREVIEW",
     "OBJECTID",
     "SAVEDATE",
+    "URLAUTH",
 ];
 
 /// `CAPABILITY` and all that is offered.

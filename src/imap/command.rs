@@ -107,6 +107,11 @@ pub enum Command {
         identifier: String,
     },
     MyRights(MailboxName),
+    /// URLs without their tokens, each with a mechanism in upper case (RFC 4467, 7).
+    GenUrlAuth(Vec<(String, String)>),
+    /// None: of all mailboxes.
+    ResetKey(Option<MailboxName>),
+    UrlFetch(Vec<String>),
     Idle,
     /// RFC 5465.
     Notify(Notify),
@@ -200,6 +205,9 @@ impl Command {
             Self::SetMetadata { .. } => "setmetadata",
             Self::SetAcl { .. } | Self::DeleteAcl { .. } => "setacl",
             Self::GetAcl(_) | Self::ListRights { .. } | Self::MyRights(_) => "getacl",
+            Self::GenUrlAuth(_) => "genurlauth",
+            Self::ResetKey(_) => "resetkey",
+            Self::UrlFetch(_) => "urlfetch",
             Self::Idle => "idle",
             Self::Notify(_) => "notify",
             Self::Check => "check",

@@ -288,7 +288,11 @@ impl Connection {
     async fn act(&mut self, output: Output) -> Result<Option<ImapEnd>, Gone> {
         let patience = self.patience();
         // What was pipelined before the end is not carried out after it.
-        if let (Output::Execute(_) | Output::AppendEnd { .. }, Some(login)) = (&output, &self.login)
+        let reads = matches!(
+            output,
+            Output::Execute(_) | Output::Append(_) | Output::AppendEnd { .. }
+        );
+        if let (true, Some(login)) = (reads, &self.login)
             && !login.holds()
         {
             self.session.revoked();

@@ -3,6 +3,7 @@
 mod grammar;
 mod hostile;
 mod messages;
+mod mutilated;
 mod oracle;
 mod search;
 mod words;

@@ -55,6 +55,11 @@ pub fn fuzz_session(data: &[u8]) {
                 }
                 Output::Work(Work::Login(_)) => Answer::LoggedIn(Ok(Default::default())),
                 Output::Work(Work::Admit { .. }) => Answer::Admitted(Admission::Yes),
+                Output::Work(Work::OpenUrl(url)) if url.len() % 3 == 0 => {
+                    Answer::Part(Err(session::PartError::Refused))
+                }
+                Output::Work(Work::OpenUrl(_)) => Answer::Part(Ok(Some(b"part\r\n".to_vec()))),
+                Output::Work(Work::ReadUrl) => Answer::Part(Ok(None)),
                 Output::Work(Work::Deliver(_)) => Answer::Delivered(Ok("kept".into())),
                 Output::StartTls => {
                     session.tls_started(now);

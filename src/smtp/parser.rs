@@ -34,6 +34,11 @@ pub enum Command {
         size: u64,
         last: bool,
     },
+    /// RFC 4468.
+    Burl {
+        url: String,
+        last: bool,
+    },
     Rset,
     Noop,
     Quit,
@@ -84,6 +89,7 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "RCPT" => rcpt(rest),
         "DATA" => plain(Command::Data),
         "BDAT" => bdat(rest),
+        "BURL" => burl(rest),
         "RSET" => plain(Command::Rset),
         "NOOP" => Ok(Command::Noop),
         "QUIT" => plain(Command::Quit),
@@ -133,6 +139,24 @@ fn bdat(rest: &str) -> Result<Command, Reply> {
         return Err(syntax("Too many parameters"));
     }
     Ok(Command::Bdat { size, last })
+}
+
+/// `BURL url [LAST]` (RFC 4468, 4).
+fn burl(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let url = words.next().ok_or_else(|| syntax("BURL needs a URL"))?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return Err(syntax("BURL knows only LAST")),
+    };
+    if words.next().is_some() {
+        return Err(syntax("Too many parameters"));
+    }
+    Ok(Command::Burl {
+        url: url.to_owned(),
+        last,
+    })
 }
 
 fn number(text: &str) -> Option<u64> {

@@ -20,7 +20,7 @@ use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
     listen,
 };
-use crate::store::{Login, Spool, Store};
+use crate::store::{Login, Passage, Spool, Store};
 use crate::telemetry::{Handshake, SmtpStanding, Telemetry};
 use crate::tls::EndPointSource;
 
@@ -128,6 +128,8 @@ struct Connection {
     spool: Spool,
     standing: SmtpStanding,
     login: Option<Login>,
+    /// What a URL names, while it comes in (RFC 4468).
+    part: Option<Passage>,
     stop: CancellationToken,
 }
 
@@ -155,6 +157,7 @@ impl Connection {
             spool: context.store.spool(config.smtp.spool_bytes),
             standing: context.telemetry.connections.smtp(service(role)),
             login: None,
+            part: None,
             context,
             config,
             role,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::session::{Admission, Answer, Output, Role, Session, Settings, Work};
+use super::session::{Admission, Answer, Output, PartError, Role, Session, Settings, Work};
 use crate::auth::AuthError;
 use crate::auth::sasl::{Found, Proof};
 use crate::config::SmtpConfig;
@@ -79,6 +79,16 @@ fn answer(work: Work, log: &mut String) -> Answer {
             Some(from) if from.local() != "alice" => Admission::NotYours,
             _ => Admission::Yes,
         }),
+        Work::OpenUrl(url) => Answer::Part(match url.as_str() {
+            "imap://mine" => Ok(Some(b"of mine".to_vec())),
+            "imap://slow" => Err(PartError::Temporary),
+            "imap://large" => Ok(Some(vec![b'x'; 50])),
+            _ => Err(PartError::Refused),
+        }),
+        Work::ReadUrl => {
+            log.push_str("!read on\n");
+            Answer::Part(Ok(None))
+        }
         Work::Deliver(envelope) => {
             let to: Vec<_> = envelope
                 .recipients
@@ -520,7 +530,7 @@ fn a_mail_program_sends_to_all_at_once() {
             (
                 HELLO.0,
                 "250-mx.test\n250-PIPELINING\n250-SIZE 100\n250-8BITMIME\n250-SMTPUTF8\n\
-                 250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250 AUTH PLAIN LOGIN",
+                 250-ENHANCEDSTATUSCODES\n250-CHUNKING\n250-BURL\n250 AUTH PLAIN LOGIN",
             ),
             (
                 "AUTH PLAIN AGFsaWNlAHJpZ2h0\r\n",

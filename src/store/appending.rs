@@ -156,3 +156,84 @@ fn apart(messages: &[Appended]) -> u64 {
     }
     u64::MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::store::Options;
+    use crate::telemetry::Telemetry;
+    use crate::types::{Address, Domain};
+
+    /// Does not shrink.
+    fn noise(len: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed | 1;
+        let bytes = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as u8
+        });
+        bytes.take(len).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_has_no_room_in_a_frame_goes_to_files_and_comes_back() {
+        let home = tempfile::tempdir().unwrap();
+        let options = || Options {
+            dir: home.path().join("data"),
+            config: StoreConfig {
+                reserve_bytes: 0,
+                ..StoreConfig::default()
+            },
+            subaddress_separator: '+',
+        };
+        let store = Store::open(options(), Telemetry::new().unwrap()).unwrap();
+        store
+            .domain_add(Domain::parse("x.test").unwrap())
+            .await
+            .unwrap();
+        let address = Address::parse("a@x.test").unwrap();
+        let account = store.account_add(address, "hash".into()).await.unwrap();
+        let inbox = store.mailboxes(account).unwrap().find("INBOX").unwrap().key;
+        let bodies: Vec<Vec<u8>> = (1..=6u64)
+            .map(|n| noise(if n == 2 { 1000 } else { 3_900_000 }, n))
+            .collect();
+        let new = |raw: &Vec<u8>| Appended {
+            message: Prepared::from_bytes(raw.clone().into()),
+            flags: vec![],
+            date: UnixMillis(1),
+            zone: 0,
+        };
+        let all: Vec<Appended> = bodies.iter().map(new).collect();
+        assert!(apart(&all) < u64::MAX && apart(&all) > 1000);
+        let first = store.append_all(inbox, all, None).await.unwrap();
+        assert_eq!(
+            first.iter().map(|d| d.uid.0).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6]
+        );
+        // One that is refused takes the others with it, and what is replaced stays.
+        let gone = Some((inbox, Uid(99)));
+        let refused = store.append_all(inbox, vec![new(&bodies[1])], gone).await;
+        assert_eq!(refused, Err(StoreError::Expunged));
+        let replaced = Some((inbox, Uid(2)));
+        let second = store
+            .append_all(inbox, vec![new(&bodies[1])], replaced)
+            .await;
+        assert_eq!(second.unwrap()[0].uid, Uid(7));
+        store.close().await;
+        drop(store);
+        // From the log alone.
+        std::fs::remove_dir_all(home.path().join("data/index")).unwrap();
+        let store = Store::open(options(), Telemetry::new().unwrap()).unwrap();
+        let mailbox = store.mailbox(inbox).unwrap().snapshot();
+        let uids: Vec<u32> = mailbox.iter().map(|(_, m)| m.uid.0).collect();
+        assert_eq!(uids, [1, 3, 4, 5, 6, 7]);
+        for (uid, body) in [(1, 0), (3, 2), (6, 5), (7, 1)] {
+            let record = store.message(inbox, Uid(uid)).unwrap().unwrap();
+            let read = store.body_range(inbox, Uid(uid), record.blob, 0..record.size);
+            assert!(read.unwrap() == bodies[body], "{uid}");
+        }
+        store.close().await;
+    }
+}

@@ -76,6 +76,7 @@ mod state;
 mod turns;
 mod unchanged;
 mod upkeep;
+mod url_auth;
 mod versions;
 mod wake;
 
@@ -119,4 +120,5 @@ pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
 pub use unchanged::Unchanged;
 pub use upkeep::ImageTaken;
+pub use url_auth::{INTERNAL, UrlReader};
 pub use wake::Changed;

@@ -15,6 +15,7 @@
 //! | 17 | mailbox, name | an annotation of it (RFC 5464): its bytes |
 //! | 18 | account, name | an annotation of the server, for this account |
 //! | 19 | name | an annotation of the server, for all |
+//! | 20 | account, mailbox | the key that URLs of its messages are signed with (RFC 4467): 32 bytes |
 //! | 32 | account, mailbox, source, number of the batch | what of the source is here: 12 bytes each |
 //! | 33 | account, UIDVALIDITY, name | the mailbox that has both of a source. Outlives it, so that the UIDs of another are never taken for its own |
 //! | 34 | body | which of its lines ended how in the file that it came from |
@@ -42,6 +43,7 @@ pub(super) enum Kind {
     OfMailbox = 17,
     OfAccount = 18,
     OfServer = 19,
+    UrlKey = 20,
     Imported = 32,
     UidsKept = 33,
     LineEnds = 34,
@@ -52,7 +54,8 @@ pub(super) const OF_ACCOUNTS: [Kind; 4] =
     [Kind::Quota, Kind::QuotaWarned, Kind::Removal, Kind::Scram];
 
 /// Kinds whose keys begin with a mailbox.
-pub(super) const OF_MAILBOXES: [Kind; 3] = [Kind::Imported, Kind::Rights, Kind::OfMailbox];
+pub(super) const OF_MAILBOXES: [Kind; 4] =
+    [Kind::Imported, Kind::Rights, Kind::OfMailbox, Kind::UrlKey];
 
 /// Its key in the index.
 pub(super) fn key(kind: u16, name: &[u8]) -> Vec<u8> {
@@ -123,12 +126,18 @@ mod tests {
 
     #[test]
     fn numbers_of_kinds_stay() {
-        assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 16, 17]);
+        assert_eq!(OF_MAILBOXES.map(|kind| kind as u16), [32, 16, 17, 20]);
         let others = [Kind::OfAccount, Kind::OfServer].map(|kind| kind as u16);
         assert_eq!(others, [18, 19]);
         assert_eq!(OF_ACCOUNTS.map(|kind| kind as u16), [1, 2, 3, 5]);
         let key = of_account(Kind::Removal, AccountId(258));
         assert_eq!(key, b"r\x00\x03\x00\x00\x01\x02");
+        let mailbox = MailboxKey {
+            account: AccountId(258),
+            mailbox: crate::types::MailboxId(7),
+        };
+        let key_of_urls = of_mailbox(Kind::UrlKey, mailbox);
+        assert_eq!(key_of_urls, b"r\x00\x14\x00\x00\x01\x02\x00\x00\x00\x07");
         assert_eq!(account(Kind::Removal, &key), Some(AccountId(258)));
         assert_eq!(account(Kind::Quota, &key), None);
         let mailbox = MailboxKey {

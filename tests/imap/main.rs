@@ -19,6 +19,7 @@ mod habits;
 mod items;
 mod keywords;
 mod listing;
+mod malformed;
 mod message_limit;
 mod metadata;
 mod multisearch;
@@ -34,6 +35,7 @@ mod seen;
 mod sort;
 mod spelling;
 mod uidonly;
+mod urlauth;
 mod utf8;
 mod world;
 

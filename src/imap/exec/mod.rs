@@ -27,6 +27,7 @@ mod search;
 mod sort;
 pub mod sync;
 mod text;
+mod url;
 
 #[cfg(test)]
 mod tests;
@@ -358,6 +359,9 @@ impl Exec {
             } => self.list_rights(&mailbox, &identifier, out),
             Command::MyRights(mailbox) => self.my_rights(&mailbox, out),
             Command::Notify(notify) => self.notify(notify, out).await,
+            Command::GenUrlAuth(rumps) => self.gen_url_auth(&rumps, out).await,
+            Command::ResetKey(mailbox) => self.reset_key(mailbox.as_deref()).await,
+            Command::UrlFetch(urls) => self.url_fetch(&urls, out).await,
             Command::Close => self.close().await,
             Command::Unselect => {
                 self.selected = None;

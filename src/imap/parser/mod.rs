@@ -15,6 +15,7 @@ mod modseq;
 mod notify;
 mod search;
 mod store;
+mod url;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -85,6 +86,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "CLOSE" => Command::Close,
         "UNSELECT" => Command::Unselect,
         "EXPUNGE" => Command::Expunge(None),
+        "RESETKEY" if c.at_end() => Command::ResetKey(None),
         _ => {
             let own = match metadata::command(c, &name)? {
                 None => acl::command(c, &name)?,
@@ -105,7 +107,10 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 33] = [
+const KNOWN: [&str; 36] = [
+    "GENURLAUTH",
+    "RESETKEY",
+    "URLFETCH",
     "ID",
     "AUTHENTICATE",
     "LOGIN",
@@ -236,6 +241,9 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         "GETQUOTA" => Command::GetQuota(c.astring_text()?),
         "GETQUOTAROOT" => Command::GetQuotaRoot(c.mailbox()?),
         "SETQUOTA" => set_quota(c)?,
+        "GENURLAUTH" => Command::GenUrlAuth(url::rumps(c)?),
+        "RESETKEY" => Command::ResetKey(Some(url::reset(c)?)),
+        "URLFETCH" => Command::UrlFetch(url::urls(c)?),
         "APPEND" | "REPLACE" => return bad(APPEND_FORM),
         "NOTIFY" => Command::Notify(notify::notify(c)?),
         "UID" => {

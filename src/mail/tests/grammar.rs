@@ -250,6 +250,11 @@ pub(super) fn check_message(raw: &[u8]) {
         raw,
         &structure,
     );
+    check_envelope(&read(&envelope_wire_ascii(raw)));
+    for extended in [true, false] {
+        let wire = body_structure_wire_ascii(raw, extended);
+        check_body(&read(&wire), &mut Vec::new(), true, raw, &structure);
+    }
     // The header and the rest, the picked fields and the others: nothing is lost.
     let header = header_section(raw, &SectionRef::Header).unwrap();
     let text = header_section(raw, &SectionRef::Text).unwrap();

@@ -10,8 +10,8 @@ use crate::auth::sasl::Found;
 use crate::mail::trace;
 use crate::smtp::parser::{Target, safe_name};
 use crate::smtp::reply::{Reply, store_error};
-use crate::smtp::session::{Admission, Answer, Envelope, Expected, Role, Work};
-use crate::store::{Fits, Login, Recipient, Resolution, StoreError, Whose};
+use crate::smtp::session::{Admission, Answer, Envelope, Expected, PartError, Role, Work};
+use crate::store::{Fits, Login, Recipient, Resolution, StoreError, UrlReader, Whose};
 use crate::telemetry::OverQuota;
 use crate::types::{AccountId, Address, Domain};
 
@@ -46,6 +46,8 @@ impl Connection {
                 from,
                 size,
             } => Answer::Admitted(self.admit(account, from, size)),
+            Work::OpenUrl(url) => Answer::Part(self.open_url(&url).await),
+            Work::ReadUrl => Answer::Part(self.read_url()),
             Work::Deliver(envelope) => {
                 let started = Instant::now();
                 let (size, recipients) = (envelope.size, envelope.recipients.len());
@@ -65,6 +67,36 @@ impl Connection {
                 })
             }
         }
+    }
+
+    /// RFC 4468, 3.3: the URL must be for the user who submits.
+    async fn open_url(&mut self, url: &str) -> Result<Option<Vec<u8>>, PartError> {
+        self.part = None;
+        let account = match &self.login {
+            Some(login) if login.holds() => login.account().id,
+            _ => return Err(PartError::Refused),
+        };
+        let store = &self.context.store;
+        let reader = UrlReader::Submitter(account);
+        match store.url_passage(url, reader, &self.config.hostname).await {
+            Ok(Some(passage)) => {
+                self.part = Some(passage);
+                self.read_url()
+            }
+            Ok(None) => Err(PartError::Refused),
+            Err(error) => Err(part_error(&error)),
+        }
+    }
+
+    fn read_url(&mut self) -> Result<Option<Vec<u8>>, PartError> {
+        let Some(passage) = &mut self.part else {
+            return Ok(None);
+        };
+        let piece = passage.next_piece().map_err(|error| part_error(&error));
+        if !matches!(piece, Ok(Some(_))) {
+            self.part = None;
+        }
+        piece.map(|piece| piece.map(|bytes| bytes.to_vec()))
     }
 
     /// Before the message, so that others get it.
@@ -235,6 +267,13 @@ impl Connection {
         }
         .write(&mut line);
         line
+    }
+}
+
+fn part_error(error: &StoreError) -> PartError {
+    match error {
+        StoreError::Expunged | StoreError::DamagedBody => PartError::Refused,
+        _ => PartError::Temporary,
     }
 }
 

@@ -45,6 +45,10 @@ pub enum Work {
         from: Option<Address>,
         size: u64,
     },
+    /// What the URL names is part of the message; then `Answer::Part`.
+    OpenUrl(String),
+    /// The next piece of it.
+    ReadUrl,
     Deliver(Envelope),
 }
 
@@ -67,8 +71,18 @@ pub enum Answer {
     LoggedIn(Result<AccountId, AuthError>),
     Found(Result<Found, AuthError>),
     Admitted(Admission),
+    /// A piece of what a URL names; None: that was all.
+    Part(Result<Option<Vec<u8>>, PartError>),
     /// Ok: the text after `250 2.0.0`. Only when it is on disk.
     Delivered(Result<String, Reply>),
+}
+
+/// Why what a URL names can't be part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartError {
+    /// It is none, or does not allow it, or there is no such message.
+    Refused,
+    Temporary,
 }
 
 /// May a message come?

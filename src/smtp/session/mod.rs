@@ -9,6 +9,7 @@
 mod exchange;
 mod input;
 mod login;
+mod parts;
 mod transaction;
 
 use std::collections::VecDeque;
@@ -25,7 +26,9 @@ use crate::store::StoreError;
 use crate::telemetry::{SmtpRefusal, SmtpState};
 use crate::types::{AccountId, Address};
 
-pub use exchange::{Accepted, Admission, Answer, Envelope, Expected, Output, Role, Settings, Work};
+pub use exchange::{
+    Accepted, Admission, Answer, Envelope, Expected, Output, PartError, Role, Settings, Work,
+};
 
 /// How much of a message must come for its timeout to begin anew: a byte now and then holds no
 /// place for ever.
@@ -67,6 +70,8 @@ enum Waiting {
     Login(Exchange, After),
     Mail(Box<Transaction>),
     Delivery,
+    /// A part of the message; is it the last?
+    Part(bool),
 }
 
 /// The message that comes in.
@@ -342,6 +347,7 @@ impl Session {
             (Waiting::Mail(transaction), Answer::Admitted(admission)) => {
                 self.admitted(*transaction, admission)
             }
+            (Waiting::Part(last), Answer::Part(part)) => self.part(part, last),
             (Waiting::Delivery, Answer::Delivered(result)) => {
                 match result {
                     Ok(text) => {
@@ -371,6 +377,7 @@ impl Session {
             Command::Rcpt { to, utf8 } => self.rcpt(to, utf8),
             Command::Data => self.data(),
             Command::Bdat { size, last } => self.bdat(size, last),
+            Command::Burl { url, last } => self.burl(url, last),
             Command::Rset => {
                 self.discard();
                 self.reset();
@@ -422,6 +429,9 @@ impl Session {
             "ENHANCEDSTATUSCODES".into(),
             "CHUNKING".into(),
         ];
+        if self.settings.role == Role::Submission {
+            lines.push(self.burl_keyword());
+        }
         if self.settings.can_start_tls && !self.settings.tls {
             lines.push("STARTTLS".into());
         }

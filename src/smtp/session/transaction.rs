@@ -206,12 +206,8 @@ impl Session {
                 "Message too large, closing connection",
             ));
         }
-        if refused.is_none() && self.incoming.is_none() {
-            let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
-            self.incoming = Some(Incoming {
-                chunks: Some(Box::new(reader)),
-                ..Incoming::default()
-            });
+        if refused.is_none() {
+            self.begin_chunks();
         }
         if size == 0 && !last && refused.is_none() {
             self.chunk_ends(false);
@@ -222,6 +218,17 @@ impl Session {
             last,
             refused,
         };
+    }
+
+    /// BDAT and BURL may follow each other.
+    pub(super) fn begin_chunks(&mut self) {
+        if self.incoming.is_none() {
+            let reader = ChunkReader::new(self.settings.limits.max_data_line_bytes, self.repair());
+            self.incoming = Some(Incoming {
+                chunks: Some(Box::new(reader)),
+                ..Incoming::default()
+            });
+        }
     }
 
     pub(super) fn chunk(&mut self, piece: &[u8]) {

@@ -2,12 +2,110 @@
 
 use super::*;
 
+/// What those hear who may log in.
+pub(super) fn hello(burl: &str) -> String {
+    let lines = format!("250-{burl}\n250 AUTH PLAIN LOGIN");
+    HELLO.1.replace("250 STARTTLS", &lines)
+}
+
+/// RFC 4468, 6: parts that the server has, between others that come.
+#[test]
+fn parts_by_url() {
+    let mut tls = settings(Role::Submission);
+    tls.tls = true;
+    let again = hello("BURL imap imap://mx.test");
+    let login = (
+        "AUTH PLAIN AGEAcmlnaHQ=\r\n",
+        "235 2.7.0 Authentication successful",
+    );
+    let mail = ("MAIL FROM:<alice@x.test>\r\n", "250 2.1.0 Sender OK");
+    let rcpt = ("RCPT TO:<bob@x.test>\r\n", "250 2.1.5 Recipient OK");
+    let last =
+        "!read on\n!message \"Su: s\\r\\n\\r\\nof mine\"\n!deliver bob@x.test 16\n250 2.0.0 kept";
+    let none = "503 5.5.1 No valid recipients";
+    let refused = "554 5.7.0 IMAP URL resolution or authorization failed";
+    talk(
+        tls.clone(),
+        &[
+            ("EHLO c.test\r\n", &hello("BURL")),
+            (
+                "BURL imap://mine LAST\r\n",
+                "530 5.7.0 Authentication required",
+            ),
+            login,
+            ("EHLO c.test\r\n", &again),
+            ("BURL imap://mine LAST\r\n", none),
+            mail,
+            rcpt,
+            ("BDAT 9\r\nSu: s\r\n\r\n", "250 2.0.0 Chunk received"),
+            (
+                "BURL imap://mine LAST\r\nNOOP\r\n",
+                &format!("{last}\n250 2.0.0 OK"),
+            ),
+            mail,
+            rcpt,
+            (
+                "BURL imap://mine\r\nBDAT 0 LAST\r\n",
+                "!read on\n250 2.0.0 Chunk received\n!message \"of mine\"\n\
+                 !deliver bob@x.test 7\n250 2.0.0 kept",
+            ),
+            // What can't be had ends the transaction, and nothing of it is kept.
+            mail,
+            rcpt,
+            ("BDAT 2\r\nab", "250 2.0.0 Chunk received"),
+            (
+                "BURL imap://other LAST\r\nBDAT 1 LAST\r\nx",
+                &format!("{refused}\n{none}"),
+            ),
+        ],
+    );
+    talk(
+        tls,
+        &[
+            ("EHLO c.test\r\n", &hello("BURL")),
+            login,
+            mail,
+            rcpt,
+            (
+                "BURL imap://slow LAST\r\n",
+                "451 4.4.1 The IMAP URL can't be read now, try again",
+            ),
+            mail,
+            rcpt,
+            (
+                "BURL imap://large\r\n",
+                "!read on\n250 2.0.0 Chunk received",
+            ),
+            (
+                "BURL imap://large\r\n",
+                "!read on\n250 2.0.0 Chunk received",
+            ),
+            ("BURL imap://large LAST\r\n", "552 5.3.4 Message too large"),
+            ("BURL\r\n", "501 5.5.4 BURL needs a URL"),
+            ("BURL imap://x NOW\r\n", "501 5.5.4 BURL knows only LAST"),
+        ],
+    );
+    talk(
+        settings(Role::Mx),
+        &[
+            HELLO,
+            (
+                "BURL imap://mine LAST\r\n",
+                "500 5.5.1 Command not recognized",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn submission() {
     talk(
         settings(Role::Submission),
         &[
-            HELLO,
+            (
+                HELLO.0,
+                &HELLO.1.replace("250 STARTTLS", "250-BURL\n250 STARTTLS"),
+            ),
             (
                 "MAIL FROM:<alice@x.test>\r\n",
                 "530 5.7.0 Authentication required",
@@ -20,7 +118,7 @@ fn submission() {
     );
     let mut tls = settings(Role::Submission);
     tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    let hello = hello("BURL");
     talk(
         tls.clone(),
         &[
@@ -85,7 +183,7 @@ fn submission() {
 fn a_line_of_a_login_has_its_own_limit() {
     let mut tls = settings(Role::Submission);
     tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    let hello = hello("BURL");
     let line = |length| format!("{}\r\n", "A".repeat(length));
     talk(
         tls,
@@ -112,7 +210,7 @@ fn a_login_in_one_line_has_the_same_limit() {
     use base64::Engine;
     let mut tls = settings(Role::Submission);
     tls.tls = true;
-    let hello = HELLO.1.replace("STARTTLS", "AUTH PLAIN LOGIN");
+    let hello = hello("BURL");
     let text = base64::engine::general_purpose::STANDARD.encode([b'x'; 9000]);
     let long = "A".repeat(12_288 - "auth plain ".len());
     talk(
