@@ -37,10 +37,10 @@ impl Exec {
             since,
             told: Some(told),
         });
-        let changed = self
+        let stored = self
             .store
-            .store_flags(key, uids.clone(), action, flags.clone(), unchanged)
-            .await?;
+            .store_flags(key, uids.clone(), action, flags.clone(), unchanged);
+        let changed = out.during(stored).await??;
         let enabled = self.enabled;
         let Some(selected) = self.selected.as_mut() else {
             return Err(Refusal::Bad("No mailbox is selected".into()));
@@ -180,7 +180,9 @@ impl Exec {
         } else {
             Some(self.numbered(&uids)?.len())
         };
-        let moved = self.store.move_messages(from, uids, to).await?;
+        let moved = out
+            .during(self.store.move_messages(from, uids, to))
+            .await??;
         self.note_arrived(to, &moved.target);
         let gone = asked.is_some_and(|asked| (moved.source.len() as u64) < asked);
         // RFC 6851, 4.3: before the EXPUNGEs.

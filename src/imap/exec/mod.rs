@@ -18,6 +18,7 @@ mod messages;
 mod metadata;
 mod modseq;
 mod notify;
+mod progress;
 mod quota;
 mod search;
 mod sort;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
+use self::progress::Progress;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, StatusItem, Tagged};
@@ -57,6 +59,7 @@ pub struct Out<'a> {
     stream: &'a mut Stream,
     patience: Duration,
     asked: bool,
+    progress: Progress,
 }
 
 /// What is collected before it is written.
@@ -72,6 +75,7 @@ impl<'a> Out<'a> {
             stream,
             patience,
             asked: false,
+            progress: Progress::default(),
         }
     }
 
@@ -79,12 +83,17 @@ impl<'a> Out<'a> {
     /// has ended its own side may be waiting; a word is written to find out.
     /// Who holds a place that others want does not wait long for that.
     async fn is_awaited(&mut self, holding: bool) -> Result<(), Gone> {
-        match self.stream.peer_end() {
-            PeerEnd::Open => Ok(()),
-            PeerEnd::Finished if self.asked => Ok(()),
-            PeerEnd::Finished => {
-                self.asked = true;
-                self.line("* OK Still working");
+        let finished = match self.stream.peer_end() {
+            PeerEnd::Open => false,
+            PeerEnd::Finished => !std::mem::replace(&mut self.asked, true),
+            PeerEnd::Gone => return Err(Gone { stalled: false }),
+        };
+        match (self.word(), finished) {
+            (false, false) => Ok(()),
+            (told, _) => {
+                if !told {
+                    self.line("* OK Still working");
+                }
                 let patience = if holding {
                     self.patience.min(HOLDING)
                 } else {
@@ -94,7 +103,6 @@ impl<'a> Out<'a> {
                 self.buf.clear();
                 written
             }
-            PeerEnd::Gone => Err(Gone { stalled: false }),
         }
     }
 
@@ -235,6 +243,8 @@ impl Exec {
     pub async fn run(&mut self, tagged: Tagged, out: &mut Out<'_>) -> Result<(), Gone> {
         let Tagged { tag, command } = tagged;
         self.tag.clone_from(&tag);
+        let every = self.config.imap.progress_secs;
+        out.begin(&tag, Duration::from_secs(every));
         let name = command.name();
         let telling = telling(&command);
         let closes = matches!(
@@ -345,7 +355,7 @@ impl Exec {
                 self.selected = None;
                 Ok("Unselected".into())
             }
-            Command::Expunge(set) => self.expunge(set.as_ref()).await,
+            Command::Expunge(set) => out.during(self.expunge(set.as_ref())).await?,
             Command::Search(search) => {
                 if search.key.has_modseq() {
                     self.use_modseq(out);
@@ -370,7 +380,9 @@ impl Exec {
                 modifiers,
             } => self.fetch(&set, uid, items, &modifiers, out).await,
             Command::Store(store) => self.store_flags(store, out).await,
-            Command::Copy { set, uid, mailbox } => self.copy(&set, uid, &mailbox).await,
+            Command::Copy { set, uid, mailbox } => {
+                out.during(self.copy(&set, uid, &mailbox)).await?
+            }
             Command::Move { set, uid, mailbox } => {
                 self.move_messages(&set, uid, &mailbox, out).await
             }
