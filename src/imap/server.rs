@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::exec::{Exec, Gone, Incoming, NotifyLimits, Out};
 use super::keys::KeyCache;
 use super::session::{Output, Session, Settings};
-use crate::auth::sasl::{Binding, Claim, Found, Offered};
+use crate::auth::sasl::{Binding, Claim, Found};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::net::{
@@ -138,7 +138,7 @@ impl Connection {
             limits: config.imap.clone(),
             tls: stream.is_tls(),
             clear_login: loopback && config.auth.insecure_loopback_login,
-            offered: Offered::of(&config.auth, false),
+            offered: context.auth.offered(),
         };
         let session = Session::new(settings, Instant::now());
         Self {

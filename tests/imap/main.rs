@@ -7,7 +7,9 @@ mod common;
 
 mod append;
 mod append_many;
+mod bearer;
 mod binary;
+mod compress;
 mod condstore;
 mod counted;
 mod deleted;
@@ -24,6 +26,7 @@ mod objectid;
 mod pipelined;
 mod qresync;
 mod recent;
+mod scram;
 mod search;
 mod seen;
 mod sort;
