@@ -54,7 +54,7 @@ enum Material {
     /// The point, not compressed.
     P256(Vec<u8>),
     Ed25519(Vec<u8>),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// What a token must say.
@@ -202,7 +202,7 @@ fn jwk(jwk: &Map<String, Value>) -> Option<Key> {
         ("OKP", Some("Ed25519")) => Material::Ed25519(bytes("x")?),
         ("oct", _) => {
             let secret = bytes("k").filter(|secret| secret.len() >= LEAST_SECRET)?;
-            Material::Secret(hmac::Key::new(hmac::HMAC_SHA256, &secret))
+            Material::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
         }
         _ => return None,
     };
@@ -238,7 +238,7 @@ fn spki(der: &[u8]) -> Option<Material> {
     // Two lengths of up to four bytes, and the count of unused bits, which is none.
     let skip = |bytes: &'static [u8], from: &[u8]| -> Option<Vec<u8>> {
         let (&first, rest) = from.split_first()?;
-        let rest = rest.get(usize::from(first.checked_sub(0x80).unwrap_or(0))..)?;
+        let rest = rest.get(usize::from(first.saturating_sub(0x80))..)?;
         rest.strip_prefix(bytes).map(<[u8]>::to_vec)
     };
     let bits = skip(RSA, body)?;
