@@ -10,26 +10,51 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::sasl::{Claim, Found, Lookup, Offered, Proof};
-use super::{Auth, AuthError, Inner, keys, password};
-use crate::config::AuthConfig;
+use super::token::{Keys, Rules};
+use super::{Auth, AuthError, Inner, Tokens, keys, password};
+use crate::config::OauthConfig;
 use crate::store::{Account, Credentials};
 use crate::types::{AccountId, Address, Secret};
 
 /// No account has it.
 const NOBODY: AccountId = AccountId(u32::MAX);
 
-impl Offered {
-    /// What the configuration offers; `tls`: on this connection there is something to bind to.
-    pub fn of(config: &AuthConfig, tls: bool) -> Self {
-        Self {
-            scram: config.scram_iterations > 0,
-            bearer: false,
-            binding: tls,
+/// Reads the keys; without them there is no OAUTHBEARER.
+pub(super) fn tokens(config: &OauthConfig) -> Option<Tokens> {
+    let path = config.keys.as_ref()?;
+    let read = std::fs::read(path).map_err(|error| error.to_string());
+    let keys = read.and_then(|file| Keys::read(&file).map_err(|error| error.to_string()));
+    match keys {
+        Ok(keys) => Some(Tokens {
+            keys,
+            rules: Rules {
+                issuer: config.issuer.clone(),
+                audience: config.audience.clone(),
+                claim: config.claim.clone(),
+            },
+        }),
+        Err(error) => {
+            tracing::error!(
+                "no logins by OAUTHBEARER: the keys in {} can't be used: {error}",
+                path.display()
+            );
+            None
         }
     }
 }
 
 impl Auth {
+    /// The mechanisms that there are; whether there is something to bind to depends on the
+    /// connection.
+    pub fn offered(&self) -> Offered {
+        let settings = self.inner.settings.load();
+        Offered {
+            scram: settings.scram_iterations > 0,
+            bearer: settings.tokens.is_some(),
+            binding: false,
+        }
+    }
+
     /// Is it true? As [`Auth::login`], and whom the client wants to act as must be the same
     /// account.
     pub async fn check(
@@ -44,13 +69,13 @@ impl Auth {
                 self.inner
                     .proved(&claim.login, account.as_ref(), *right, peer)
             }
-            Proof::Token(_) => Err(AuthError::Invalid),
+            Proof::Token(token) => self.inner.bears(&claim.login, token, peer),
         };
         let result = judged.and_then(|account| {
-            let authzid = &claim.authzid;
             let own = account.address.lookup_key();
-            let same = Address::parse(authzid).is_ok_and(|a| a.lookup_key() == own);
-            if authzid.is_empty() || *authzid == claim.login || same {
+            let other = self.inner.complete(&claim.authzid);
+            let same = other.is_some_and(|address| address.lookup_key() == own);
+            if claim.authzid.is_empty() || same {
                 Ok(account)
             } else {
                 Err(AuthError::Invalid)
@@ -142,6 +167,28 @@ impl Inner {
         let directory = self.store.directory();
         let account = directory.account_by_address(address).cloned();
         account.filter(|account| !account.disabled)
+    }
+
+    /// A token says itself whose it is; one that is not good counts as a wrong password.
+    fn bears(&self, login: &str, token: &Secret, peer: IpAddr) -> Result<Arc<Account>, AuthError> {
+        let name = self.name(login, self.complete(login).as_ref());
+        if !self
+            .limiter
+            .lock()
+            .attempt(self.started.elapsed(), peer, name)
+        {
+            return Err(AuthError::Throttled);
+        }
+        let settings = self.settings.load_full();
+        let tokens = settings.tokens.as_ref().ok_or(AuthError::Invalid)?;
+        let now = self.store.now().signed().div_euclid(1000);
+        let account = tokens
+            .keys
+            .whose(token.expose(), &tokens.rules, now)
+            .and_then(|account| self.account(&Address::parse(&account).ok()?))
+            .ok_or(AuthError::Invalid)?;
+        self.limiter.lock().right(peer, name);
+        Ok(account)
     }
 
     /// SCRAM came to its end. A wrong proof counts as a wrong password.

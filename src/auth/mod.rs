@@ -16,6 +16,7 @@ mod keys;
 mod limiter;
 mod password;
 pub mod sasl;
+mod token;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -84,6 +85,13 @@ struct Settings {
     cache_entries: usize,
     /// 0: no SCRAM.
     scram_iterations: u32,
+    tokens: Option<Tokens>,
+}
+
+/// What tokens of OAuth are judged by.
+struct Tokens {
+    keys: token::Keys,
+    rules: token::Rules,
 }
 
 type Tag = [u8; 32];
@@ -334,6 +342,7 @@ impl Settings {
             cache_for: Duration::from_secs(config.cache_secs),
             cache_entries: config.cache_entries,
             scram_iterations: config.scram_iterations,
+            tokens: claims::tokens(&config.oauth),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `[auth]`: password hashing and guessing.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +30,33 @@ pub struct AuthConfig {
     pub max_tracked: usize,
     /// Allows passwords without TLS on loopback connections.
     pub insecure_loopback_login: bool,
+    /// Logins by tokens of an OAuth 2.0 server.
+    pub oauth: OauthConfig,
+}
+
+/// `[auth.oauth]`: OAUTHBEARER is offered where `keys` is set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OauthConfig {
+    /// A file with the issuer's keys: PEM "PUBLIC KEY", or a JWK set.
+    pub keys: Option<PathBuf>,
+    /// What `iss` must be.
+    pub issuer: String,
+    /// What `aud` must be or hold.
+    pub audience: String,
+    /// The claim that is the account's address.
+    pub claim: String,
+}
+
+impl Default for OauthConfig {
+    fn default() -> Self {
+        Self {
+            keys: None,
+            issuer: String::new(),
+            audience: String::new(),
+            claim: "email".into(),
+        }
+    }
 }
 
 impl Default for AuthConfig {
@@ -46,6 +75,7 @@ impl Default for AuthConfig {
             failure_window_secs: 300,
             max_tracked: 65_536,
             insecure_loopback_login: false,
+            oauth: OauthConfig::default(),
         }
     }
 }

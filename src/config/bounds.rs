@@ -173,6 +173,8 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("imap.idle_timeout_secs", c.idle_timeout_secs, 60, 30 * DAY);
     bound("imap.login_timeout_secs", c.login_timeout_secs, 1, DAY);
     bound("imap.write_timeout_secs", c.write_timeout_secs, 1, DAY);
+    bound("imap.compress_level", u64::from(c.compress_level), 0, 9);
+    bound("imap.progress_secs", c.progress_secs, 0, DAY);
     bound("imap.heartbeat_secs", c.heartbeat_secs, 0, DAY);
     bound(
         "imap.notify_mailboxes",

@@ -373,6 +373,18 @@ fn auth(config: &Config, found: &mut Findings<'_>) {
             "less than 7 MiB makes stolen hashes cheap to guess".into(),
         );
     }
+    if auth.oauth.keys.is_some() {
+        let oauth = &auth.oauth;
+        for (key, value) in [
+            ("auth.oauth.issuer", &oauth.issuer),
+            ("auth.oauth.audience", &oauth.audience),
+            ("auth.oauth.claim", &oauth.claim),
+        ] {
+            if value.is_empty() {
+                found.error(key, "tokens of anybody's, or for anybody, are not taken");
+            }
+        }
+    }
     // RFC 7677, 4
     if (1..4096).contains(&auth.scram_iterations) {
         found.error(

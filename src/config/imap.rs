@@ -42,6 +42,10 @@ pub struct ImapConfig {
     pub login_timeout_secs: u64,
     /// A client that does not read is dropped after this.
     pub write_timeout_secs: u64,
+    /// COMPRESS=DEFLATE, from 1 (fast) to 9 (small); 0: not offered.
+    pub compress_level: u32,
+    /// How often a client is told that its long command is under way (RFC 9585); 0: never.
+    pub progress_secs: u64,
     /// `* OK Still here` in IDLE; 0: never.
     pub heartbeat_secs: u64,
     /// Accounts that may set what is the server's, by address.
@@ -82,6 +86,8 @@ impl Default for ImapConfig {
             idle_timeout_secs: 35 * 60,
             login_timeout_secs: 60,
             write_timeout_secs: 60,
+            compress_level: 4,
+            progress_secs: 10,
             heartbeat_secs: 240,
             administrators: vec![],
             metadata_admin: None,

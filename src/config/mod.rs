@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use auth::AuthConfig;
+pub use auth::{AuthConfig, OauthConfig};
 pub use check::{Problem, Severity};
 pub use http::HttpConfig;
 pub use imap::ImapConfig;
@@ -112,7 +112,9 @@ impl Config {
     fn start_paths_at(&mut self, file: &Path) {
         let Some(dir) = file.parent() else { return };
         let (certificate, key) = (&mut self.tls.certificate, &mut self.tls.key);
-        for path in [Some(&mut self.data_dir), certificate.as_mut(), key.as_mut()]
+        let tokens = self.auth.oauth.keys.as_mut();
+        let data = Some(&mut self.data_dir);
+        for path in [data, certificate.as_mut(), key.as_mut(), tokens]
             .into_iter()
             .flatten()
         {

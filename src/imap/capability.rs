@@ -69,21 +69,15 @@ pub struct Standing<'a> {
     /// Mechanisms of AUTHENTICATE; None: no login yet.
     pub mechanisms: Option<Offered>,
     pub authenticated: bool,
+    pub compressed: bool,
 }
 
 /// Offered in every state.
-const ALWAYS: &[&str] = &[
-    "IMAP4rev1",
-    "IMAP4rev2",
-    "LITERAL+",
-    "SASL-IR",
-    "ID",
-    "ENABLE",
-    "IDLE",
-];
+const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "SASL-IR", "ID", "ENABLE", "IDLE"];
 
 /// Offered to those who are logged in.
 const AUTHENTICATED: &[&str] = &[
+    "LITERAL+",
     "NAMESPACE",
     "CHILDREN",
     "UIDPLUS",
@@ -131,6 +125,7 @@ const AUTHENTICATED: &[&str] = &[
     "OBJECTID",
     "SAVEDATE",
     "URLAUTH",
+    "UNAUTHENTICATE",
 ];
 
 /// `CAPABILITY` and all that is offered.
@@ -150,7 +145,14 @@ pub fn line(standing: Standing<'_>) -> String {
             put(&["QUOTASET"]);
         }
         put(&[&format!("APPENDLIMIT={}", standing.config.max_append_bytes)]);
+        if standing.config.compress_level > 0 && !standing.compressed {
+            put(&["COMPRESS=DEFLATE"]);
+        }
+        if standing.config.progress_secs > 0 {
+            put(&["INPROGRESS"]);
+        }
     } else {
+        put(&["LITERAL-"]);
         if !standing.tls {
             put(&["STARTTLS"]);
         }

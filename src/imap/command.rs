@@ -48,6 +48,10 @@ pub enum Command {
         password: Secret,
     },
     // Authenticated
+    /// The mechanism, in upper case (RFC 4978).
+    Compress(String),
+    /// RFC 8437.
+    Unauthenticate,
     Enable(Vec<String>),
     Select {
         mailbox: MailboxName,
@@ -189,6 +193,8 @@ impl Command {
             Self::StartTls => "starttls",
             Self::Authenticate { .. } => "authenticate",
             Self::Login { .. } => "login",
+            Self::Compress(_) => "compress",
+            Self::Unauthenticate => "unauthenticate",
             Self::Enable(_) => "enable",
             Self::Select { .. } => "select",
             Self::Create { .. } => "create",

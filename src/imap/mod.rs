@@ -65,6 +65,8 @@ pub fn fuzz_session(data: &[u8]) {
                 }
                 Output::Write(_)
                 | Output::Forget
+                | Output::Compress
+                | Output::EndCompression
                 | Output::AppendData(_)
                 | Output::AppendAbort
                 | Output::IdleBegin
@@ -82,6 +84,7 @@ pub fn fuzz_parser(data: &[u8]) {
     let mut fragmenter = Fragmenter::new(Limits {
         max_line: 4096,
         max_literal: 4096,
+        max_non_sync: 4096,
         max_literals_total: 8192,
         max_append: 4096,
     });

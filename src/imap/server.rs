@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::exec::{Exec, Gone, Incoming, NotifyLimits, Out};
 use super::keys::KeyCache;
 use super::session::{Output, Session, Settings};
-use crate::auth::sasl::{Binding, Claim, Found, Offered};
+use crate::auth::sasl::{Binding, Claim, Found};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::net::{
@@ -58,6 +58,9 @@ impl Context {
 
 /// How much is read at a time.
 const READ: usize = 16 * 1024;
+
+/// A compressed connection that is silent for so long keeps only what it can't do without.
+const REST: Duration = Duration::from_millis(500);
 
 /// Binds all IMAP listeners of the configuration and starts accepting. The error names the
 /// address.
@@ -135,7 +138,7 @@ impl Connection {
             limits: config.imap.clone(),
             tls: stream.is_tls(),
             clear_login: loopback && config.auth.insecure_loopback_login,
-            offered: Offered::of(&config.auth, false),
+            offered: context.auth.offered(),
         };
         let session = Session::new(settings, Instant::now());
         Self {
@@ -170,7 +173,12 @@ impl Connection {
                         break end_of(&gone);
                     }
                 }
-                Woken::Deadline => self.session.tick(Instant::now()),
+                Woken::Deadline => {
+                    if let Some(stream) = &mut self.stream {
+                        stream.rest();
+                    }
+                    self.session.tick(Instant::now());
+                }
                 Woken::Revoked => self.session.revoked(),
                 Woken::Stop => {
                     self.session.shutdown();
@@ -187,11 +195,14 @@ impl Connection {
     }
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
-        let deadline = self.session.deadline();
+        let mut deadline = self.session.deadline();
         let listening = self.session.is_listening();
         let Some(stream) = &mut self.stream else {
             return Woken::Gone;
         };
+        if stream.is_warm() {
+            deadline = deadline.min(Instant::now() + REST);
+        }
         let exec = self.exec.as_mut().filter(|_| listening);
         let changed = async {
             match exec {
@@ -321,6 +332,11 @@ impl Connection {
                 });
                 self.session.done_lookup(Instant::now(), found);
             }
+            (Output::Compress, _) => {
+                let level = self.config.imap.compress_level;
+                self.stream = self.stream.take().map(|stream| stream.compress(level));
+            }
+            (Output::EndCompression, _) => stream.end_compression(),
             (Output::Forget, _) => (self.login, self.exec) = (None, None),
             (Output::StartTls, _) => return self.start_tls().await,
             (Output::Execute(tagged), Some(exec)) => {

@@ -40,6 +40,10 @@ pub enum Output {
     Login(Claim),
     /// Find this for SCRAM; then `done_lookup`.
     Lookup(Lookup),
+    /// What follows is compressed, both ways.
+    Compress,
+    /// What follows is not compressed any more.
+    EndCompression,
     /// Nobody is logged in any more; nothing of the account may be left.
     Forget,
     /// Run it and write its answer, the tagged line included; then `done_executing`.
@@ -113,6 +117,7 @@ pub struct Session {
     fragmenter: Fragmenter,
     authenticated: bool,
     selected: bool,
+    compressed: bool,
     enabled: Enabled,
     bad: u32,
     /// The command that is under way, or was last.
@@ -132,9 +137,12 @@ fn fragment_limits(config: &ImapConfig, authenticated: bool) -> Limits {
     } else {
         config.max_literal_before_login
     };
+    // RFC 7888: LITERAL+ for who is logged in, LITERAL- for strangers.
+    let non_sync = if authenticated { literal } else { 4096 };
     Limits {
         max_line: config.max_line_bytes,
         max_literal: literal,
+        max_non_sync: non_sync,
         max_literals_total: literal * if authenticated { 4 } else { 1 },
         max_append: if authenticated {
             config.max_append_bytes
@@ -152,6 +160,7 @@ impl Session {
             fragmenter,
             authenticated: false,
             selected: false,
+            compressed: false,
             enabled: Enabled::default(),
             bad: 0,
             name: INVALID,
@@ -179,6 +188,7 @@ impl Session {
             tls: self.settings.tls,
             mechanisms: self.mechanisms(),
             authenticated: self.authenticated,
+            compressed: self.compressed,
         })
     }
 

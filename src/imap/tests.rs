@@ -10,7 +10,7 @@ use crate::auth::sasl::{Found, Proof};
 use crate::config::ImapConfig;
 
 const BEFORE: &str =
-    "CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE STARTTLS LOGINDISABLED";
+    "CAPABILITY IMAP4rev1 IMAP4rev2 SASL-IR ID ENABLE IDLE LITERAL- STARTTLS LOGINDISABLED";
 
 fn settings(tls: bool) -> Settings {
     Settings {
@@ -51,6 +51,8 @@ fn drain(session: &mut Session, now: Instant) -> String {
                 session.done_lookup(now, Ok(Found::nobody()));
             }
             Output::Forget => log.push_str("!forget\n"),
+            Output::Compress => log.push_str("!compress\n"),
+            Output::EndCompression => log.push_str("!compressed no more\n"),
             Output::Execute(tagged) => {
                 let text = format!("{:?}", tagged.command);
                 let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();

@@ -2,7 +2,9 @@
 //!
 //! May import: telemetry, types. Knows no mail and no protocol.
 
+mod deflate;
 pub mod guard;
+mod inflate;
 mod listener;
 pub mod lookup;
 pub mod resolve;

@@ -14,13 +14,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::deflate::Deflated;
+
 /// Ciphertext that may wait in a TLS session for a peer that does not read.
 const TLS_BUFFER: usize = 32 * 1024;
 
-/// A connection of either kind. Implements `AsyncRead` and `AsyncWrite`.
+/// A connection of any kind. Implements `AsyncRead` and `AsyncWrite`.
 pub enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Compressed, over either of them.
+    Deflated(Box<Deflated>),
 }
 
 /// What is known of the peer, without reading.
@@ -53,14 +57,53 @@ impl Stream {
         }
     }
 
+    /// Compresses all that follows, both ways (RFC 4978); `level` from 1 to 9. What is under way
+    /// must have been flushed.
+    pub fn compress(self, level: u32) -> Self {
+        match self {
+            Self::Deflated(mut deflated) => {
+                deflated.begin(level);
+                Self::Deflated(deflated)
+            }
+            stream => Self::Deflated(Box::new(Deflated::new(stream, level))),
+        }
+    }
+
+    /// Nothing that follows is compressed. What is under way must have been flushed.
+    pub fn end_compression(&mut self) {
+        if let Self::Deflated(deflated) = self {
+            deflated.end();
+        }
+    }
+
+    /// Whether [`Stream::rest`] has anything to do.
+    pub fn is_warm(&self) -> bool {
+        matches!(self, Self::Deflated(deflated) if deflated.is_warm())
+    }
+
+    /// The peer is silent: lets go the memory that compression can do without. It comes back by
+    /// itself.
+    pub fn rest(&mut self) {
+        if let Self::Deflated(deflated) = self {
+            deflated.rest();
+        }
+    }
+
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        self.tls().is_some()
+    }
+
+    fn tls(&self) -> Option<&TlsStream<TcpStream>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+            Self::Deflated(deflated) => deflated.stream.tls(),
+        }
     }
 
     /// `TLS1.3` or `TLS1.2`; None on a plain connection.
     pub fn protocol(&self) -> Option<&'static str> {
-        let Self::Tls(tls) = self else { return None };
-        match tls.get_ref().1.protocol_version()? {
+        match self.tls()?.get_ref().1.protocol_version()? {
             rustls::ProtocolVersion::TLSv1_3 => Some("TLS1.3"),
             rustls::ProtocolVersion::TLSv1_2 => Some("TLS1.2"),
             _ => None,
@@ -69,8 +112,7 @@ impl Stream {
 
     /// The cipher suite under its registered name, such as `TLS_AES_128_GCM_SHA256`.
     pub fn cipher(&self) -> Option<String> {
-        let Self::Tls(tls) = self else { return None };
-        let suite = tls.get_ref().1.negotiated_cipher_suite()?.suite();
+        let suite = self.tls()?.get_ref().1.negotiated_cipher_suite()?.suite();
         // rustls writes TLS13_ where the registry has TLS_.
         suite
             .as_str()
@@ -80,8 +122,7 @@ impl Stream {
     /// What both ends of this connection know and nobody between them does (RFC 9266, 2). None:
     /// not TLS 1.3.
     pub fn exporter(&self) -> Option<Vec<u8>> {
-        let Self::Tls(tls) = self else { return None };
-        let session = tls.get_ref().1;
+        let session = self.tls()?.get_ref().1;
         if session.protocol_version()? != rustls::ProtocolVersion::TLSv1_3 {
             return None;
         }
@@ -92,8 +133,7 @@ impl Stream {
 
     /// The protocol that ALPN chose.
     pub fn alpn(&self) -> Option<&[u8]> {
-        let Self::Tls(tls) = self else { return None };
-        tls.get_ref().1.alpn_protocol()
+        self.tls()?.get_ref().1.alpn_protocol()
     }
 
     /// Waits until a read has something to say: data, end of stream or an error. Holds no
@@ -102,9 +142,7 @@ impl Stream {
     ///
     /// Safe to cancel.
     pub async fn readable(&mut self) -> io::Result<()> {
-        if let Self::Tls(tls) = self
-            && has_plaintext(tls)
-        {
+        if self.has_more() {
             return Ok(());
         }
         let tcp = self.tcp();
@@ -112,6 +150,15 @@ impl Stream {
         // caller would then hold a buffer while it waits.
         let mut byte = [0u8; 1];
         tcp.peek(&mut byte).await.map(|_| ())
+    }
+
+    /// Whether something came already that was not read.
+    fn has_more(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => has_plaintext(tls),
+            Self::Deflated(deflated) => deflated.has_more() || deflated.stream.has_more(),
+        }
     }
 
     /// Acknowledges what was read now, where nothing is about to be answered. Without it the
@@ -141,6 +188,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
+            Self::Deflated(deflated) => deflated.stream.tcp(),
         }
     }
 
@@ -180,6 +228,7 @@ impl AsyncRead for Stream {
                 }
                 other => other,
             },
+            Self::Deflated(deflated) => Pin::new(deflated.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -193,6 +242,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+            Self::Deflated(deflated) => Pin::new(deflated.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -204,6 +254,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Deflated(deflated) => Pin::new(deflated.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -211,6 +262,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Deflated(_) => false,
         }
     }
 
@@ -218,6 +270,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Self::Deflated(deflated) => Pin::new(deflated.as_mut()).poll_flush(cx),
         }
     }
 
@@ -225,6 +278,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Self::Deflated(deflated) => Pin::new(deflated.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::{Output, Role, Session, Settings};
 use crate::auth::Auth;
-use crate::auth::sasl::{Binding, Offered};
+use crate::auth::sasl::Binding;
 use crate::config::Config;
 use crate::net::{
     ConnectionLimits, LimitSource, ListenOptions, Listening, Peer, Places, Stream, TlsSource,
@@ -150,7 +150,7 @@ impl Connection {
             tls: stream.is_tls(),
             can_start_tls: true,
             clear_login: loopback && config.auth.insecure_loopback_login,
-            offered: Offered::of(&config.auth, false),
+            offered: context.auth.offered(),
         };
         Self {
             session: Session::new(settings, Instant::now()),

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::auth::tests::{HERE, config, with_alice};
+use crate::config::AuthConfig;
 use crate::store::ScramKeys;
 
 fn lookup(login: &str) -> Lookup {
@@ -121,8 +122,9 @@ async fn keys_come_and_go_with_the_password() {
     auth.reconfigure(&off);
     let credentials = auth.credentials(&address, &new).await.unwrap();
     assert_eq!(credentials.scram, None);
-    assert!(!Offered::of(&off, true).scram);
-    assert!(Offered::of(&more, true).scram);
+    assert!(!auth.offered().scram);
+    auth.reconfigure(&more);
+    assert!(auth.offered().scram);
 
     store.account_remove(account.id).await.unwrap();
     assert_eq!(store.scram_keys(account.id), Ok(None));

@@ -50,10 +50,9 @@ impl Exec {
             since,
             told: Some(told),
         });
-        let changed = self
-            .store_for(rights)
-            .store_flags(key, uids.clone(), action, flags.clone(), unchanged)
-            .await?;
+        let store = self.store_for(rights);
+        let stored = store.store_flags(key, uids.clone(), action, flags.clone(), unchanged);
+        let changed = out.during(stored).await??;
         let enabled = self.enabled;
         let Some(selected) = self.selected.as_mut() else {
             return Err(Refusal::Bad("No mailbox is selected".into()));
@@ -206,7 +205,7 @@ impl Exec {
         } else {
             Some(self.numbered(&uids)?.len())
         };
-        let moved = store.move_messages(from, uids, to).await?;
+        let moved = out.during(store.move_messages(from, uids, to)).await??;
         self.note_arrived(to, &moved.target);
         let gone = asked.is_some_and(|asked| (moved.source.len() as u64) < asked);
         // RFC 6851, 4.3: before the EXPUNGEs.

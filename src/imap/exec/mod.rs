@@ -22,6 +22,7 @@ mod modseq;
 mod multisearch;
 mod naming;
 mod notify;
+mod progress;
 mod quota;
 mod search;
 mod sort;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
+use self::progress::Progress;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
 use super::command::{Command, SequenceSet, StatusItem, Tagged};
@@ -62,6 +64,7 @@ pub struct Out<'a> {
     stream: &'a mut Stream,
     patience: Duration,
     asked: bool,
+    progress: Progress,
 }
 
 /// What is collected before it is written.
@@ -77,6 +80,7 @@ impl<'a> Out<'a> {
             stream,
             patience,
             asked: false,
+            progress: Progress::default(),
         }
     }
 
@@ -84,12 +88,17 @@ impl<'a> Out<'a> {
     /// has ended its own side may be waiting; a word is written to find out.
     /// Who holds a place that others want does not wait long for that.
     async fn is_awaited(&mut self, holding: bool) -> Result<(), Gone> {
-        match self.stream.peer_end() {
-            PeerEnd::Open => Ok(()),
-            PeerEnd::Finished if self.asked => Ok(()),
-            PeerEnd::Finished => {
-                self.asked = true;
-                self.line("* OK Still working");
+        let finished = match self.stream.peer_end() {
+            PeerEnd::Open => false,
+            PeerEnd::Finished => !std::mem::replace(&mut self.asked, true),
+            PeerEnd::Gone => return Err(Gone { stalled: false }),
+        };
+        match (self.word(), finished) {
+            (false, false) => Ok(()),
+            (told, _) => {
+                if !told {
+                    self.line("* OK Still working");
+                }
                 let patience = if holding {
                     self.patience.min(HOLDING)
                 } else {
@@ -99,7 +108,6 @@ impl<'a> Out<'a> {
                 self.buf.clear();
                 written
             }
-            PeerEnd::Gone => Err(Gone { stalled: false }),
         }
     }
 
@@ -243,6 +251,8 @@ impl Exec {
     pub async fn run(&mut self, tagged: Tagged, out: &mut Out<'_>) -> Result<(), Gone> {
         let Tagged { tag, command } = tagged;
         self.tag.clone_from(&tag);
+        let every = self.config.imap.progress_secs;
+        out.begin(&tag, Duration::from_secs(every));
         let name = command.name();
         let telling = telling(&command);
         let closes = matches!(
@@ -367,7 +377,7 @@ impl Exec {
                 self.selected = None;
                 Ok("Unselected".into())
             }
-            Command::Expunge(set) => self.expunge(set.as_ref()).await,
+            Command::Expunge(set) => out.during(self.expunge(set.as_ref())).await?,
             Command::Search(search) => {
                 if search.key.has_modseq() {
                     self.use_modseq(out);
@@ -404,7 +414,9 @@ impl Exec {
                 modifiers,
             } => self.fetch(&set, uid, items, &modifiers, out).await,
             Command::Store(store) => self.store_flags(store, out).await,
-            Command::Copy { set, uid, mailbox } => self.copy(&set, uid, &mailbox).await,
+            Command::Copy { set, uid, mailbox } => {
+                out.during(self.copy(&set, uid, &mailbox)).await?
+            }
             Command::Move { set, uid, mailbox } => {
                 self.move_messages(&set, uid, &mailbox, out).await
             }

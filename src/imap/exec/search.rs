@@ -171,7 +171,8 @@ impl Exec {
         let mut deep: Option<Found<'_>> = None;
         let mut place: Option<Turn> = None;
         let mut failed = None;
-        let mut turn = |place: &mut Option<Turn>| {
+        let mut reached = 0;
+        let mut turn = |place: &mut Option<Turn>, reached: &mut u32| {
             let began = Instant::now();
             let mut glances = 0;
             loop {
@@ -199,6 +200,7 @@ impl Exec {
                 let Some((seq, told)) = all.next() else {
                     return Stop::End;
                 };
+                *reached = seq;
                 let message = match unchanged {
                     true => Some(told),
                     false => scene.current.by_uid(told.uid),
@@ -226,9 +228,9 @@ impl Exec {
         let heavy = program.reads_messages();
         loop {
             let stop = if heavy {
-                aside(|| turn(&mut place))
+                aside(|| turn(&mut place, &mut reached))
             } else {
-                turn(&mut place)
+                turn(&mut place, &mut reached)
             };
             match stop {
                 Stop::End => break,
@@ -238,6 +240,7 @@ impl Exec {
                     place = Some(self.store.large_reads().turn(whose).await);
                 }
             }
+            out.at(u64::from(reached), scene.numbering.len().into());
             out.is_awaited(place.is_some()).await?;
         }
         match failed {

@@ -118,6 +118,7 @@ async fn run(store: &Store, account: AccountId, command: &str) {
     let limits = Limits {
         max_line: 10_000,
         max_literal: 10,
+        max_non_sync: 10,
         max_literals_total: 10,
         max_append: 0,
     };

@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_line: usize,
     /// One literal that is not a message.
     pub max_literal: usize,
+    /// One of those that comes unasked (RFC 7888).
+    pub max_non_sync: usize,
     /// All literals of a command that are not a message.
     pub max_literals_total: usize,
     /// A message in APPEND. A non-synchronising literal much larger than this is fatal, so set 0
@@ -414,8 +416,11 @@ impl Fragmenter {
             );
         }
         let total = self.literals_len.saturating_add(size);
-        let fits = size <= self.limits.max_literal as u64
-            && total <= self.limits.max_literals_total as u64;
+        let most = match sync {
+            true => self.limits.max_literal,
+            false => self.limits.max_literal.min(self.limits.max_non_sync),
+        };
+        let fits = size <= most as u64 && total <= self.limits.max_literals_total as u64;
         if !fits {
             return self.too_big(size, sync, "The literal is too big");
         }

@@ -7,6 +7,7 @@ fn fragmenter() -> Fragmenter {
     Fragmenter::new(Limits {
         max_line: 100,
         max_literal: 20,
+        max_non_sync: 20,
         max_literals_total: 30,
         max_append: 50,
     })

@@ -81,6 +81,7 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
         "LOGOUT" => Command::Logout,
         "STARTTLS" => Command::StartTls,
         "NAMESPACE" => Command::Namespace,
+        "UNAUTHENTICATE" => Command::Unauthenticate,
         "IDLE" => Command::Idle,
         "CHECK" => Command::Check,
         "CLOSE" => Command::Close,
@@ -107,13 +108,14 @@ fn command(c: &mut Cursor<'_>) -> Parsed<Command> {
     Ok(command)
 }
 
-const KNOWN: [&str; 36] = [
+const KNOWN: [&str; 37] = [
     "GENURLAUTH",
     "RESETKEY",
     "URLFETCH",
     "ID",
     "AUTHENTICATE",
     "LOGIN",
+    "COMPRESS",
     "ENABLE",
     "SELECT",
     "EXAMINE",
@@ -174,6 +176,7 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
                 password: Secret::new(c.astring()?),
             }
         }
+        "COMPRESS" => Command::Compress(c.atom()?.to_ascii_uppercase()),
         "ENABLE" => {
             let mut names = vec![c.atom()?.to_ascii_uppercase()];
             while c.eat(b' ') {

@@ -11,6 +11,7 @@ fn read(line: &[u8], utf8: bool) -> Result<Command, ParseError> {
     let mut fragmenter = Fragmenter::new(Limits {
         max_line: 100_000,
         max_literal: 1000,
+        max_non_sync: 1000,
         max_literals_total: 4000,
         max_append: 1000,
     });
@@ -215,6 +216,7 @@ fn append_heads() {
         let mut fragmenter = Fragmenter::new(Limits {
             max_line: 1000,
             max_literal: 100,
+            max_non_sync: 100,
             max_literals_total: 400,
             max_append: 1000,
         });

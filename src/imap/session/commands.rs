@@ -74,6 +74,8 @@ impl Session {
                 self.authenticate(tag, &mechanism, initial.as_ref());
             }
             _ if !self.authenticated => self.bad(Some(&tag), "Log in first"),
+            Command::Compress(mechanism) => self.compress(&tag, &mechanism),
+            Command::Unauthenticate => self.unauthenticate(now, &tag),
             Command::Enable(names) => {
                 let before = self.enabled;
                 let mut enabled = String::new();

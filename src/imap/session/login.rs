@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{LoggingIn, Output, Phase, Session, fragment_limits};
 use crate::auth::AuthError;
 use crate::auth::sasl::{After, Claim, Exchange, Found, Offered, Proof, Step};
+use crate::imap::capability::Enabled;
 use crate::types::Secret;
 
 impl Session {
@@ -162,6 +163,40 @@ impl Session {
         self.fragmenter.take_rest();
         self.phase = Phase::StartingTls;
         self.output.push_back(Output::StartTls);
+    }
+
+    /// RFC 4978, 3.
+    pub(super) fn compress(&mut self, tag: &str, mechanism: &str) {
+        if mechanism != "DEFLATE" || self.settings.limits.compress_level == 0 {
+            return self.bad(Some(tag), "This compression is not offered");
+        }
+        if self.compressed {
+            return self.tagged(tag, "NO [COMPRESSIONACTIVE] DEFLATE is active already");
+        }
+        self.tagged(tag, "OK DEFLATE active");
+        // The client has to wait for the answer; what did not is not looked at.
+        self.fragmenter.take_rest();
+        self.compressed = true;
+        self.output.push_back(Output::Compress);
+    }
+
+    /// RFC 8437, 3: all is as before the login, but TLS.
+    pub(super) fn unauthenticate(&mut self, now: Instant, tag: &str) {
+        self.authenticated = false;
+        self.selected = false;
+        self.notifying = false;
+        self.enabled = Enabled::default();
+        self.started = now;
+        self.fragmenter.set_utf8(false);
+        self.fragmenter
+            .set_limits(fragment_limits(&self.settings.limits, false));
+        let compressed = std::mem::take(&mut self.compressed);
+        let text = format!("OK [{}] Nobody is logged in now", self.capabilities());
+        self.tagged(tag, &text);
+        if compressed {
+            self.output.push_back(Output::EndCompression);
+        }
+        self.output.push_back(Output::Forget);
     }
 
     fn may_begin_login(&mut self, tag: &str) -> bool {

@@ -111,6 +111,94 @@ fn a_refused_token_is_told_why_before_the_answer() {
     assert!(log.contains("\nb OK [CAPABILITY "), "{log}");
 }
 
+/// RFC 8437, 3: also with what is pipelined behind it.
+#[test]
+fn one_connection_serves_one_account_after_another() {
+    let (mut s, now) = with_scram();
+    assert!(say(&mut s, now, "a LOGIN alice right\r\n").contains("a OK [CAPABILITY "));
+    assert!(say(&mut s, now, "b SELECT INBOX\r\n").contains("!b Select"));
+    say(&mut s, now, "c ENABLE IMAP4rev2\r\n");
+    let plain = b64("\0bob\0right");
+    let log = say(
+        &mut s,
+        now,
+        &format!("d UNAUTHENTICATE\r\ne AUTHENTICATE PLAIN {plain}\r\nf FETCH 1 FLAGS\r\n"),
+    );
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines[0].starts_with("d OK [CAPABILITY "), "{log}");
+    assert!(lines[0].contains("AUTH=PLAIN"), "{log}");
+    assert_eq!(lines[1..3], ["!forget", "!login bob"], "{log}");
+    assert!(lines[3].starts_with("e OK [CAPABILITY "), "{log}");
+    assert_eq!(lines[4], "f BAD Select a mailbox first");
+    assert!(!s.enabled().rev2);
+    assert!(say(&mut s, now, "g UNAUTHENTICATE\r\n").contains("!forget"));
+    assert!(say(&mut s, now, "h UNAUTHENTICATE\r\n").starts_with("h BAD"));
+    // Who stays a stranger is sent away like one who has just come.
+    assert_eq!(s.deadline(), now + Duration::from_secs(60));
+}
+
+#[test]
+fn compression_begins_once_and_ends_with_the_login() {
+    let (mut s, now) = with_scram();
+    assert!(say(&mut s, now, "a COMPRESS DEFLATE\r\n").starts_with("a BAD"));
+    let log = say(&mut s, now, "b LOGIN alice right\r\n");
+    assert!(log.contains(" COMPRESS=DEFLATE"), "{log}");
+    assert!(say(&mut s, now, "c COMPRESS LZMA\r\n").starts_with("c BAD"));
+    // What does not wait for the answer is not looked at.
+    assert_eq!(
+        say(&mut s, now, "d COMPRESS deflate\r\ne NOOP\r\n"),
+        "d OK DEFLATE active\n!compress\n"
+    );
+    assert_eq!(
+        say(&mut s, now, "f COMPRESS DEFLATE\r\n"),
+        "f NO [COMPRESSIONACTIVE] DEFLATE is active already\n"
+    );
+    assert!(!say(&mut s, now, "g CAPABILITY\r\n").contains("COMPRESS"));
+    let log = say(&mut s, now, "h UNAUTHENTICATE\r\n");
+    assert!(log.ends_with("!compressed no more\n!forget\n"), "{log}");
+    let log = say(&mut s, now, "i LOGIN alice right\r\n");
+    assert!(log.contains(" COMPRESS=DEFLATE"), "{log}");
+}
+
+/// RFC 7888, 5.
+#[test]
+fn strangers_send_no_large_literal_unasked() {
+    let now = Instant::now();
+    let limits = ImapConfig {
+        max_literal_before_login: 10_000,
+        ..ImapConfig::default()
+    };
+    let mut s = Session::new(
+        Settings {
+            limits,
+            ..settings(true)
+        },
+        now,
+    );
+    let log = drain(&mut s, now);
+    assert!(
+        log.contains("LITERAL- ") && !log.contains("LITERAL+"),
+        "{log}"
+    );
+    assert!(say(&mut s, now, "a LOGIN {4097}\r\n").starts_with("+ "));
+    let name = "x".repeat(4097);
+    let log = say(&mut s, now, &format!("{name} right\r\n"));
+    assert!(log.contains("a OK [CAPABILITY "), "{log}");
+    assert!(
+        log.contains("LITERAL+") && !log.contains("LITERAL-"),
+        "{log}"
+    );
+    say(&mut s, now, "b UNAUTHENTICATE\r\n");
+    let log = say(
+        &mut s,
+        now,
+        &format!("c LOGIN {{4097+}}\r\n{name} right\r\n"),
+    );
+    assert!(log.contains("c NO [TOOBIG]"), "{log}");
+    let log = say(&mut s, now, "d LOGIN {5+}\r\nalice right\r\n");
+    assert!(log.contains("d OK [CAPABILITY "), "{log}");
+}
+
 #[test]
 fn mechanisms_are_told_where_they_can_be_had() {
     let (mut s, now) = with_scram();
