@@ -205,11 +205,13 @@ impl Indexer {
                 open: None,
             });
         }
+        for (key, indexed) in &mut all {
+            let record = shared.get::<MailboxRecord>(&keys::mailbox(b'M', *key));
+            indexed.bad = broken.contains(key) || matches!(record, Ok(None));
+        }
         let mut state = shared.full_text.state.lock();
-        for (key, mut indexed) in all {
-            let record = shared.get::<MailboxRecord>(&keys::mailbox(b'M', key));
-            if broken.contains(&key) || matches!(record, Ok(None)) {
-                indexed.bad = true;
+        for (key, indexed) in all {
+            if indexed.bad {
                 state.want(key, Task::Discard);
             }
             state.mailboxes.insert(key, indexed);
@@ -257,14 +259,15 @@ impl Indexer {
 
     /// Puts what comes after the last segment into a new one, as far as there is memory for it.
     fn index(&mut self, key: MailboxKey) -> Result<(), Stop> {
-        let snapshot = match self.shared.mailbox(key) {
-            Ok(mailbox) => mailbox.snapshot(),
+        let mailbox = match self.shared.mailbox(key) {
+            Ok(mailbox) => mailbox,
             Err(StoreError::NoMailbox) => {
                 self.discard(key);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
+        let snapshot = mailbox.snapshot();
         let config = &self.shared.options.config;
         let memory = config.text_index_memory_bytes;
         let looked_to = {
@@ -339,7 +342,10 @@ impl Indexer {
                 state.want(key, Task::Index);
             }
         }
-        if self.make_room(key) {
+        if mailbox.is_deleted() {
+            // Nobody knew that there was anything to be removed.
+            self.discard(key);
+        } else if self.make_room(key) {
             self.tidy(key, &snapshot)?;
         }
         Ok(())
