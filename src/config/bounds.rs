@@ -346,6 +346,24 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         64 * GIB,
     );
     bound(
+        "store.text_index_memory_bytes",
+        c.text_index_memory_bytes as u64,
+        MIB,
+        16 * GIB,
+    );
+    bound(
+        "store.text_index_mailbox_bytes",
+        c.text_index_mailbox_bytes,
+        64 * KIB,
+        1048576 * GIB,
+    );
+    bound(
+        "store.text_index_bytes",
+        c.text_index_bytes,
+        64 * KIB,
+        1048576 * GIB,
+    );
+    bound(
         "store.compact_bytes_per_second",
         c.compact_bytes_per_second,
         64 * KIB,

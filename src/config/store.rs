@@ -48,6 +48,13 @@ pub struct StoreConfig {
     pub feed_groups: usize,
     /// What changes while a state image is taken is kept in memory up to here.
     pub image_memory_bytes: usize,
+    /// Mailboxes in which somebody looks for text get a full-text index.
+    pub text_index: bool,
+    /// Memory while one is made, beside one message.
+    pub text_index_memory_bytes: usize,
+    /// Of one mailbox, and of all: what comes beyond is read by each search.
+    pub text_index_mailbox_bytes: u64,
+    pub text_index_bytes: u64,
     /// When a state image is taken every night, and the log compacted after it: hour and minute,
     /// by the machine's clock.
     pub upkeep_at: jiff::civil::Time,
@@ -84,6 +91,10 @@ impl Default for StoreConfig {
             quota_warn_percent: 90,
             feed_groups: 4096,
             image_memory_bytes: 64 * 1024 * 1024,
+            text_index: true,
+            text_index_memory_bytes: 32 * 1024 * 1024,
+            text_index_mailbox_bytes: 1024 * 1024 * 1024,
+            text_index_bytes: 16 * 1024 * 1024 * 1024,
             upkeep_at: jiff::civil::time(3, 30, 0, 0),
             compact_bytes_per_second: 32 * 1024 * 1024,
             scrub_bytes_per_second: 8 * 1024 * 1024,

@@ -92,6 +92,7 @@ pub struct Program {
     root: Node,
     needles: Vec<Needle>,
     fields: usize,
+    sought: Vec<(usize, Vec<u32>)>,
 }
 
 impl Program {
@@ -101,11 +102,13 @@ impl Program {
             needles: Vec::new(),
             fields: 0,
             fuzzy: false,
+            sought: Vec::new(),
         };
         Self {
             root: compiler.node(key),
             needles: compiler.needles,
             fields: compiler.fields,
+            sought: compiler.sought,
         }
     }
 
@@ -117,6 +120,11 @@ impl Program {
     /// How many keys ask for fields.
     pub fn fields(&self) -> usize {
         self.fields
+    }
+
+    /// What a message has in which such a key finds something ([`mail::trigrams`]).
+    pub fn sought(&self) -> &[(usize, Vec<u32>)] {
+        &self.sought
     }
 
     /// None: the candidate could not say.
@@ -158,6 +166,7 @@ struct Compiler<'a> {
     fields: usize,
     /// Inside of FUZZY.
     fuzzy: bool,
+    sought: Vec<(usize, Vec<u32>)>,
 }
 
 impl Compiler<'_> {
@@ -170,8 +179,22 @@ impl Compiler<'_> {
         let (key, text) = (self.number(), mail::comparable(text));
         match Field::of_header(name) {
             Some(field) => Node::Field(field, key, name.into(), text),
-            None => Node::Header(key, name.into(), text),
+            None => {
+                self.seek(key, name, &text);
+                Node::Header(key, name.into(), text)
+            }
         }
+    }
+
+    fn seek(&mut self, key: usize, name: &str, text: &str) {
+        let mut all = mail::trigrams(text);
+        // An index has of a field what `name: value` has.
+        if name.is_ascii() {
+            all.extend(mail::trigrams(&name.to_ascii_lowercase()));
+        }
+        all.sort_unstable();
+        all.dedup();
+        self.sought.push((key, all));
     }
 
     fn address(&mut self, field: Field, name: &'static str, text: &str) -> Node {

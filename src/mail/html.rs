@@ -27,7 +27,11 @@ impl Visible {
     /// Adds what is visible of the next piece.
     pub(super) fn feed(&mut self, html: &str, out: &mut String) {
         let mut rest = html;
-        while let Some(c) = rest.chars().next() {
+        loop {
+            rest = &rest[self.run(rest, out)..];
+            let Some(c) = rest.chars().next() else {
+                return;
+            };
             let mut len = c.len_utf8();
             if self.in_tag {
                 self.tag_char(c, out);
@@ -51,6 +55,26 @@ impl Visible {
             }
             rest = &rest[len..];
         }
+    }
+
+    /// Takes what leaves all as it is at once: most of any HTML. Gives its length, which is 0 where
+    /// the next character is to be looked at.
+    fn run(&mut self, rest: &str, out: &mut String) -> usize {
+        let up_to =
+            |ends: fn(&u8) -> bool| rest.bytes().position(|b| ends(&b)).unwrap_or(rest.len());
+        if self.in_tag {
+            return match self.in_name {
+                true => 0,
+                false => up_to(|b| *b == b'>'),
+            };
+        }
+        if self.hidden {
+            return up_to(|b| *b == b'<');
+        }
+        let len = up_to(|b| !b.is_ascii_graphic() || matches!(b, b'<' | b'&'));
+        out.push_str(&rest[..len]);
+        self.blank &= len == 0;
+        len
     }
 
     fn tag_char(&mut self, c: char, out: &mut String) {
@@ -119,4 +143,44 @@ fn entity(text: &str) -> Option<&str> {
     let name = &text[1..end];
     let valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'#');
     (valid && !name.is_empty()).then(|| &text[..=end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PIECES: [&str; 16] = [
+        "<b>",
+        "</b>",
+        "<p class=x>",
+        "<style>",
+        "</style>",
+        "<script src=y>",
+        "</script>",
+        "a",
+        "bc>",
+        " ",
+        "\r\n",
+        "\u{a0}",
+        "\u{e9}",
+        "\u{65e5}\u{672c}",
+        "<!-- x -->",
+        "<br/>",
+    ];
+
+    proptest! {
+        /// What is taken at once is what is found letter by letter.
+        #[test]
+        fn long_pieces_say_the_same(all in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60)) {
+            let html = all.concat();
+            let (mut whole, mut letters) = (String::new(), String::new());
+            Visible::default().feed(&html, &mut whole);
+            let mut visible = Visible::default();
+            for c in html.chars() {
+                visible.feed(c.encode_utf8(&mut [0; 4]), &mut letters);
+            }
+            prop_assert_eq!(whole, letters);
+        }
+    }
 }

@@ -26,6 +26,7 @@ mod summary;
 mod text;
 pub mod trace;
 mod transfer;
+mod trigrams;
 mod watch;
 mod wire;
 mod words;
@@ -49,6 +50,7 @@ pub use text::{
     search_text,
 };
 pub use transfer::Decoder;
+pub use trigrams::{Trigrams, trigrams};
 pub use watch::{HeaderSeen, HeaderWatch};
 pub use wire::{
     body_structure_wire, body_structure_wire_ascii, body_wire, envelope_wire, envelope_wire_ascii,

@@ -15,6 +15,7 @@ use super::header::fields_within_limit;
 use super::html::Visible;
 use super::structure::{Kind, Node, Structure};
 use super::transfer::Decoder;
+use super::trigrams::{Slide, trigrams};
 use super::words::{decode_charset, decode_words};
 
 /// Decoded bytes looked at together.
@@ -111,6 +112,19 @@ impl Needle {
         }
     }
 
+    fn is_of(&self, scope: SearchScope) -> bool {
+        scope == SearchScope::Body || self.scope == SearchScope::Text
+    }
+
+    /// What a message that contains it has among its own ([`super::Trigrams`]). Nothing where it
+    /// is looked for roughly.
+    pub fn trigrams(&self) -> Vec<u32> {
+        match self.fuzzy {
+            Some(_) => Vec::new(),
+            None => trigrams(&self.text),
+        }
+    }
+
     /// What has to be kept of a piece, for words that lie across its end.
     fn overlap(&self) -> usize {
         self.text
@@ -126,12 +140,18 @@ struct Finding {
     score: FuzzyScore,
 }
 
-/// Looks for some texts in one message, window by window, and decodes it once for all of them.
-pub struct TextSearch<'a> {
-    needles: &'a [Needle],
-    found: Vec<Finding>,
-    at: At,
+/// What is told the text of a message, folded, in the order in which it stands there.
+pub(super) trait Look {
+    /// False where what such a header says changes nothing any more.
+    fn wants(&self, scope: SearchScope) -> bool;
+    /// A field as `name: value`, its blanks as one; of a header that those of `scope` look into.
+    fn field(&mut self, scope: SearchScope, text: &str);
+    /// The next piece of a part.
+    fn piece(&mut self, tail: &mut Tail, text: &str);
 }
+
+/// The walk over a message that finds everything that TEXT and BODY are about.
+pub(super) struct Walk(At);
 
 enum At {
     Header,
@@ -141,57 +161,26 @@ enum At {
     End,
 }
 
-impl<'a> TextSearch<'a> {
-    /// The empty text is everywhere.
-    pub fn new(needles: &'a [Needle]) -> Self {
-        Self {
-            found: needles
-                .iter()
-                .map(|n| Finding {
-                    done: n.text.is_empty(),
-                    score: n
-                        .fuzzy
-                        .as_ref()
-                        .map_or_else(FuzzyScore::default, Fuzzy::begin),
-                })
-                .collect(),
-            needles,
-            at: At::Header,
-        }
+impl Walk {
+    pub(super) fn new() -> Self {
+        Self(At::Header)
     }
 
-    /// Whether the message contains the text, as soon as that is known.
-    pub fn answer(&self, needle: usize) -> Option<bool> {
-        let found = self.found.get(needle)?;
-        let at_end = matches!(self.at, At::End);
-        match self.needles.get(needle)?.fuzzy {
-            _ if found.done => Some(true),
-            // It may be found better yet: that is not waited for.
-            Some(_) if found.score.total() > 0 => Some(true),
-            _ => at_end.then_some(false),
-        }
-    }
-
-    /// How well it was found, as far as the message was looked at: 1 to 100.
-    pub fn score(&self, needle: usize) -> u8 {
-        let found = self.found.get(needle);
-        found.map_or(0, |found| match found.score.total() {
-            0 => 1,
-            score => score,
-        })
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.0, At::End)
     }
 
     /// Looks at the next piece of the message, which is the same each time.
-    pub fn step(&mut self, raw: &[u8]) {
-        self.at = match std::mem::replace(&mut self.at, At::End) {
+    pub(super) fn step(&mut self, raw: &[u8], look: &mut impl Look) {
+        self.0 = match std::mem::replace(&mut self.0, At::End) {
             At::Header => {
-                self.header(raw, SearchScope::Text);
+                header(raw, SearchScope::Text, look);
                 At::Structure
             }
             At::Structure => At::Node(Structure::parse(raw), 0),
-            At::Node(structure, n) => self.node(raw, structure, n),
+            At::Node(structure, n) => node(raw, structure, n, look),
             At::Part(structure, n, mut part) => {
-                if part.step(raw, self) {
+                if part.step(raw, look) {
                     At::Node(structure, n + 1)
                 } else {
                     At::Part(structure, n, part)
@@ -200,46 +189,124 @@ impl<'a> TextSearch<'a> {
             At::End => At::End,
         };
     }
+}
 
-    fn node(&mut self, raw: &[u8], structure: Structure, n: usize) -> At {
-        let Some(node) = structure.nodes().get(n) else {
-            return At::End;
-        };
-        // MIME headers are header too: the names of attachments stand there.
-        self.header(&raw[node.header.clone()], SearchScope::Text);
-        match node.kind {
-            Kind::Message => self.header(&raw[node.body.clone()], SearchScope::Body),
-            // RFC 9051, 6.4.4: reports, and messages that were not looked into, are text too.
-            Kind::Leaf if matches!(&*node.content_type.main, "text" | "message") => {
-                if let Some(part) = Part::new(node) {
-                    return At::Part(structure, n, Box::new(part));
-                }
+fn node(raw: &[u8], structure: Structure, n: usize, look: &mut impl Look) -> At {
+    let Some(node) = structure.nodes().get(n) else {
+        return At::End;
+    };
+    // MIME headers are header too: the names of attachments stand there.
+    header(&raw[node.header.clone()], SearchScope::Text, look);
+    match node.kind {
+        Kind::Message => header(&raw[node.body.clone()], SearchScope::Body, look),
+        // RFC 9051, 6.4.4: reports, and messages that were not looked into, are text too.
+        Kind::Leaf if matches!(&*node.content_type.main, "text" | "message") => {
+            if let Some(part) = Part::new(node) {
+                return At::Part(structure, n, Box::new(part));
             }
-            _ => {}
         }
-        At::Node(structure, n + 1)
+        _ => {}
+    }
+    At::Node(structure, n + 1)
+}
+
+/// A header that those of `scope` are looked for in; one of BODY counts for TEXT as well.
+fn header(raw: &[u8], scope: SearchScope, look: &mut impl Look) {
+    if !look.wants(scope) {
+        return;
+    }
+    for field in fields_within_limit(raw) {
+        let mut text = String::from_utf8_lossy(field.name).into_owned();
+        text.push_str(": ");
+        text.push_str(&decode_words(field.value));
+        look.field(scope, &one_blank(&fold(&text)));
+    }
+}
+
+/// Looks for some texts in one message, window by window, and decodes it once for all of them.
+pub struct TextSearch<'a> {
+    walk: Walk,
+    sought: Sought<'a>,
+}
+
+struct Sought<'a> {
+    needles: &'a [Needle],
+    found: Vec<Finding>,
+}
+
+impl<'a> TextSearch<'a> {
+    /// The empty text is everywhere.
+    pub fn new(needles: &'a [Needle]) -> Self {
+        let begin = |n: &Needle| Finding {
+            done: n.text.is_empty(),
+            score: n
+                .fuzzy
+                .as_ref()
+                .map_or_else(FuzzyScore::default, Fuzzy::begin),
+        };
+        let found = needles.iter().map(begin).collect();
+        Self {
+            walk: Walk::new(),
+            sought: Sought { needles, found },
+        }
     }
 
-    /// A header that those of `scope` are looked for in; one of BODY counts for TEXT as well.
-    fn header(&mut self, raw: &[u8], scope: SearchScope) {
-        let concerned =
-            |needle: &Needle| scope == SearchScope::Body || needle.scope == SearchScope::Text;
-        let open = |(needle, found): (&Needle, &Finding)| !found.done && concerned(needle);
-        if !self.needles.iter().zip(&self.found).any(open) {
-            return;
+    /// Whether the message contains the text, as soon as that is known.
+    pub fn answer(&self, needle: usize) -> Option<bool> {
+        let found = self.sought.found.get(needle)?;
+        match self.sought.needles.get(needle)?.fuzzy {
+            _ if found.done => Some(true),
+            // It may be found better yet: that is not waited for.
+            Some(_) if found.score.total() > 0 => Some(true),
+            _ => self.walk.is_over().then_some(false),
         }
-        for field in fields_within_limit(raw) {
-            let mut text = String::from_utf8_lossy(field.name).into_owned();
-            text.push_str(": ");
-            text.push_str(&decode_words(field.value));
-            let text = fold(&text);
-            let text = one_blank(&text);
-            for (needle, found) in self.needles.iter().zip(&mut self.found) {
-                if concerned(needle) {
-                    needle.look(&text, &needle.blanked, found);
-                }
+    }
+
+    /// How well it was found, as far as the message was looked at: 1 to 100.
+    pub fn score(&self, needle: usize) -> u8 {
+        let found = self.sought.found.get(needle);
+        found.map_or(0, |found| match found.score.total() {
+            0 => 1,
+            score => score,
+        })
+    }
+
+    /// Looks at the next piece of the message, which is the same each time.
+    pub fn step(&mut self, raw: &[u8]) {
+        self.walk.step(raw, &mut self.sought);
+    }
+}
+
+impl Look for Sought<'_> {
+    fn wants(&self, scope: SearchScope) -> bool {
+        let open = |(needle, found): (&Needle, &Finding)| !found.done && needle.is_of(scope);
+        self.needles.iter().zip(&self.found).any(open)
+    }
+
+    fn field(&mut self, scope: SearchScope, text: &str) {
+        for (needle, found) in self.needles.iter().zip(&mut self.found) {
+            if needle.is_of(scope) {
+                needle.look(text, &needle.blanked, found);
             }
         }
+    }
+
+    /// A text may lie across the cut: the end of what was looked at is kept.
+    fn piece(&mut self, tail: &mut Tail, text: &str) {
+        let tail = &mut tail.text;
+        tail.push_str(text);
+        let mut longest = 0;
+        for (needle, found) in self.needles.iter().zip(&mut self.found) {
+            needle.look(tail, &needle.text, found);
+            if !found.done {
+                longest = longest.max(needle.overlap());
+            }
+        }
+        let mut keep = tail.len() - tail.len().min(longest);
+        while !tail.is_char_boundary(keep) {
+            keep -= 1;
+        }
+        tail.drain(..keep);
     }
 }
 
@@ -350,22 +417,22 @@ impl Part {
     }
 
     /// True at its end.
-    fn step(&mut self, raw: &[u8], search: &mut TextSearch<'_>) -> bool {
+    fn step(&mut self, raw: &[u8], look: &mut impl Look) -> bool {
         let end = self.body.end.min(self.body.start + WINDOW);
         let chunk = &raw[self.body.start..end];
         self.body.start = end;
         if chunk.is_empty() {
             self.decoder.finish(&mut self.bytes);
-            self.look(search);
+            self.look(look);
             return true;
         }
         self.decoder.feed(chunk, &mut self.bytes);
-        self.full(search);
+        self.full(look);
         false
     }
 
     /// Looks at the bytes if there are enough of them, up to their last line break.
-    fn full(&mut self, search: &mut TextSearch<'_>) {
+    fn full(&mut self, look: &mut impl Look) {
         if self.bytes.len() < self.window {
             return;
         }
@@ -379,42 +446,27 @@ impl Part {
             None => char_boundary(&self.bytes),
         };
         let rest = self.bytes.split_off(cut);
-        self.look(search);
+        self.look(look);
         self.bytes = rest;
     }
 
-    fn look(&mut self, search: &mut TextSearch<'_>) {
+    fn look(&mut self, look: &mut impl Look) {
         let text = decode_charset(&self.charset, &self.bytes);
         self.bytes.clear();
         if let Some((visible, tail)) = &mut self.visible {
             let mut seen = String::with_capacity(text.len());
             visible.feed(&text, &mut seen);
-            tail.then(&seen, search);
+            look.piece(tail, &fold(&seen));
         }
-        self.text.then(&text, search);
+        look.piece(&mut self.text, &fold(&text));
     }
 }
 
-/// The end of what was looked at: a text may lie across the cut.
+/// The end of what was told of a part, as whoever looks wants it.
 #[derive(Default)]
-struct Tail(String);
-
-impl Tail {
-    fn then(&mut self, text: &str, search: &mut TextSearch<'_>) {
-        self.0.push_str(&fold(text));
-        let mut longest = 0;
-        for (needle, found) in search.needles.iter().zip(&mut search.found) {
-            needle.look(&self.0, &needle.text, found);
-            if !found.done {
-                longest = longest.max(needle.overlap());
-            }
-        }
-        let mut keep = self.0.len() - self.0.len().min(longest);
-        while !self.0.is_char_boundary(keep) {
-            keep -= 1;
-        }
-        self.0.drain(..keep);
-    }
+pub(super) struct Tail {
+    text: String,
+    pub(super) slide: Slide,
 }
 
 /// Without an unfinished UTF-8 character at the end.

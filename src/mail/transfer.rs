@@ -117,17 +117,22 @@ fn quoted_printable_line(line: &[u8], out: &mut Vec<u8>) {
         Some(text) => (text, true),
         None => (text, false),
     };
-    let mut at = 0;
-    while let Some(&b) = text.get(at) {
-        at += 1;
-        match (b, text.get(at..at + 2).and_then(hex)) {
-            (b'=', Some(byte)) => {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|b| *b == b'=') {
+        let (plain, escape) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = match escape.get(1..3).and_then(hex) {
+            Some(byte) => {
                 out.push(byte);
-                at += 2;
+                &escape[3..]
             }
-            _ => out.push(b),
-        }
+            None => {
+                out.push(b'=');
+                &escape[1..]
+            }
+        };
     }
+    out.extend_from_slice(rest);
     if has_break && !soft {
         out.extend_from_slice(b"\r\n");
     }

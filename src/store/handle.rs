@@ -23,6 +23,7 @@ use super::compact::Compacted;
 use super::credentials::Credentials;
 use super::directory::{Directory, Resolution};
 use super::error::{OpenError, StoreError};
+use super::fulltext::Indexer;
 use super::identity;
 use super::model::*;
 use super::ops::Op;
@@ -168,6 +169,11 @@ impl Store {
         let upkeeps = thread("upkeep")
             .spawn(move || keeper.run())
             .map_err(failed)?;
+        // After an index that was rebuilt nobody can say that UIDs mean what they meant.
+        let indexer = Indexer::new(recovered.shared.clone(), recovered.rebuilt);
+        let indexes = thread("full-text")
+            .spawn(move || indexer.run())
+            .map_err(failed)?;
         Ok(Self {
             settable: Settable::ALL,
             inner: Arc::new(Inner {
@@ -178,7 +184,7 @@ impl Store {
                 units,
                 reads: Turns::new(READS),
                 arrivals: Arc::new(Turns::new(ARRIVALS)),
-                threads: Mutex::new(vec![upkeeps, commits, checkpoints]),
+                threads: Mutex::new(vec![indexes, upkeeps, commits, checkpoints]),
                 stopped,
                 pulse,
                 upkeep,
@@ -194,6 +200,7 @@ impl Store {
     pub async fn close(&self) {
         // First, while its changes are still taken.
         self.inner.upkeep.stop();
+        self.inner.shared.full_text.stop();
         let _ = self.inner.queue.send(Message::Stop).await;
         let inner = self.inner.clone();
         let joined = tokio::task::spawn_blocking(move || {

@@ -38,6 +38,7 @@ mod disk;
 mod engine;
 mod error;
 mod feed;
+mod fulltext;
 mod handle;
 mod history;
 mod identity;
@@ -96,6 +97,7 @@ pub use credentials::{Credentials, ScramKeys};
 pub use directory::{Directory, Resolution};
 pub use error::{OpenError, StoreError};
 pub use feed::Feed;
+pub use fulltext::Without;
 pub use handle::{Store, StoreStatus};
 pub use importing::{Identity, ImportBatch, ImportOpen, ImportOpened, ImportTo, Incoming};
 #[doc(hidden)]
@@ -103,6 +105,10 @@ pub use log::fuzz_frame;
 #[doc(hidden)]
 pub fn fuzz_image(data: &[u8]) {
     image::format::fuzz(data);
+}
+#[doc(hidden)]
+pub fn fuzz_fulltext(data: &[u8]) {
+    fulltext::format::fuzz(data);
 }
 pub use login::Login;
 pub use model::*;

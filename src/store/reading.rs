@@ -15,6 +15,7 @@ use super::keys;
 use super::log::{BlobPlace, LogError};
 use super::model::MessageRecord;
 use super::quarantine::Damaged;
+use super::shared::Shared;
 use crate::types::{BlobId, MailboxKey, Uid, UnixMillis};
 
 /// Fewer records than this are read where the caller is.
@@ -180,37 +181,8 @@ impl Store {
         known: &BodyPlace,
         range: std::ops::Range<u64>,
     ) -> Result<Bytes, StoreError> {
-        let shared = self.shared();
-        let damaged = |file: u64, reason: &str| {
-            shared.telemetry.store.damaged_body(blob, reason);
-            shared.quarantine.met(blob, Damaged::new(file, reason));
-            shared.telemetry.store.quarantined(shared.quarantine.len());
-            StoreError::DamagedBody
-        };
-        let mut looked = None;
-        loop {
-            let found = shared.body(mailbox, uid, blob)?.map(|record| record.place);
-            let gone = found.is_none();
-            let Some(place) = found.or_else(|| known.0.get().copied()) else {
-                return Err(StoreError::Expunged);
-            };
-            match shared.blobs.get(&blob, &place, range.clone()) {
-                Err(LogError::Io { path, source }) => {
-                    let error = LogError::Io { path, source };
-                    return Err(StoreError::Write(error.to_string()));
-                }
-                // Compaction may have moved it, and removed the file that it lay in.
-                Err(LogError::Missing(_)) if !gone && looked != Some(place) => {
-                    looked = Some(place);
-                }
-                Err(_) if gone => return Err(StoreError::Expunged),
-                Err(other) => return Err(damaged(place.segment, &other.to_string())),
-                Ok(bytes) => {
-                    let _ = known.0.set(place);
-                    return Ok(bytes);
-                }
-            }
-        }
+        self.shared()
+            .body_range_at(mailbox, uid, blob, known, range)
     }
 
     /// Bodies of messages, whole, as far as they are at hand: those that lie side by side on the
@@ -230,5 +202,48 @@ impl Store {
             found[n] = body;
         }
         found
+    }
+}
+
+impl Shared {
+    /// See [`Store::body_range_at`].
+    pub(super) fn body_range_at(
+        &self,
+        mailbox: MailboxKey,
+        uid: Uid,
+        blob: BlobId,
+        known: &BodyPlace,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        let damaged = |file: u64, reason: &str| {
+            self.telemetry.store.damaged_body(blob, reason);
+            self.quarantine.met(blob, Damaged::new(file, reason));
+            self.telemetry.store.quarantined(self.quarantine.len());
+            StoreError::DamagedBody
+        };
+        let mut looked = None;
+        loop {
+            let found = self.body(mailbox, uid, blob)?.map(|record| record.place);
+            let gone = found.is_none();
+            let Some(place) = found.or_else(|| known.0.get().copied()) else {
+                return Err(StoreError::Expunged);
+            };
+            match self.blobs.get(&blob, &place, range.clone()) {
+                Err(LogError::Io { path, source }) => {
+                    let error = LogError::Io { path, source };
+                    return Err(StoreError::Write(error.to_string()));
+                }
+                // Compaction may have moved it, and removed the file that it lay in.
+                Err(LogError::Missing(_)) if !gone && looked != Some(place) => {
+                    looked = Some(place);
+                }
+                Err(_) if gone => return Err(StoreError::Expunged),
+                Err(other) => return Err(damaged(place.segment, &other.to_string())),
+                Ok(bytes) => {
+                    let _ = known.0.set(place);
+                    return Ok(bytes);
+                }
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::directory::Directory;
 use super::disk::Disk;
 use super::engine::{Applied, Batch, Engines, Index, IndexError};
 use super::error::StoreError;
+use super::fulltext::FullText;
 use super::image::capture::Capture;
 use super::keys::{self, BlobRecord, MailboxRecord, NameRecord};
 use super::log::{BlobPlace, BlobStore, LogRead};
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub quarantine: Quarantine,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
+    /// In which messages a text can't be.
+    pub full_text: FullText,
     /// Who copies files of the log: none goes meanwhile.
     pub files_held: Mutex<u32>,
     /// When this process opened it.
@@ -112,6 +115,7 @@ impl Shared {
     pub(super) fn new(ground: Ground, index: Arc<dyn Index>, directory: Directory) -> Self {
         Self {
             ring: Ring::new(ground.options.config.feed_groups),
+            full_text: FullText::new(ground.options.config.text_index),
             disk: ground.disk,
             engines: ground.engines,
             options: ground.options,

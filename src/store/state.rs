@@ -469,6 +469,7 @@ impl Tx {
         {
             let mut mailboxes = shared.mailboxes.lock();
             for key in &self.deleted {
+                shared.full_text.gone(*key);
                 if let Some(mailbox) = mailboxes.remove(key) {
                     mailbox.delete();
                     wake.mailboxes.push(mailbox);
@@ -478,6 +479,7 @@ impl Tx {
                 // Also where nobody has it in memory any more: others watch the account.
                 self.touched.insert(key.account);
                 changed.push(key);
+                shared.full_text.grew(key, work.snapshot.uid_next());
                 if let Some(mailbox) = mailboxes.get(&key) {
                     mailbox.publish(Arc::new(work.snapshot));
                     wake.mailboxes.push(mailbox.clone());

@@ -13,6 +13,7 @@ mod checks;
 mod damaged;
 mod expunged;
 mod faults;
+mod fulltext;
 mod images;
 mod import;
 mod keywords;

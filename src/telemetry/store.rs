@@ -62,6 +62,12 @@ pub struct StoreMetrics {
     image_bytes: IntGauge,
     image_time: IntGauge,
     image_seconds: Histogram,
+    text_index_bytes: IntGauge,
+    text_index_behind: IntGauge,
+    text_index_messages: IntCounter,
+    text_index_seconds: Histogram,
+    text_index_failures: IntCounter,
+    text_searches: [IntCounter; 2],
     /// Lines about mailboxes, and about bodies.
     mailbox_lines: Seldom,
     body_lines: Seldom,
@@ -154,6 +160,15 @@ impl StoreMetrics {
             quota_refusals.with_label_values(&[what.label()]);
         }
         registry.register(Box::new(quota_refusals.clone()))?;
+        let text_searches = IntCounterVec::new(
+            Opts::new(
+                "posthorn_store_text_searches_total",
+                "Searches for text, by whether the full-text index spared them any message.",
+            ),
+            &["how"],
+        )?;
+        registry.register(Box::new(text_searches.clone()))?;
+        let text_searches = ["all", "narrowed"].map(|how| text_searches.with_label_values(&[how]));
         let powers = |n| (0..n).map(|p| f64::from(1u32 << p)).collect::<Vec<_>>();
         Ok(Self {
             errors: errors.clone(),
@@ -272,6 +287,31 @@ impl StoreMetrics {
                 "Taking a state image, from the first record to the last sync.",
                 [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0].to_vec(),
             )?,
+            text_index_bytes: gauge(
+                "posthorn_store_text_index_bytes",
+                "Size of the full-text index on disk.",
+            )?,
+            text_index_behind: gauge(
+                "posthorn_store_text_index_behind",
+                "Messages of indexed mailboxes that are not in the full-text index yet.",
+            )?,
+            text_index_messages: counter(
+                registry,
+                "posthorn_store_text_index_messages_total",
+                "Messages that were put into the full-text index.",
+            )?,
+            text_index_seconds: histogram(
+                registry,
+                "posthorn_store_text_index_seconds",
+                "Making a segment of the full-text index, pauses included.",
+                [0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0].to_vec(),
+            )?,
+            text_index_failures: counter(
+                registry,
+                "posthorn_store_text_index_failures_total",
+                "Times that the full-text index could not be read or written; what was damaged is made anew.",
+            )?,
+            text_searches,
             mailbox_lines: Seldom::default(),
             body_lines: Seldom::default(),
         })
@@ -418,6 +458,38 @@ impl StoreMetrics {
     pub fn image_at(&self, made: crate::types::UnixMillis) {
         let seconds = i64::try_from(made.0 / 1000).unwrap_or(i64::MAX);
         self.image_time.set(seconds);
+    }
+
+    /// What there is of the full-text index, and how many messages are not in it yet.
+    pub fn text_index(&self, bytes: u64, behind: u64) {
+        let set = |gauge: &IntGauge, n| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
+        set(&self.text_index_bytes, bytes);
+        set(&self.text_index_behind, behind);
+    }
+
+    pub fn text_indexed(&self, messages: u64, took: Duration) {
+        self.text_index_messages.inc_by(messages);
+        self.text_index_seconds.observe(took.as_secs_f64());
+    }
+
+    #[cfg(test)]
+    pub fn text_indexed_so_far(&self) -> u64 {
+        self.text_index_messages.get()
+    }
+
+    pub fn text_index_failed(&self, reason: &str) {
+        self.text_index_failures.inc();
+        tracing::warn!(
+            reason,
+            "the full-text index is not used here for now: mail is read instead"
+        );
+    }
+
+    /// A search for text; with `narrowed` it had not to read all messages.
+    pub fn text_searched(&self, narrowed: bool) {
+        if let Some(counter) = self.text_searches.get(usize::from(narrowed)) {
+            counter.inc();
+        }
     }
 
     pub fn checkpointed(&self, took: Duration) {

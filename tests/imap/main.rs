@@ -17,6 +17,7 @@ mod counted;
 mod deleted;
 mod devices;
 mod expunged;
+mod fulltext;
 mod habits;
 mod items;
 mod keywords;

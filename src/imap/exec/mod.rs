@@ -21,6 +21,7 @@ mod metadata;
 mod modseq;
 mod multisearch;
 mod naming;
+mod narrow;
 mod notify;
 mod progress;
 mod quota;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::keys::Keys;
+use super::narrow::Narrow;
 use super::sync::Selected;
 use super::text::Message as Text;
 use super::{Answer, Exec, Out, Refusal, aside};
@@ -165,6 +166,7 @@ impl Exec {
             mailbox: scene.key,
             selected,
             now: self.store.now().signed(),
+            narrow: Narrow::new(&self.store, scene.key, program),
         };
         let unchanged = Arc::ptr_eq(&scene.numbering, &scene.current);
         let keys = Mutex::new(self.keys_of(scene));
@@ -300,6 +302,7 @@ struct Searching<'a> {
     mailbox: MailboxKey,
     selected: Option<&'a Selected>,
     now: i64,
+    narrow: Narrow,
 }
 
 impl<'a> Searching<'a> {
@@ -431,6 +434,9 @@ impl<'b> Looking<'_, 'b> {
     }
 
     fn field(&self, key: usize, contains: impl FnOnce(&[u8]) -> bool) -> Option<bool> {
+        if self.searching.narrow.field(key, self.message.uid) {
+            return Some(false);
+        }
         let (found, pace) = self.deep.as_ref()?;
         if let Some(Some(known)) = found.fields.borrow().get(key) {
             return Some(*known);
@@ -493,6 +499,9 @@ impl Candidate for Looking<'_, '_> {
         self.field(key, |top| mail::address_contains(top, name, needle))
     }
     fn contains(&self, needle: usize) -> Option<bool> {
+        if self.searching.narrow.words(needle, self.message.uid) {
+            return Some(false);
+        }
         let (found, pace) = self.deep.as_ref()?;
         let mut words = found.words.borrow_mut();
         loop {

@@ -72,7 +72,7 @@ fn is_harmless(name: &str) -> bool {
 }
 
 fn is_of_a_store(name: &str) -> bool {
-    let more = ["rebuild-index", "format", "program"];
+    let more = ["rebuild-index", "format", "program", "fulltext"];
     PARTS.contains(&name) || more.contains(&name) || name.starts_with("index")
 }
 

@@ -23,6 +23,6 @@ mod indexes;
 mod look;
 mod model;
 mod plan;
-mod rng;
+pub(super) mod rng;
 mod run;
 mod world;

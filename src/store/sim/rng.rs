@@ -2,9 +2,13 @@
 
 /// splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(pub(super) u64);
+pub(in crate::store) struct Rng(pub(super) u64);
 
 impl Rng {
+    pub(in crate::store) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -20,7 +24,7 @@ impl Rng {
         own
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(in crate::store) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
