@@ -21,6 +21,10 @@ use crate::types::Secret;
 /// Longest password, so that a stranger can't make us hash megabytes.
 pub(super) const MAX_PASSWORD: usize = 1024;
 const SALT_LEN: usize = 16;
+/// Where the machine says how many: each may take `argon2_memory_kib`.
+const MOST_THREADS: usize = 8;
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 const OUTPUT_LEN: usize = 32;
 
 /// What to do, and where the answer goes.
@@ -68,12 +72,21 @@ impl Hasher {
     pub(super) fn start(threads: usize, queue: usize) -> Self {
         let (sender, receiver) = channel(queue.max(1));
         let receiver = Arc::new(Mutex::new(receiver));
-        for n in 0..threads.max(1) {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
+            threads => threads,
+        };
+        for n in 0..threads {
             let receiver = receiver.clone();
             let spawned = std::thread::Builder::new()
                 .name(format!("hash-{n}"))
                 .stack_size(256 * 1024)
-                .spawn(move || work(&receiver));
+                .spawn(move || {
+                    // Of this thread alone: where there is too much to do, mail goes first.
+                    #[cfg(target_os = "linux")]
+                    let _ = rustix::process::setpriority_process(None, NICE);
+                    work(&receiver);
+                });
             if let Err(error) = spawned {
                 tracing::error!(%error, "could not start a thread for password hashing");
             }

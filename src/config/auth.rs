@@ -13,7 +13,7 @@ pub struct AuthConfig {
     pub argon2_parallelism: u32,
     /// PBKDF2 iterations of new keys for SCRAM-SHA-256; 0: no such keys, and no SCRAM.
     pub scram_iterations: u32,
-    /// Threads that hash, apart from all others.
+    /// Threads that hash, apart from all others and behind them; 0: one for each processor, up to 8.
     pub hash_threads: usize,
     /// Logins that may wait for them; more are told to come back.
     pub hash_queue: usize,
@@ -66,7 +66,7 @@ impl Default for AuthConfig {
             argon2_iterations: 2,
             argon2_parallelism: 1,
             scram_iterations: 10_000,
-            hash_threads: 1,
+            hash_threads: 0,
             hash_queue: 256,
             cache_secs: 600,
             cache_entries: 4096,

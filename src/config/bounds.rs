@@ -42,7 +42,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
         0,
         1_000_000,
     );
-    bound("auth.hash_threads", c.hash_threads as u64, 1, 64);
+    bound("auth.hash_threads", c.hash_threads as u64, 0, 64);
     bound("auth.hash_queue", c.hash_queue as u64, 1, 1_000_000);
     bound("auth.cache_secs", c.cache_secs, 0, 30 * DAY);
     bound("auth.cache_entries", c.cache_entries as u64, 0, 10_000_000);
