@@ -21,6 +21,7 @@ mod large;
 mod quota;
 mod readers;
 mod repair;
+mod shared;
 
 use super::*;
 use crate::config::StoreConfig;
@@ -141,6 +142,12 @@ fn dump(store: &Store) -> String {
             // In as many letters whatever went.
             let gone = crc32fast::hash(format!("{gone:?}").as_bytes());
             writeln!(out, "gone {gone:08x}").unwrap();
+            let (acl, mut notes) = (directory.acl(info.key), Vec::new());
+            let note = &mut |name: &str, value| notes.push((name.to_owned(), value));
+            store
+                .annotations(About::Mailbox(info.key), "", note)
+                .unwrap();
+            writeln!(out, "{acl:?} {notes:?}").unwrap();
             let mut records = BTreeMap::new();
             store
                 .scan_messages(info.key, 1..=u32::MAX, &mut |uid, r| {

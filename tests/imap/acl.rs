@@ -208,6 +208,9 @@ fn each_command_needs_its_right() {
         ("w", Some("HERS"), "STORE 1 +FLAGS (\\Flagged)"),
         ("w", Some("HERS"), "STORE 1 FLAGS (word)"),
         ("te", Some("HERS"), "MOVE 1 INBOX"),
+        ("t", Some("HERS"), "REPLACE 1 INBOX {1+}\r\nx"),
+        ("e", Some("HERS"), "REPLACE 1 INBOX {1+}\r\nx"),
+        ("i", Some("HERS"), "REPLACE 1 HERS {1+}\r\nx"),
         ("w", None, "SETMETADATA HERS (/shared/x \"1\")"),
         ("x", None, "RENAME HERS HERS2"),
     ] {

@@ -11,10 +11,8 @@ fn thunderbird_opens_a_folder() {
     let (_home, _server, mut imap) = inbox(3);
     assert_eq!(count(&imap.ok("ID NIL"), "* ID (", "Posthorn"), 1);
     let spaces = imap.ok("namespace");
-    assert_eq!(
-        texts(&spaces)[0].split(" NIL").next(),
-        Some("* NAMESPACE ((\"\" \"/\"))")
-    );
+    let own = "* NAMESPACE ((\"\" \"/\")) ";
+    assert!(texts(&spaces)[0].starts_with(own), "{spaces:?}");
     let listed = imap.ok("list (subscribed) \"\" \"*\" return (special-use)");
     assert_eq!(count(&listed, "* LIST (", "\\Subscribed"), 6, "{listed:?}");
     assert_eq!(count(&listed, "* LIST (", "\\Trash"), 1);
