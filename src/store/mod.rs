@@ -119,4 +119,4 @@ pub use spool::Spool;
 pub use turns::{Turn, Turns, Whose};
 pub use unchanged::Unchanged;
 pub use upkeep::ImageTaken;
-pub use wake::Changed;
+pub use wake::{Changed, Noted};

@@ -338,11 +338,40 @@ fn nothing_that_is_not_wanted() {
     assert!(a.ok("STORE 1 +FLAGS.SILENT (\\Answered)").is_empty());
 }
 
+/// RFC 5465, 5.6 and 5.7
+#[test]
+fn annotations() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(ALICE));
+    a.ok("NOTIFY SET (mailboxes (INBOX Sent) (MailboxMetadataChange)) (personal (ServerMetadataChange))");
+    b.ok("SETMETADATA INBOX (/private/comment \"x\" /shared/comment \"y\")");
+    assert_eq!(
+        next(&mut a),
+        "* METADATA INBOX /private/comment /shared/comment"
+    );
+    // One that is removed is told too; another mailbox is not.
+    b.ok("SETMETADATA Archive (/shared/comment \"y\")");
+    b.ok("SETMETADATA INBOX (/shared/comment NIL)");
+    assert_eq!(next(&mut a), "* METADATA INBOX /shared/comment");
+    b.ok("SETMETADATA \"\" (/private/comment \"mine\")");
+    assert_eq!(next(&mut a), "* METADATA \"\" /private/comment");
+    b.ok("SETMETADATA Sent (/private/specialuse NIL)");
+    assert_eq!(next(&mut a), "* METADATA Sent /private/specialuse");
+    // Its own are not told to it.
+    assert!(
+        a.ok("SETMETADATA INBOX (/private/comment \"z\")")
+            .is_empty()
+    );
+    b.ok("SETMETADATA INBOX (/private/comment \"w\")");
+    assert_eq!(next(&mut a), "* METADATA INBOX /private/comment");
+}
+
 #[test]
 fn what_is_refused() {
     let (_home, server) = server();
     let mut a = server.imap(ALICE);
-    let events = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange";
+    let events = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange \
+                  MailboxMetadataChange ServerMetadataChange";
     for event in ["AnnotationChange", "Nonsense"] {
         let (_, tagged) = a.command(&format!("NOTIFY SET (personal ({BOTH} {event}))"));
         let list = tagged
