@@ -188,11 +188,13 @@ impl Connection {
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
         let deadline = self.session.deadline();
+        let idling = self.session.is_idling();
         let listening = self.session.is_listening();
         let Some(stream) = &mut self.stream else {
             return Woken::Gone;
         };
-        let exec = self.exec.as_mut().filter(|_| listening);
+        let exec = self.exec.as_mut();
+        let exec = exec.filter(|exec| idling || listening && exec.listens());
         let changed = async {
             match exec {
                 Some(exec) => exec.changed().await,
@@ -248,6 +250,8 @@ impl Connection {
             self.session.mailbox_deleted();
             return Ok(());
         }
+        // ENABLE may have been answered without it.
+        exec.enabled = self.session.enabled();
         let mut out = Out::new(stream, patience);
         let newest = exec.announce(self.session.is_idling(), &mut out).await?;
         out.flush().await?;
@@ -352,6 +356,7 @@ impl Connection {
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
+                exec.enabled = self.session.enabled();
                 exec.announce(true, &mut out).await?;
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");
