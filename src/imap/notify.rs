@@ -41,12 +41,15 @@ pub enum Event {
     FlagChange,
     MailboxName,
     SubscriptionChange,
+    MailboxMetadataChange,
+    ServerMetadataChange,
     /// Any that there is no support for.
     Other(String),
 }
 
 /// Names of all events that are supported, as `BADEVENT` gives them.
-pub const SUPPORTED: &str = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange";
+pub const SUPPORTED: &str = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange \
+    MailboxMetadataChange ServerMetadataChange";
 
 /// A set of events. MessageNew and MessageExpunge always come together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,13 @@ impl Events {
     pub const FLAGS: Self = Self(2);
     pub const NAME: Self = Self(4);
     pub const SUBSCRIPTION: Self = Self(8);
+    pub const METADATA: Self = Self(16);
+    pub const SERVER: Self = Self(32);
+
+    /// Of messages.
+    fn is_of_messages(self) -> bool {
+        self.0 & !(Self::MESSAGES.0 | Self::FLAGS.0) == 0
+    }
 
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -152,7 +162,7 @@ impl Plan {
                 if std::mem::replace(&mut selected, true) {
                     return Err(Wrong::Bad("SELECTED can be given once"));
                 }
-                if events.has(Events::NAME.with(Events::SUBSCRIPTION)) {
+                if !events.is_of_messages() {
                     return Err(Wrong::Bad("SELECTED is for events of messages only"));
                 }
                 plan.selected = OfSelected {
@@ -174,6 +184,11 @@ impl Plan {
         self.others
             .iter()
             .any(|(_, events)| *events != Events::NONE)
+    }
+
+    /// Is this event watched anywhere?
+    pub fn watches(&self, event: Events) -> bool {
+        self.others.iter().any(|(_, events)| events.has(event))
     }
 
     /// Several groups add up (RFC 5465, 6). NONE for a mailbox by its name, or one above it,
@@ -209,6 +224,8 @@ fn sum(events: Vec<Event>) -> Result<(Events, Vec<FetchItem>), Wrong> {
             Event::FlagChange => sum = sum.with(Events::FLAGS),
             Event::MailboxName => sum = sum.with(Events::NAME),
             Event::SubscriptionChange => sum = sum.with(Events::SUBSCRIPTION),
+            Event::MailboxMetadataChange => sum = sum.with(Events::METADATA),
+            Event::ServerMetadataChange => sum = sum.with(Events::SERVER),
             Event::Other(_) => return Err(Wrong::Unsupported),
         }
     }

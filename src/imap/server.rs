@@ -196,6 +196,7 @@ impl Connection {
 
     async fn wait(&mut self, stop: &CancellationToken) -> Woken {
         let mut deadline = self.session.deadline();
+        let idling = self.session.is_idling();
         let listening = self.session.is_listening();
         let Some(stream) = &mut self.stream else {
             return Woken::Gone;
@@ -203,7 +204,8 @@ impl Connection {
         if stream.is_warm() {
             deadline = deadline.min(Instant::now() + REST);
         }
-        let exec = self.exec.as_mut().filter(|_| listening);
+        let exec = self.exec.as_mut();
+        let exec = exec.filter(|exec| idling || listening && exec.listens());
         let changed = async {
             match exec {
                 Some(exec) => exec.changed().await,
@@ -259,6 +261,8 @@ impl Connection {
             self.session.mailbox_deleted();
             return Ok(());
         }
+        // ENABLE may have been answered without it.
+        exec.enabled = self.session.enabled();
         let mut out = Out::new(stream, patience);
         let newest = exec.announce(self.session.is_idling(), &mut out).await?;
         out.flush().await?;
@@ -372,6 +376,7 @@ impl Connection {
             }
             (Output::IdleBegin, Some(_)) => self.announce().await?,
             (Output::IdleEnd { tag }, Some(exec)) => {
+                exec.enabled = self.session.enabled();
                 exec.announce(true, &mut out).await?;
                 out.buf.extend_from_slice(tag.as_bytes());
                 out.buf.extend_from_slice(b" OK IDLE terminated\r\n");

@@ -12,7 +12,8 @@ use super::ops::Op;
 use super::records::{self, Kind};
 use super::shared::Each;
 use super::state::Tx;
-use crate::types::{AccountId, MailboxKey};
+use super::wake::Noted;
+use crate::types::{AccountId, MailboxId, MailboxKey};
 
 /// What notes are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,31 @@ impl About {
     fn key(self, entry: &str) -> Vec<u8> {
         records::key(self.kind() as u16, &self.name(entry))
     }
+}
+
+/// The special use of a mailbox, which is an annotation of it (RFC 6154, 4).
+pub(super) fn special_use(mailbox: MailboxKey) -> Noted {
+    Noted {
+        mailbox: Some(mailbox.mailbox),
+        entry: "/private/specialuse".into(),
+    }
+}
+
+/// The annotation that a record is, and whose it is (None: everybody's).
+pub(super) fn of_record(kind: u16, name: &[u8]) -> Option<(Option<AccountId>, Noted)> {
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?));
+    let account = || Some(AccountId(number(name.get(..4)?)?));
+    let (whose, mailbox, entry) = match kind {
+        kind if kind == Kind::OfMailbox as u16 => {
+            let mailbox = MailboxId(number(name.get(4..8)?)?);
+            (Some(account()?), Some(mailbox), name.get(8..)?)
+        }
+        kind if kind == Kind::OfAccount as u16 => (Some(account()?), None, name.get(4..)?),
+        kind if kind == Kind::OfServer as u16 => (None, None, name),
+        _ => return None,
+    };
+    let entry = std::str::from_utf8(entry).ok()?.into();
+    Some((whose, Noted { mailbox, entry }))
 }
 
 impl Tx {

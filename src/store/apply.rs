@@ -95,7 +95,11 @@ impl Tx {
             Op::MailboxUse {
                 mailbox,
                 special_use,
-            } => self.change_info(*mailbox, |info| info.special_use = *special_use),
+            } => {
+                let noted = super::annotations::special_use(*mailbox);
+                self.noted.push((Some(mailbox.account), noted));
+                self.change_info(*mailbox, |info| info.special_use = *special_use)
+            }
             Op::Subscribe { account, name, on } => self.subscribe(*account, name, *on),
             Op::AccountPut(account) => {
                 let mut marks = self.global_marks()?;
@@ -224,6 +228,7 @@ impl Tx {
 
     /// Those that everybody asks for are in memory too.
     fn note_record(&mut self, kind: u16, key: &[u8], value: Option<&[u8]>) {
+        self.noted.extend(super::annotations::of_record(kind, key));
         if Directory::keeps(kind) {
             let key = records::key(kind, key);
             let quota = Arc::make_mut(&mut self.directory).put_record(&key, value);

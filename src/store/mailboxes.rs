@@ -14,7 +14,7 @@ use super::model::*;
 use super::ops::Op;
 use super::snapshot::Mailbox;
 use super::state::Tx;
-use super::wake::Changed;
+use super::wake::{Changed, Noted};
 use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity, nfc};
 
 /// Longest mailbox name, bytes of UTF-8.
@@ -154,11 +154,22 @@ impl Store {
 
     /// Mailboxes of an account that changed since `after`, and the place to ask from next time.
     /// Only while somebody has a receiver of `watch_account` is anything written down.
-    pub fn changed_mailboxes(&self, account: AccountId, after: u64) -> (Changed, u64) {
+    pub fn changed_mailboxes(&self, account: AccountId, after: u64) -> (Changed<MailboxId>, u64) {
         match self.shared().account(account) {
             Ok(view) => {
                 let journal = view.journal.lock();
                 (journal.after(after), journal.end())
+            }
+            Err(_) => (Changed::Only(Vec::new()), after),
+        }
+    }
+
+    /// The same of annotations that the account can see.
+    pub fn changed_annotations(&self, account: AccountId, after: u64) -> (Changed<Noted>, u64) {
+        match self.shared().account(account) {
+            Ok(view) => {
+                let noted = view.noted.lock();
+                (noted.after(after), noted.end())
             }
             Err(_) => (Changed::Only(Vec::new()), after),
         }

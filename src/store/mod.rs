@@ -127,4 +127,4 @@ pub use turns::{Turn, Turns, Whose};
 pub use unchanged::Unchanged;
 pub use upkeep::ImageTaken;
 pub use url_auth::{INTERNAL, UrlReader};
-pub use wake::Changed;
+pub use wake::{Changed, Noted};

@@ -318,7 +318,7 @@ impl Shared {
         let mut accounts = self.accounts.lock();
         accounts.retain(|account, view| {
             wake.accounts.push(view.clone());
-            view.journal.lock().break_off();
+            view.break_off();
             match fresh.load_list(*account) {
                 Ok(list) if fresh.directory.load().accounts.contains_key(account) => {
                     view.list.store(Arc::new(list));

@@ -22,7 +22,7 @@ use super::quota::Moved;
 use super::records::{self, Kind};
 use super::shared::{Each, Shared, sort};
 use super::snapshot::Snapshot;
-use super::wake::Wake;
+use super::wake::{Noted, Wake};
 use crate::types::{AccountId, BlobId, MailboxKey, Settable, Uid, UnixMillis};
 
 /// A mailbox as this group leaves it.
@@ -81,6 +81,8 @@ pub(super) struct Tx {
     pub(super) unsorted: HashSet<AccountId>,
     pub(super) gone: HashSet<AccountId>,
     pub(super) touched: HashSet<AccountId>,
+    /// Annotations that changed, and whose they are; None: everybody's.
+    pub(super) noted: Vec<(Option<AccountId>, Noted)>,
     pub(super) directory: Arc<Directory>,
     pub(super) refs: HashMap<BlobId, Refs>,
     /// Bodies that move to this frame, if they lie in this place.
@@ -113,6 +115,7 @@ impl Tx {
             unsorted: HashSet::new(),
             gone: HashSet::new(),
             touched: HashSet::new(),
+            noted: Vec::new(),
             refs: HashMap::new(),
             kept: Vec::new(),
             moved: HashMap::new(),
@@ -490,6 +493,18 @@ impl Tx {
         for key in changed {
             if let Some(view) = accounts.get(&key.account) {
                 view.changed(key.mailbox);
+            }
+        }
+        for (whose, noted) in std::mem::take(&mut self.noted) {
+            let all = whose
+                .is_none()
+                .then(|| accounts.iter())
+                .into_iter()
+                .flatten();
+            let one = whose.and_then(|account| accounts.get_key_value(&account));
+            for (account, view) in all.chain(one) {
+                self.touched.insert(*account);
+                view.annotated(noted.clone());
             }
         }
         let views = self.touched.iter().filter_map(|a| accounts.get(a).cloned());

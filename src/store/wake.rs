@@ -17,7 +17,8 @@ use crate::types::MailboxId;
 pub(super) struct AccountView {
     pub list: ArcSwap<MailboxList>,
     pub told: watch::Sender<u64>,
-    pub journal: Mutex<Journal>,
+    pub journal: Mutex<Journal<MailboxId>>,
+    pub noted: Mutex<Journal<Noted>>,
 }
 
 impl AccountView {
@@ -26,57 +27,92 @@ impl AccountView {
             list: ArcSwap::from_pointee(list),
             told: watch::Sender::new(0),
             journal: Mutex::default(),
+            noted: Mutex::default(),
         }
     }
 
     /// This mailbox has a new state, which can be seen.
     pub(super) fn changed(&self, mailbox: MailboxId) {
-        let mut journal = self.journal.lock();
+        self.write_down(&self.journal, mailbox, JOURNAL);
+    }
+
+    /// An annotation has a new value, which can be seen.
+    pub(super) fn annotated(&self, noted: Noted) {
+        self.write_down(&self.noted, noted, NOTED);
+    }
+
+    fn write_down<T: Clone>(&self, journal: &Mutex<Journal<T>>, entry: T, most: usize) {
+        let mut journal = journal.lock();
         if self.told.receiver_count() == 0 {
             // Nobody will ask how it came to this.
             journal.forget();
         } else {
-            journal.push(mailbox);
+            journal.push(entry, most);
         }
+    }
+
+    /// Nobody knows what changed.
+    pub(super) fn break_off(&self) {
+        self.journal.lock().break_off();
+        self.noted.lock().break_off();
     }
 }
 
-/// Which mailboxes of an account changed lately, in order, for those who watch all of them.
-#[derive(Default)]
-pub(super) struct Journal {
+/// What of an account changed lately, in order, for those who watch all of it.
+pub(super) struct Journal<T> {
     /// How many were forgotten.
     first: u64,
-    changed: VecDeque<MailboxId>,
+    changed: VecDeque<T>,
+}
+
+impl<T> Default for Journal<T> {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            changed: VecDeque::new(),
+        }
+    }
 }
 
 /// Whoever is further behind looks at all mailboxes.
 const JOURNAL: usize = 4096;
 
+/// The same of annotations.
+const NOTED: usize = 256;
+
+/// An annotation that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// None: of the server.
+    pub mailbox: Option<MailboxId>,
+    pub entry: Arc<str>,
+}
+
 /// What an account's journal has after some place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// These, at least once each.
-    Only(Vec<MailboxId>),
+pub enum Changed<T> {
+    /// These, once for each time.
+    Only(Vec<T>),
     /// The journal does not reach back so far: any of them.
     Any,
 }
 
-impl Journal {
-    pub(super) fn push(&mut self, mailbox: MailboxId) {
-        if self.changed.len() >= JOURNAL {
+impl<T: Clone> Journal<T> {
+    fn push(&mut self, entry: T, most: usize) {
+        if self.changed.len() >= most {
             self.changed.pop_front();
             self.first += 1;
         }
-        self.changed.push_back(mailbox);
+        self.changed.push_back(entry);
     }
 
-    pub(super) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.first = self.end();
         self.changed = VecDeque::new();
     }
 
     /// Nobody knows which changed.
-    pub(super) fn break_off(&mut self) {
+    fn break_off(&mut self) {
         self.first = self.end() + 1;
         self.changed = VecDeque::new();
     }
@@ -85,9 +121,9 @@ impl Journal {
         self.first + self.changed.len() as u64
     }
 
-    pub(super) fn after(&self, place: u64) -> Changed {
+    pub(super) fn after(&self, place: u64) -> Changed<T> {
         match place.checked_sub(self.first).map(usize::try_from) {
-            Some(Ok(skip)) => Changed::Only(self.changed.iter().skip(skip).copied().collect()),
+            Some(Ok(skip)) => Changed::Only(self.changed.iter().skip(skip).cloned().collect()),
             _ => Changed::Any,
         }
     }
@@ -119,15 +155,15 @@ mod tests {
         let mut journal = Journal::default();
         let only = |ids: &[u32]| Changed::Only(ids.iter().map(|id| MailboxId(*id)).collect());
         assert_eq!(journal.after(0), only(&[]));
-        journal.push(MailboxId(7));
+        journal.push(MailboxId(7), JOURNAL);
         let seen = journal.end();
-        journal.push(MailboxId(8));
-        journal.push(MailboxId(7));
+        journal.push(MailboxId(8), JOURNAL);
+        journal.push(MailboxId(7), JOURNAL);
         assert_eq!(journal.after(0), only(&[7, 8, 7]));
         assert_eq!(journal.after(seen), only(&[8, 7]));
         assert_eq!(journal.after(journal.end()), only(&[]));
         for _ in 0..JOURNAL {
-            journal.push(MailboxId(1));
+            journal.push(MailboxId(1), JOURNAL);
         }
         assert_eq!(journal.after(seen), Changed::Any);
         let seen = journal.end();
@@ -135,7 +171,7 @@ mod tests {
         journal.break_off();
         assert_eq!(journal.after(seen), Changed::Any);
         let seen = journal.end();
-        journal.push(MailboxId(2));
+        journal.push(MailboxId(2), JOURNAL);
         assert_eq!(journal.after(seen), only(&[2]));
     }
 }

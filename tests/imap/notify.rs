@@ -140,6 +140,81 @@ fn flags_and_expunges_of_other_mailboxes() {
     );
 }
 
+/// RFC 5465, 3.1 and 5.1 to 5.3
+#[test]
+fn mod_sequences_where_they_are_used() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(ALICE));
+    for _ in 0..2 {
+        append(&mut b, "Archive", "");
+    }
+    b.ok("SELECT Archive");
+    // Whoever watches flags is told where they stand, even who has not asked for mod-sequences.
+    let told = a.ok(&format!(
+        "NOTIFY SET STATUS (mailboxes Archive ({BOTH} FlagChange))"
+    ));
+    let begin = "* STATUS Archive (HIGHESTMODSEQ ";
+    assert!(texts(&told)[0].starts_with(begin), "{told:?}");
+    a.ok("ENABLE QRESYNC");
+    // A change that moves no count.
+    b.ok("STORE 1 +FLAGS (\\Flagged)");
+    let line = next(&mut a);
+    assert!(
+        line.starts_with(begin) && !line.contains("MESSAGES"),
+        "{line}"
+    );
+    append(&mut b, "Archive", "");
+    let line = next(&mut a);
+    assert!(
+        line.starts_with(begin) && line.contains(" MESSAGES 3 UIDNEXT 4 "),
+        "{line}"
+    );
+    // Delayed, the mod-sequence up to which all was told stays before the expunge.
+    let selected = a.ok("SELECT Archive (CONDSTORE)");
+    let modseq = |line: &str| -> u64 {
+        let (_, rest) = line.split_once("HIGHESTMODSEQ ").expect("HIGHESTMODSEQ");
+        rest.split([']', ' ', ')'])
+            .next()
+            .expect("a word")
+            .parse()
+            .expect("a number")
+    };
+    let line = texts(&selected)
+        .into_iter()
+        .find(|l| l.contains("HIGHESTMODSEQ"));
+    let before = modseq(line.expect("HIGHESTMODSEQ"));
+    a.ok(&format!(
+        "NOTIFY SET (selected-delayed ({BOTH} FlagChange))"
+    ));
+    b.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");
+    assert!(next(&mut a).starts_with("* 1 FETCH (UID 1 MODSEQ ("));
+    b.ok("EXPUNGE");
+    append(&mut b, "Archive", "");
+    let mut lines = vec![next(&mut a)];
+    while !lines.iter().any(|l| l.ends_with(" EXISTS")) {
+        lines.push(next(&mut a));
+    }
+    // By number: the expunge still waits.
+    lines.extend(a.ok("FETCH 2 UID").into_iter().map(|l| l.text));
+    assert!(!lines.iter().any(|l| l.contains("VANISHED")), "{lines:?}");
+    let waits = lines.iter().filter(|l| l.contains("HIGHESTMODSEQ"));
+    for line in waits {
+        assert!(modseq(line) <= before + 1, "{before} {lines:?}");
+    }
+    let (told, tagged) = a.command("NOOP");
+    assert!(texts(&told).contains(&"* VANISHED 1"), "{told:?}");
+    assert!(modseq(&tagged) > before + 1, "{tagged}");
+    // At once, as one.
+    a.ok(&format!("NOTIFY SET (selected ({BOTH} FlagChange))"));
+    b.ok("STORE 1:2 +FLAGS.SILENT (\\Deleted)");
+    b.ok("EXPUNGE");
+    let mut line = next(&mut a);
+    while !line.starts_with("* VANISHED") {
+        line = next(&mut a);
+    }
+    assert_eq!(line, "* VANISHED 2:3");
+}
+
 #[test]
 fn names_and_subscriptions() {
     let (_home, server) = server();
@@ -338,11 +413,40 @@ fn nothing_that_is_not_wanted() {
     assert!(a.ok("STORE 1 +FLAGS.SILENT (\\Answered)").is_empty());
 }
 
+/// RFC 5465, 5.6 and 5.7
+#[test]
+fn annotations() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(ALICE));
+    a.ok("NOTIFY SET (mailboxes (INBOX Sent) (MailboxMetadataChange)) (personal (ServerMetadataChange))");
+    b.ok("SETMETADATA INBOX (/private/comment \"x\" /shared/comment \"y\")");
+    assert_eq!(
+        next(&mut a),
+        "* METADATA INBOX /private/comment /shared/comment"
+    );
+    // One that is removed is told too; another mailbox is not.
+    b.ok("SETMETADATA Archive (/shared/comment \"y\")");
+    b.ok("SETMETADATA INBOX (/shared/comment NIL)");
+    assert_eq!(next(&mut a), "* METADATA INBOX /shared/comment");
+    b.ok("SETMETADATA \"\" (/private/comment \"mine\")");
+    assert_eq!(next(&mut a), "* METADATA \"\" /private/comment");
+    b.ok("SETMETADATA Sent (/private/specialuse NIL)");
+    assert_eq!(next(&mut a), "* METADATA Sent /private/specialuse");
+    // Its own are not told to it.
+    assert!(
+        a.ok("SETMETADATA INBOX (/private/comment \"z\")")
+            .is_empty()
+    );
+    b.ok("SETMETADATA INBOX (/private/comment \"w\")");
+    assert_eq!(next(&mut a), "* METADATA INBOX /private/comment");
+}
+
 #[test]
 fn what_is_refused() {
     let (_home, server) = server();
     let mut a = server.imap(ALICE);
-    let events = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange";
+    let events = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange \
+                  MailboxMetadataChange ServerMetadataChange";
     for event in ["AnnotationChange", "Nonsense"] {
         let (_, tagged) = a.command(&format!("NOTIFY SET (personal ({BOTH} {event}))"));
         let list = tagged

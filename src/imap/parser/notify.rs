@@ -79,6 +79,8 @@ fn events(c: &mut Cursor<'_>) -> Parsed<Vec<Event>> {
             "FLAGCHANGE" => Event::FlagChange,
             "MAILBOXNAME" => Event::MailboxName,
             "SUBSCRIPTIONCHANGE" => Event::SubscriptionChange,
+            "MAILBOXMETADATACHANGE" => Event::MailboxMetadataChange,
+            "SERVERMETADATACHANGE" => Event::ServerMetadataChange,
             _ => Event::Other(name.to_owned()),
         });
         if c.eat(b')') {

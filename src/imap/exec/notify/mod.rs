@@ -7,6 +7,7 @@
 //! between them and the state of now, so nothing can be lost that is not told later; the
 //! account's journal says where to look, so nothing is read that did not change.
 
+mod metadata;
 mod names;
 
 use std::collections::HashSet;
@@ -44,6 +45,8 @@ struct Others {
     changes: watch::Receiver<u64>,
     /// In the account's journal.
     place: u64,
+    /// In that of its annotations.
+    noted: u64,
     /// As it was told.
     list: Arc<MailboxList>,
     /// By number.
@@ -100,6 +103,8 @@ impl Told {
 #[derive(Default)]
 pub struct Deed {
     name: Option<Did>,
+    /// Annotations that it set.
+    notes: Vec<(Option<MailboxId>, String)>,
     /// What was selected before, as the client knew it.
     selected: Option<(MailboxKey, Arc<Snapshot>)>,
     /// It told the numbers of what it expunged, so all must be told.
@@ -166,6 +171,7 @@ impl Exec {
         changes.borrow_and_update();
         // First the place, then what is there: what changes in between is looked at again.
         let (_, place) = self.store.changed_mailboxes(account, u64::MAX);
+        let (_, noted) = self.store.changed_annotations(account, u64::MAX);
         let list = self.store.mailboxes(account)?;
         let wanted = wanted(plan, &list);
         if wanted.len() > self.notify_limits.mailboxes {
@@ -192,6 +198,7 @@ impl Exec {
         Ok(Others {
             changes,
             place,
+            noted,
             list,
             told,
         })
@@ -260,7 +267,11 @@ impl Exec {
     /// Before a command is carried out.
     pub(super) fn deed(&mut self, command: &Command) -> Deed {
         let expunges = matches!(command, Command::Expunge(_) | Command::Move { .. });
-        self.deed_named(Did::of(command), expunges)
+        let deed = self.deed_named(Did::of(command), expunges);
+        Deed {
+            notes: self.notes_of(command),
+            ..deed
+        }
     }
 
     /// Before an APPEND is, or a REPLACE, which takes a message away.
@@ -276,6 +287,7 @@ impl Exec {
         let events = watch.plan.selected.events;
         let deed = Deed {
             name,
+            notes: Vec::new(),
             selected: self
                 .selected
                 .as_ref()
@@ -433,6 +445,7 @@ impl Exec {
             self.follow(plan, others, &list, &mut look)?;
             others.list = Arc::clone(&list);
         }
+        self.tell_notes(plan, others, deed, budget, out)?;
         let selected = self.selected.as_ref().map(|selected| selected.key);
         if let Some((key, snapshot)) = &deed.selected
             && selected != Some(*key)
