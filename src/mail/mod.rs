@@ -83,8 +83,9 @@ pub fn fuzz_walk(data: &[u8]) {
     let _ = search_text(data, SearchScope::Text, "needle");
     let _ = header_contains(data, "From", "x");
     let _ = address_contains(data, "From", "x");
-    let _ = message_ids(data);
-    let _ = base_subject(&decode_words(data));
+    let field = &data[..data.len().min(64 * 1024)];
+    let _ = message_ids(field);
+    let _ = base_subject(&decode_words(field));
     assert!(
         Envelope::read(&envelope_wire(data)).is_some(),
         "an envelope can be read again"

@@ -132,23 +132,24 @@ impl<'a> Keys<'a> {
 
     fn read_texts(&self, missing: &[u32]) -> Result<Vec<(u32, Texts)>, StoreError> {
         let mut read = Vec::with_capacity(missing.len());
-        let mut without: Vec<(u32, MessageRecord)> = Vec::new();
+        let mut without = Vec::new();
         if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
             let range = *first..=*last;
             self.store
                 .scan_messages(self.mailbox, range, &mut |uid, record| {
                     if missing.binary_search(&uid.0).is_ok() {
-                        let summary = record.summary.summary();
-                        match summary.and_then(|s| Envelope::read(&s.envelope)) {
+                        let MessageRecord { blob, summary, .. } = record;
+                        let summary = summary.unpack();
+                        match summary.plain().and_then(|s| Envelope::read(&s.envelope)) {
                             Some(envelope) => read.push((uid.0, Texts::of(&envelope))),
-                            None => without.push((uid.0, record)),
+                            None => without.push((uid.0, blob)),
                         }
                     }
                     true
                 })?;
         }
-        for (uid, record) in without {
-            let top = self.top(uid, record.blob)?.unwrap_or_default();
+        for (uid, blob) in without {
+            let top = self.top(uid, blob)?.unwrap_or_default();
             let envelope = Envelope::read(&envelope_wire(&top)).unwrap_or_default();
             read.push((uid, Texts::of(&envelope)));
         }
