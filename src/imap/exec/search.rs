@@ -25,6 +25,8 @@ use crate::types::{Flags, MailboxKey, UidSet};
 
 /// How long a search looks at messages before others may run.
 const TURN: Duration = Duration::from_millis(5);
+/// Fewer messages are read sooner than the full-text index is asked for them.
+const FEW: u64 = 16;
 /// Messages that are glanced at between two looks at the clock.
 const GLANCES: u32 = 16;
 
@@ -166,7 +168,10 @@ impl Exec {
             mailbox: scene.key,
             selected,
             now: self.store.now().signed(),
-            narrow: Narrow::new(&self.store, scene.key, program),
+            narrow: match among.is_some_and(|among| among.len() < FEW) {
+                true => Narrow::default(),
+                false => Narrow::new(&self.store, scene.key, program),
+            },
         };
         let unchanged = Arc::ptr_eq(&scene.numbering, &scene.current);
         let keys = Mutex::new(self.keys_of(scene));
