@@ -474,6 +474,8 @@ impl Snapshot {
             kept.record.exists += 1;
         }
         kept.renumber();
+        // Not all up to now was told.
+        kept.record.highest_modseq = older.record.highest_modseq;
         kept
     }
 

@@ -297,12 +297,6 @@ impl Exec {
     }
 
     /// Tells what is new in the selected mailbox; gives the newest message announced.
-    pub fn tell(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
-        let newest = self.sync(telling, out);
-        self.tell_modseq(out);
-        newest
-    }
-
     fn sync(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
         if !self.may_be_told() {
             return None;

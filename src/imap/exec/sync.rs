@@ -257,6 +257,10 @@ impl Selected {
     pub fn modseq_to_tell(&mut self) -> Option<ModSeq> {
         let waits = !Arc::ptr_eq(&self.flags, &self.numbering);
         let told = std::mem::take(&mut self.expunged);
+        if self.hush {
+            // Not everything was told.
+            return None;
+        }
         let tell = (waits && self.enabled.condstore) || (told && self.enabled.qresync);
         tell.then(|| self.numbering.highest_modseq())
     }
