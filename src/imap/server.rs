@@ -422,6 +422,7 @@ impl Connection {
             limit_reached: None,
             config: self.config.clone(),
             tag: String::new(),
+            interrupted: false,
             keys: self.context.keys.clone(),
             key_cache_bytes: self.config.imap.key_cache_bytes,
             watch: None,

@@ -124,7 +124,8 @@ fn a_search_of_one_large_message_ends_when_its_client_is_gone() {
     let keys: Vec<String> = (0..500).map(|n| format!("NOT TEXT n{n}")).collect();
     let search = format!("SEARCH {}", keys.join(" "));
     let began = Instant::now();
-    assert_eq!(texts(&a.ok(&search)), ["* SEARCH 1"]);
+    // Before it there may be words of progress.
+    assert_eq!(texts(&a.ok(&search)).last(), Some(&"* SEARCH 1"));
     let whole = began.elapsed();
     a.ok("UNSELECT");
     for _ in 0..4 {

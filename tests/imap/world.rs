@@ -25,6 +25,10 @@ struct Facts {
     /// Messages that a command may have marked \Deleted.
     deleted: HashSet<(usize, u32)>,
     moved: HashSet<(usize, u32)>,
+    /// Copies, from what to what: they come with the flags of what was copied.
+    copies: Vec<((usize, u32), (usize, u32))>,
+    /// Somebody was told that it went, and what tells why may come later.
+    gone: HashSet<(usize, u32)>,
     next_token: u64,
 }
 
@@ -33,6 +37,31 @@ impl Facts {
     fn is(&mut self, mailbox: usize, uid: u32, token: u64) {
         let known = *self.tokens.entry((mailbox, uid)).or_insert(token);
         assert_eq!(known, token, "{} UID {uid}", BOXES[mailbox]);
+    }
+}
+
+impl Facts {
+    /// Nothing goes unless somebody wanted it to.
+    fn check_gone(&mut self) {
+        loop {
+            let before = self.deleted.len();
+            for (from, to) in &self.copies {
+                if self.deleted.contains(from) {
+                    self.deleted.insert(*to);
+                }
+            }
+            if self.deleted.len() == before {
+                break;
+            }
+        }
+        for at in &self.gone {
+            assert!(
+                self.deleted.contains(at) || self.moved.contains(at),
+                "{} {} went and nobody removed it",
+                BOXES[at.0],
+                at.1
+            );
+        }
     }
 }
 
@@ -131,7 +160,8 @@ fn agree(seats: &mut [Seat], fresh: &mut Imap, world: &World) -> usize {
             agreed += usize::from(known.flags.is_some());
         }
     }
-    let facts = world.lock().expect("no panic");
+    let mut facts = world.lock().expect("no panic");
+    facts.check_gone();
     for (mailbox, uid) in facts.tokens.keys() {
         let there = truths[*mailbox].contains_key(uid);
         let removed = facts.deleted.contains(&(*mailbox, *uid));

@@ -264,6 +264,7 @@ impl Exec {
         self.tell_all(Some(super::Telling::Everything), &deed, out)
             .await?;
         self.tell_modseq(out);
+        self.interrupted = false;
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),
             Err(Refusal::No(text)) => (ImapResult::No, format!("NO {text}")),

@@ -50,6 +50,9 @@ impl Exec {
             since,
             told: Some(told),
         });
+        // What was told between commands may have crossed with this one: then only the result
+        // says what came of both.
+        let silent = silent && !self.interrupted;
         let store = self.store_for(rights);
         let stored = store.store_flags(key, uids.clone(), action, flags.clone(), unchanged);
         let changed = out.during(stored).await??;

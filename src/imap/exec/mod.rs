@@ -234,6 +234,8 @@ pub struct Exec {
     pub config: Arc<Config>,
     /// Of the command that runs; ESEARCH names it.
     pub tag: String,
+    /// Something was told since the last command was answered (RFC 5465).
+    pub interrupted: bool,
     /// What is known of messages.
     pub keys: Arc<KeyCache>,
     pub key_cache_bytes: usize,
@@ -274,6 +276,7 @@ impl Exec {
         } else {
             self.with_modseq(answer, out)
         };
+        self.interrupted = false;
         let answer = self.with_limit(answer, out);
         let (result, text) = match answer {
             Ok(text) => (ImapResult::Ok, format!("OK {text}")),

@@ -84,6 +84,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
         limit_reached: None,
         config: Arc::new(Config::new("mail.example.com", "/x")),
         tag: String::new(),
+        interrupted: false,
         keys: Arc::default(),
         key_cache_bytes: 1 << 20,
         watch: None,

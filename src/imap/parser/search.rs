@@ -153,6 +153,9 @@ pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     }
     c.space()?;
     let charset = Some(c.astring_text()?.to_ascii_uppercase());
+    if c.at_end() {
+        return bad("SORT takes a charset and search keys");
+    }
     if !is_known(charset.as_deref()) {
         return Ok(unknown_charset(c, returns.as_deref()));
     }

@@ -225,9 +225,7 @@ impl Seat {
             if let Some(token) = world.tokens.get(&(from, old)).copied() {
                 world.is(to, new, token);
             }
-            if world.deleted.contains(&(from, old)) {
-                world.deleted.insert((to, new));
-            }
+            world.copies.push(((from, old), (to, new)));
         }
     }
 
@@ -312,10 +310,7 @@ impl Seat {
             return;
         };
         let at = (selected.mailbox, uid);
-        let world = self.world.lock().expect("no panic");
-        let wanted = world.deleted.contains(&at) || world.moved.contains(&at);
-        drop(world);
-        self.check(wanted, &format!("UID {uid} is gone and nobody removed it"));
+        self.world.lock().expect("no panic").gone.insert(at);
     }
 
     fn fetched(&mut self, n: usize, line: &Line) {

@@ -327,7 +327,9 @@ impl Exec {
             false => Telling::Everything,
         };
         self.arrived.clear();
+        let before = out.buf.len();
         let newest = self.tell_all(Some(telling), &Deed::default(), out).await?;
+        self.interrupted |= !idle && out.buf.len() != before;
         self.update_contexts(out).await?;
         self.tell_modseq(out);
         Ok(newest)
