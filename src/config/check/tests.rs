@@ -83,7 +83,7 @@ fn each_cross_check_points_at_its_value() {
         ("[push]\nvapid_subject = \"me\"\n", 4, "mailto:"),
         ("[auth]\nargon2_memory_kib = 1\n", 4, "argon2"),
         ("[auth]\nargon2_parallelism = 0\n", 4, "argon2"),
-        ("[auth]\nhash_threads = 0\n", 4, "can't be 0"),
+        ("[store]\ngroup_messages = 0\n", 4, "can't be 0"),
         ("[log]\nlevel = \"posthorn=loud\"\n", 4, "write info"),
         ("[log]\nformat = \"xml\"\n", 4, "text"),
         ("[smtp]\nlisten = [\"25\"]\n", 4, "socket address"),
