@@ -193,6 +193,7 @@ fn what_has_no_place_in_a_literal_is_refused() {
     imap.until("b");
     imap.send(b"c APPEND INBOX ~{3+}\r\na\0b\r\nd NOOP\r\n");
     let (_, tagged) = imap.until("c");
-    assert!(tagged.starts_with("BAD"), "{tagged}");
+    // RFC 3516, 4.4
+    assert!(tagged.starts_with("NO [UNKNOWN-CTE]"), "{tagged}");
     imap.until("d");
 }
