@@ -36,12 +36,7 @@ struct Ready {
 impl Tx {
     fn append(&mut self, to: MailboxKey, ready: Ready) -> Result<Delivered, StoreError> {
         let Ready { new, body } = ready;
-        let more = Usage {
-            bytes: new.message.raw_len(),
-            messages: 1,
-        };
         self.room_in(to, 1)?;
-        self.within_quota(to.account, more, OverQuota::Append)?;
         let (uid, modseq) = self.next(to)?;
         let flags = self.bits(to, &new.flags, &mut 0)?;
         let uid_validity = self.mailbox(to)?.snapshot.uid_validity();
@@ -119,13 +114,28 @@ impl Store {
         let weight = ready.iter().map(weight).sum();
         self.commit(weight, move |tx| {
             tx.room()?;
-            // First: only what is more afterwards counts for the quota (RFC 8508, 3.4).
+            let mut more = Usage {
+                bytes: ready.iter().map(|one| one.new.message.raw_len()).sum(),
+                messages: ready.len() as u64,
+            };
+            let mut goes = None;
             if let Some((mailbox, uid)) = replaced {
                 let there = tx.mailbox(mailbox)?.snapshot.by_uid(uid).is_some();
                 if !there {
                     return Err(StoreError::Expunged);
                 }
-                tx.purge(mailbox, &UidSet::from_ranges([(uid.0, uid.0)]), 1)?;
+                let old = UidSet::single(uid.0);
+                // Only what is more afterwards counts for the quota (RFC 8508, 3.4).
+                if mailbox.account == to.account {
+                    let less = tx.sizes(mailbox, &old)?;
+                    more.bytes = more.bytes.saturating_sub(less.bytes);
+                    more.messages = more.messages.saturating_sub(less.messages);
+                }
+                goes = Some((mailbox, old));
+            }
+            tx.within_quota(to.account, more, OverQuota::Append)?;
+            if let Some((mailbox, old)) = goes {
+                tx.purge(mailbox, &old, 1)?;
             }
             let all = ready.into_iter();
             all.map(|ready| tx.append(to, ready)).collect()

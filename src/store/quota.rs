@@ -273,7 +273,8 @@ impl Tx {
         !self.limits(account).is_none()
     }
 
-    /// Refused where `more` would be over the account's limit.
+    /// Refused where `more` would be over the account's limit. Of what does not become more
+    /// there may be too much already.
     pub(super) fn within_quota(
         &self,
         account: AccountId,
@@ -281,7 +282,17 @@ impl Tx {
         what: OverQuota,
     ) -> Result<(), StoreError> {
         let limits = self.limits(account);
-        if limits.is_none() || limits.allow(self.usage(account)?.plus(more)) {
+        if limits.is_none() {
+            return Ok(());
+        }
+        let mut after = self.usage(account)?.plus(more);
+        if more.bytes == 0 {
+            after.bytes = 0;
+        }
+        if more.messages == 0 {
+            after.messages = 0;
+        }
+        if limits.allow(after) {
             return Ok(());
         }
         self.shared.telemetry.store.over_quota(what);
