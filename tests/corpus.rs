@@ -4,9 +4,10 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 11] = [
     ("config", posthorn::config::fuzz_config),
     ("frame", posthorn::store::fuzz_frame),
+    ("fulltext", posthorn::store::fuzz_fulltext),
     ("image", posthorn::store::fuzz_image),
     ("imap_parser", posthorn::imap::fuzz_parser),
     ("imap_response", posthorn::transfer::imap::response::fuzz),
