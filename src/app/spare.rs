@@ -89,8 +89,9 @@ fn in_memory() -> Option<u64> {
 const LARGE: libc::c_int = 1024 * 1024;
 
 /// Heaps that threads share. With one for each thread, what many readers let go of lies scattered
-/// over all of them, and none of it can be given back.
-const ARENAS: libc::c_int = 2;
+/// over all of them, and none of it can be given back. With two, the committer and the thread that
+/// writes the index wait for each other.
+const ARENAS: libc::c_int = 8;
 
 /// To be called before there are threads.
 pub(super) fn keep_little() {

@@ -332,19 +332,20 @@ impl Tx {
         };
         self.effort += present.len();
         let mut gone = Vec::with_capacity(present.len());
-        let mut starts = HashMap::with_capacity(present.len());
+        let mut starts = Vec::with_capacity(present.len());
         self.each_message(mailbox, &present, &mut |uid, value| {
-            starts.insert(uid, keys::record_start(value));
+            let (size, blob) = keys::record_start(value)
+                .ok_or_else(|| StoreError::Index("a record makes no sense".into()))?;
+            starts.push((uid, size, blob));
             Ok(())
         })?;
+        starts.sort_unstable_by_key(|(uid, ..)| *uid);
+        let mut starts = starts.into_iter().peekable();
         for uid in present {
-            let size = match starts.get(&uid) {
-                Some(Some((size, blob))) => {
-                    self.refer(*blob, -1);
-                    *size
-                }
-                Some(None) => {
-                    return Err(StoreError::Index("a record makes no sense".into()));
+            let size = match starts.next_if(|(found, ..)| *found == uid) {
+                Some((_, size, blob)) => {
+                    self.refer(blob, -1);
+                    size
                 }
                 None => 0,
             };

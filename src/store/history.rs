@@ -85,7 +85,11 @@ impl Tx {
         before: &MailboxRecord,
     ) -> Result<(), StoreError> {
         let state_key = keys::mailbox(KIND, mailbox);
-        let known = self.get::<State>(&state_key)?;
+        // Where none was ever lost there is none: nobody has to wait for the index.
+        let known = match before.lost() {
+            0 => None,
+            _ => self.get::<State>(&state_key)?,
+        };
         // Replayed.
         if uids.is_empty() || known.is_some_and(|state| modseq <= state.last.0) {
             return Ok(());

@@ -168,8 +168,18 @@ impl Shared {
 
     /// The value as it lies there: it may have been split.
     pub(super) fn raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.unless_held_up(|| self.index.load().get(key));
+        let index = self.index.load();
+        let mut known = None;
+        if index.is_held_up() && index.recent(key, &mut |v| known = v.map(<[u8]>::to_vec)) {
+            return Ok(known);
+        }
+        let read = self.unless_held_up(|| index.get(key));
         read.map_err(|e| self.failed(e))
+    }
+
+    /// Gives the value where it can be told without waiting for the index; false where not.
+    pub(super) fn recent(&self, key: &[u8], with: &mut dyn FnMut(Option<&[u8]>)) -> bool {
+        self.index.load().recent(key, with)
     }
 
     fn unless_held_up<R>(&self, read: impl FnOnce() -> R) -> R {

@@ -203,8 +203,18 @@ impl Snapshot {
         }
     }
 
+    /// Where the chunk is, or would be. Most mailboxes have no gaps of whole chunks, or few.
+    fn place(&self, base: u32) -> Result<usize, usize> {
+        let first = self.slots.first().map_or(0, |s| s.base);
+        let guess = base.wrapping_sub(first) as usize;
+        match self.slots.get(guess) {
+            Some(slot) if slot.base == base => Ok(guess),
+            _ => self.slots.binary_search_by_key(&base, |s| s.base),
+        }
+    }
+
     fn slot(&mut self, base: u32) -> &mut Slot {
-        let at = match self.slots.binary_search_by_key(&base, |s| s.base) {
+        let at = match self.place(base) {
             Ok(at) => at,
             Err(at) => {
                 let before = self.slots[..at]
@@ -359,7 +369,7 @@ impl Snapshot {
     }
 
     pub(super) fn chunk(&self, base: u32) -> Option<&Chunk> {
-        let at = self.slots.binary_search_by_key(&base, |s| s.base).ok()?;
+        let at = self.place(base).ok()?;
         Some(&self.slots[at].chunk)
     }
 
@@ -407,11 +417,7 @@ impl Snapshot {
     }
 
     fn find(&self, uid: Uid) -> Option<(u32, Message)> {
-        let at = self
-            .slots
-            .binary_search_by_key(&(uid.0 / 64), |s| s.base)
-            .ok()?;
-        let slot = &self.slots[at];
+        let slot = &self.slots[self.place(uid.0 / 64).ok()?];
         let (place, message) = slot.chunk.get(slot.base, uid.0 % 64)?;
         Some((slot.before + place + 1, message))
     }

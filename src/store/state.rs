@@ -240,47 +240,53 @@ impl Tx {
         Ok(())
     }
 
-    /// The records of messages, as far as they are there; `uids` rise. Where they lie close
-    /// together one walk finds them all.
+    /// The records of messages, as far as they are there, in any order; `uids` rise. Where they lie
+    /// close together one walk finds them all.
     pub(super) fn each_message(
         &self,
         mailbox: MailboxKey,
         uids: &[Uid],
         each: EachMessage<'_>,
     ) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (uids.first(), uids.last()) else {
+        let mut rest = Vec::new();
+        for uid in uids {
+            let key = keys::message(mailbox, *uid);
+            let mut done = Ok(());
+            let mut with = |value: Option<&[u8]>| {
+                if let Some(value) = value {
+                    done = each(*uid, value);
+                }
+            };
+            match self.overlay.get(&key) {
+                Some(value) => with(value.as_deref()),
+                None if self.shared.recent(&key, &mut with) => {}
+                None => rest.push(*uid),
+            }
+            done?;
+        }
+        let (Some(first), Some(last)) = (rest.first(), rest.last()) else {
             return Ok(());
         };
-        if last.0.saturating_sub(first.0) as usize > uids.len().saturating_mul(DENSE) {
-            for uid in uids {
-                if let Some(value) = self.raw(&keys::message(mailbox, *uid))? {
-                    each(*uid, &value)?;
+        if last.0.saturating_sub(first.0) as usize > rest.len().saturating_mul(DENSE) {
+            for uid in rest {
+                if let Some(value) = self.shared.raw(&keys::message(mailbox, uid))? {
+                    each(uid, &value)?;
                 }
             }
             return Ok(());
         }
-        let mut wanted = uids.iter().peekable();
+        let mut wanted = rest.iter().peekable();
         let from = keys::message(mailbox, *first);
         let prefix = keys::mailbox(b'm', mailbox);
         self.shared
             .scan_from(&prefix, Some(&from), &mut |key, value| {
                 let uid = Uid(keys::tail(key));
                 while wanted.next_if(|wanted| **wanted < uid).is_some() {}
-                if wanted.next_if(|wanted| **wanted == uid).is_some()
-                    && !self.overlay.contains_key(key)
-                {
+                if wanted.next_if(|wanted| **wanted == uid).is_some() {
                     each(uid, value)?;
                 }
                 Ok(wanted.peek().is_some())
-            })?;
-        let (from, to) = (from, keys::message(mailbox, *last));
-        for (key, value) in self.overlay.range(from..=to) {
-            let uid = Uid(keys::tail(key));
-            if let (Some(value), Ok(_)) = (value, uids.binary_search(&uid)) {
-                each(uid, value)?;
-            }
-        }
-        Ok(())
+            })
     }
 
     pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
@@ -375,7 +381,10 @@ impl Tx {
                 self.put(key, &BlobRecord { place, ..record })?;
             }
         }
-        for (blob, refs) in std::mem::take(&mut self.refs) {
+        // In order: neighbours are found faster than what lies anywhere.
+        let mut refs: Vec<(BlobId, Refs)> = std::mem::take(&mut self.refs).into_iter().collect();
+        refs.sort_unstable_by_key(|(blob, _)| blob.0);
+        for (blob, refs) in refs {
             let new = refs.place.is_some() || places.contains_key(&blob);
             if refs.delta == 0 && !new {
                 // Moved: as many as before.

@@ -1,6 +1,5 @@
 //! STORE, COPY, MOVE, EXPUNGE (RFC 9051, 6.4; RFC 4315; RFC 6851).
 
-use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::naming::{Home, no_permission, nonexistent};
@@ -64,15 +63,18 @@ impl Exec {
         // of what others changed besides.
         let ours: UidSet = changed.changed.iter().map(|(uid, ..)| uid.0).collect();
         let current = selected.current();
-        let expected: HashMap<u32, Flags> = if silent {
+        let mut expected: Vec<(u32, Flags)> = Vec::new();
+        if silent {
             let given = bits(&flags, current.keywords());
-            let expect = |uid: u32| {
+            expected.extend(ours.iter().filter_map(|uid| {
                 let told = selected.told(Uid(uid), current.keywords())?;
                 Some((uid, after(told, action, given)))
-            };
-            ours.iter().filter_map(expect).collect()
-        } else {
-            HashMap::new()
+            }));
+        }
+        // By rising UID.
+        let expected = |uid: u32| {
+            let at = expected.binary_search_by_key(&uid, |(uid, _)| *uid).ok()?;
+            Some(expected[at].1)
         };
         // What was not changed is told as it is, so that the client need not ask (RFC 7162, 3.1.3).
         let modified = &changed.modified;
@@ -81,7 +83,7 @@ impl Exec {
             if in_full(message.uid.0) {
                 Some(message.flags)
             } else {
-                expected.get(&message.uid.0).copied()
+                expected(message.uid.0)
             }
         };
         // The lists first, so that new keywords are known before they are used.
@@ -97,9 +99,8 @@ impl Exec {
             // A silent change has a mod-sequence all the same (RFC 7162, 3.1.3 and 3.1.4.2). Where
             // the flags are others than the client has to think, they were told with it.
             let asked = since.is_some() || ours.contains(message.uid.0);
-            let expected = expected.get(&message.uid.0);
-            let unknown = expected.is_some_and(|flags| *flags != message.flags);
-            let modseq_only = enabled.condstore && asked && !unknown;
+            let known = || expected(message.uid.0).is_none_or(|flags| flags == message.flags);
+            let modseq_only = enabled.condstore && asked && known();
             if !in_full && !modseq_only {
                 continue;
             }

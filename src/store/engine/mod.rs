@@ -34,7 +34,9 @@ pub(crate) struct Applied {
 }
 
 /// Keys to put (or, with none, to remove), applied together.
-pub(crate) type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub(crate) type Batch = Vec<Write>;
+/// A key and its value; none: it goes.
+pub(crate) type Write = (Vec<u8>, Option<Vec<u8>>);
 
 /// First byte of the keys that are the engine's own. All others are the caller's.
 pub(crate) const NAMESPACE: u8 = b'k';
@@ -64,6 +66,10 @@ pub(crate) enum IndexError {
 pub(crate) trait Index: Send + Sync {
     /// One atomic batch, together with how far the log is now applied.
     fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError>;
+    /// The same where somebody else has the batch too.
+    fn apply_shared(&self, batch: &[Write], applied: Applied) -> Result<(), IndexError> {
+        self.apply(batch.to_vec(), applied)
+    }
     /// Puts records into an index that is new, without a place in the log yet.
     fn load(&self, batch: Batch) -> Result<(), IndexError>;
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
@@ -80,6 +86,11 @@ pub(crate) trait Index: Send + Sync {
     /// Makes what was applied durable. Only bounds the replay at the next start.
     fn checkpoint(&self) -> Result<(), IndexError>;
     fn size_on_disk(&self) -> u64;
+    /// Gives what is known of a key without asking the engine, which may be busy: its value, or
+    /// that it has none. False: nothing is known. `with` must not ask the index.
+    fn recent(&self, _key: &[u8], _with: &mut dyn FnMut(Option<&[u8]>)) -> bool {
+        false
+    }
     /// True while a large batch is written: a read may wait for it.
     fn is_held_up(&self) -> bool {
         false
@@ -230,7 +241,7 @@ impl IndexError {
 }
 
 /// What every engine refuses.
-pub(crate) fn check(batch: &Batch) -> Result<(), IndexError> {
+pub(crate) fn check(batch: &[Write]) -> Result<(), IndexError> {
     for (key, value) in batch {
         if key.first() == Some(&NAMESPACE) {
             return Err(IndexError::Engine("a key of the engine's own".into()));

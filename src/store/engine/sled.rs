@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use super::lagging::Lagging;
 use super::{
-    APPLIED, Applied, Batch, Engines, Index, IndexError, check, decode_applied, encode_applied,
+    APPLIED, Applied, Batch, Engines, Index, IndexError, Write, check, decode_applied,
+    encode_applied,
 };
 
 const NAME: &str = "index";
@@ -229,7 +230,7 @@ fn open_at(dir: PathBuf, cache_bytes: u64) -> Result<Arc<dyn Index>, IndexError>
         file,
         unsynced: AtomicBool::new(false),
     });
-    let waiting = usize::try_from(cache_bytes / 2).unwrap_or(usize::MAX);
+    let waiting = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
     Ok(Lagging::over(index, waiting)?)
 }
 
@@ -317,13 +318,13 @@ fn failed(path: &Path, source: io::Error) -> IndexError {
     }
 }
 
-fn writes(batch: Batch) -> Result<sled::Batch, IndexError> {
-    check(&batch)?;
+fn writes(batch: &[Write]) -> Result<sled::Batch, IndexError> {
+    check(batch)?;
     let mut writes = sled::Batch::default();
     for (key, value) in batch {
         match value {
-            Some(value) => writes.insert(key, value),
-            None => writes.remove(key),
+            Some(value) => writes.insert(key.as_slice(), value.as_slice()),
+            None => writes.remove(key.as_slice()),
         }
     }
     Ok(writes)
@@ -331,13 +332,17 @@ fn writes(batch: Batch) -> Result<sled::Batch, IndexError> {
 
 impl Index for SledIndex {
     fn apply(&self, batch: Batch, applied: Applied) -> Result<(), IndexError> {
+        self.apply_shared(&batch, applied)
+    }
+
+    fn apply_shared(&self, batch: &[Write], applied: Applied) -> Result<(), IndexError> {
         let mut writes = writes(batch)?;
         writes.insert(APPLIED, encode_applied(applied));
         guarded(|| self.db.apply_batch(writes))
     }
 
     fn load(&self, batch: Batch) -> Result<(), IndexError> {
-        let writes = writes(batch)?;
+        let writes = writes(&batch)?;
         guarded(|| self.db.apply_batch(writes))
     }
 

@@ -6,25 +6,33 @@
 //! The log has all of it already, and the engine's place in the log moves with what it got: a
 //! crash loses what was waiting, and the next start replays it.
 //!
+//! Clients change what they have just changed: a copy is followed by a move, a move by an expunge.
+//! So layers are kept for a moment after the engine has them, and such a change reads nothing that
+//! would have to wait until the engine has taken the one before.
+//!
 //! Invariants: a layer leaves when the engine has it, so who looks at the layers first and at the
-//! engine then misses nothing; a scan holds the layers of its beginning. After a failure of the
-//! engine nothing more is applied, and everything can still be read.
+//! engine then misses nothing; a scan holds the layers of its beginning. What is kept is older
+//! than what waits, and newer than nothing in the engine. After a failure of the engine nothing
+//! more is applied, and everything can still be read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::{Applied, Batch, Index, IndexError, check};
+use super::{Applied, Batch, Index, IndexError, Write, check};
 
 /// Layers beyond these are put together where that costs little.
 const LAYERS: usize = 8;
 /// Keys of a batch during which readers wait long enough to be worth another thread.
 const LARGE_BATCH: usize = 64;
+/// Keys of a batch that clients may soon change again.
+const WORTH_KEEPING: usize = if cfg!(test) { 4 } else { 1024 };
+/// How long layers are kept that the engine has.
+const KEPT: Duration = Duration::from_secs(2);
 
-/// A key and its value; none: it goes.
-type Write = (Vec<u8>, Option<Vec<u8>>);
 /// One or more batches, by rising key.
 type Layer = Arc<Vec<Write>>;
 /// The same, as a scan gives them.
@@ -32,6 +40,8 @@ type Seen<'a> = (&'a [u8], Option<&'a [u8]>);
 
 #[derive(Default)]
 struct Waiting {
+    /// What the engine has, oldest first.
+    kept: Vec<Layer>,
     /// Oldest first.
     layers: Vec<Layer>,
     /// Of these, how many the engine is getting.
@@ -54,7 +64,7 @@ struct Inner {
     engine: Arc<dyn Index>,
     max_bytes: usize,
     waiting: RwLock<Waiting>,
-    /// Layers that wait: readers look at no lock while there are none.
+    /// Layers that wait or are kept: readers look at no lock while there are none.
     count: AtomicUsize,
     held_up: AtomicBool,
     progress: Mutex<Progress>,
@@ -70,7 +80,8 @@ pub(crate) struct Lagging {
 }
 
 impl Lagging {
-    /// At most about `max_bytes` wait; whoever applies more waits itself.
+    /// At most about `max_bytes` wait; whoever applies more waits itself. As much may be
+    /// kept for [`KEPT`].
     pub(crate) fn over(engine: Arc<dyn Index>, max_bytes: usize) -> Result<Arc<Self>, IndexError> {
         let inner = Arc::new(Inner {
             engine,
@@ -134,6 +145,35 @@ fn together(layers: &[Layer]) -> Layer {
 }
 
 impl Waiting {
+    fn count(&self) -> usize {
+        self.kept.len() + self.layers.len()
+    }
+
+    /// What `find` finds in the newest layer that has the key.
+    fn find(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        find(&self.layers, key).or_else(|| find(&self.kept, key))
+    }
+
+    /// The first `count` layers are in the engine now, put together as `layer`. Up to `most`
+    /// bytes are kept: none without all that is newer.
+    fn brought(&mut self, count: usize, layer: Layer, most: usize) {
+        self.layers.drain(..count);
+        self.leaving = 0;
+        if layer.len() < WORTH_KEEPING && self.kept.is_empty() {
+            return;
+        }
+        self.kept.push(layer);
+        let mut room = most;
+        let fits = |layer: &Layer| {
+            let left = room.checked_sub(size(layer));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let fit = self.kept.iter().rev().take(LAYERS).map(fits);
+        let gone = self.kept.len() - fit.take_while(|fits| *fits).count();
+        self.kept.drain(..gone);
+    }
+
     fn push(&mut self, layer: Layer) {
         self.layers.push(layer);
         while self.layers.len() - self.leaving > LAYERS {
@@ -154,6 +194,7 @@ impl Waiting {
 impl Inner {
     /// The thread: brings what waits to the engine until the end, or until the engine fails.
     fn bring(&self) {
+        let mut let_go = None;
         loop {
             let begun = {
                 let mut progress = self.progress.lock();
@@ -161,7 +202,16 @@ impl Inner {
                     if progress.closing {
                         return;
                     }
-                    self.work.wait(&mut progress);
+                    match let_go {
+                        None => self.work.wait(&mut progress),
+                        Some(at) if self.work.wait_until(&mut progress, at).timed_out() => {
+                            let mut waiting = self.waiting.write();
+                            waiting.kept = Vec::new();
+                            self.count.store(waiting.count(), Ordering::Release);
+                            let_go = None;
+                        }
+                        Some(_) => {}
+                    }
                 }
                 progress.begun
             };
@@ -175,7 +225,7 @@ impl Inner {
             self.held_up
                 .store(layer.len() > LARGE_BATCH, Ordering::Release);
             let brought = match applied {
-                Some(applied) if !layers.is_empty() => self.engine.apply(layer.to_vec(), applied),
+                Some(applied) if !layers.is_empty() => self.engine.apply_shared(&layer, applied),
                 _ => Ok(()),
             };
             self.held_up.store(false, Ordering::Release);
@@ -183,11 +233,11 @@ impl Inner {
             match brought {
                 Ok(()) => {
                     let mut waiting = self.waiting.write();
-                    waiting.layers.drain(..layers.len());
-                    waiting.leaving = 0;
-                    self.count.store(waiting.layers.len(), Ordering::Release);
+                    waiting.brought(layers.len(), layer, self.max_bytes);
+                    self.count.store(waiting.count(), Ordering::Release);
                     progress.bytes = waiting.layers.iter().map(size).sum();
                     progress.done = begun;
+                    let_go = Some(Instant::now() + KEPT);
                 }
                 Err(error) => {
                     tracing::warn!(%error, bytes, "the index could not be written");
@@ -227,7 +277,7 @@ impl Index for Lagging {
         let mut waiting = inner.waiting.write();
         waiting.push(layer);
         waiting.applied = Some(applied);
-        inner.count.store(waiting.layers.len(), Ordering::Release);
+        inner.count.store(waiting.count(), Ordering::Release);
         drop(waiting);
         progress.bytes += bytes;
         progress.begun += 1;
@@ -241,13 +291,24 @@ impl Index for Lagging {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let inner = &*self.inner;
-        if inner.count.load(Ordering::Acquire) > 0
-            && let Some(value) = find(&inner.waiting.read().layers, key)
-        {
-            return Ok(value.clone());
+        let mut found = None;
+        match self.recent(key, &mut |value| found = value.map(<[u8]>::to_vec)) {
+            true => Ok(found),
+            false => self.inner.engine.get(key),
         }
-        inner.engine.get(key)
+    }
+
+    fn recent(&self, key: &[u8], with: &mut dyn FnMut(Option<&[u8]>)) -> bool {
+        let inner = &*self.inner;
+        if inner.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let waiting = inner.waiting.read();
+        let found = waiting.find(key);
+        if let Some(value) = found {
+            with(value.as_deref());
+        }
+        found.is_some()
     }
 
     fn scan(

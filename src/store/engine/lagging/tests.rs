@@ -200,3 +200,31 @@ fn a_scan_keeps_what_leaves_while_it_reads() {
     index.scan(b"a", None, &mut each).unwrap();
     assert_eq!(found, keys);
 }
+
+#[test]
+fn what_was_just_written_is_told_while_the_engine_is_busy() {
+    let engine = Arc::new(Gated::default());
+    let index = Lagging::over(engine.clone(), 1 << 20).unwrap();
+    let one = |n: u8, value: Option<u8>| (vec![b'a', n], value.map(|v| vec![v]));
+    index
+        .apply((0..9).map(|n| one(n, Some(1))).collect(), at(1))
+        .unwrap();
+    index.checkpoint().unwrap();
+    engine.set(true, false);
+    index
+        .apply(vec![one(3, Some(2)), one(4, None)], at(2))
+        .unwrap();
+    let told = |n: u8| {
+        let mut told = None;
+        let known = index.recent(&[b'a', n], &mut |v| told = v.map(<[u8]>::to_vec));
+        known.then_some(told)
+    };
+    assert_eq!(told(2), Some(Some(vec![1])), "the engine has it");
+    assert_eq!(told(3), Some(Some(vec![2])));
+    assert_eq!(told(4), Some(None));
+    assert_eq!(told(9), None);
+    engine.set(false, false);
+    index.checkpoint().unwrap();
+    assert_eq!(told(3), Some(Some(vec![2])), "small ones too, behind it");
+    assert_eq!(told(4), Some(None));
+}
