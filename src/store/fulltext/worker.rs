@@ -35,6 +35,16 @@ const UNUSED: Duration = Duration::from_secs(24 * 3600);
 /// Numbers between two looks at the time.
 const LOOK: usize = 1024;
 
+/// How far the thread steps back where others want the processor.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Linux: for the thread that calls it alone.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICE);
+}
+
 /// The thread's own.
 pub(in crate::store) struct Indexer {
     shared: Arc<Shared>,
@@ -80,6 +90,7 @@ impl Indexer {
 
     /// Runs until told to stop.
     pub(in crate::store) fn run(mut self) {
+        step_back();
         self.load();
         let mut last = None;
         while let Some((key, task)) = self.next(last) {
