@@ -161,7 +161,6 @@ fn neomutt_comes_back_by_qresync() {
     comes_back("neomutt");
 }
 
-/// mutt logs in by SCRAM besides.
 #[test]
 fn mutt_comes_back_by_qresync() {
     comes_back("mutt");

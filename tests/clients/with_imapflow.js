@@ -149,7 +149,7 @@ async function packed() {
   talk();
 
   assert.equal((await c.mailboxCreate('INBOX')).created, false);
-  await assert.rejects(c.mailboxOpen('Nope'), (e) => e.mailboxMissing);
+  await assert.rejects(c.mailboxOpen('Nope'), (e) => e.serverResponseCode === 'NONEXISTENT');
   talk('[ALREADYEXISTS]', '[NONEXISTENT]');
   return c;
 }
