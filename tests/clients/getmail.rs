@@ -2,12 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::common::{IMAP, IMAPS, PASSWORD, have};
 use super::trace::{Trace, count, has};
-use super::{ALICE, demo, run};
+use super::{ALICE, demo, patient, run};
 
 /// What comes by LMTP. getmail's other destinations fork, refuse to as root, and now and then
 /// wait for ever for the child that has ended.
@@ -74,7 +73,7 @@ fn getmail_takes_moves_and_deletes() {
         );
         std::fs::write(home.path().join("rc"), text).expect("write");
         let dir = format!("--getmaildir={}", home.path().display());
-        run(Command::new("timeout").args(["60", "getmail", &dir, "--rcfile=rc"]));
+        run(patient("getmail").args([&dir, "--rcfile=rc"]));
         let subjects = messages.try_iter().map(|text| {
             assert!(
                 text.ends_with(&format!("\r\n\r\n{}\r\n", "x".repeat(70))),

@@ -35,6 +35,14 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
+/// Runs no longer than a disk can stall that others write to; it only keeps a broken test from
+/// hanging.
+fn patient(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["180", program]);
+    command
+}
+
 fn demo() -> (tempfile::TempDir, Server) {
     let home = tempfile::tempdir().expect("tempdir");
     let server = Server::start(&home.path().join("data"), &[]);

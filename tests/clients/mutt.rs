@@ -1,11 +1,10 @@
 //! neomutt, and mutt that it came from: keys are pushed, and the server asked what they did.
 
 use std::path::Path;
-use std::process::Command;
 
 use super::common::{IMAP, PASSWORD, Server, have};
 use super::trace::{Trace, count, has};
-use super::{ALICE, demo, run};
+use super::{ALICE, demo, patient, run};
 
 /// Starts it with its files in `home`, types the keys, and waits for its end.
 fn type_in(program: &str, home: &Path, port: u16, settings: &str, keys: &str) {
@@ -20,8 +19,8 @@ fn type_in(program: &str, home: &Path, port: u16, settings: &str, keys: &str) {
     let config = format!("{home}/muttrc");
     std::fs::write(&config, text).expect("write");
     // It wants a terminal.
-    run(Command::new("timeout")
-        .args(["60", "script", "-qec"])
+    run(patient("script")
+        .args(["-qec"])
         .arg(format!("TERM=xterm HOME={home} {program} -n -F {config}"))
         .arg("/dev/null"));
 }

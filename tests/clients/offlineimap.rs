@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::common::{IMAP, IMAPS, PASSWORD, have};
 use super::trace::{Trace, has};
-use super::{ALICE, demo, files, run};
+use super::{ALICE, demo, files, patient, run};
 
 fn offlineimap(home: &Path, port: u16, remote: &str) {
     let dir = home.display();
@@ -19,8 +19,8 @@ fn offlineimap(home: &Path, port: u16, remote: &str) {
     let rc = home.join("offlineimaprc");
     std::fs::write(&rc, text).expect("write");
     // It ends well when one of its threads did not.
-    let output = run(Command::new("timeout")
-        .args(["60", "offlineimap", "-o", "-c"])
+    let output = run(patient("offlineimap")
+        .args(["-o", "-c"])
         .arg(&rc)
         .env("HOME", home));
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,15 +1,15 @@
 //! `openssl s_client`, with which people look whether a server is there.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::common::{IMAP, IMAPS, PASSWORD, have};
-use super::{ALICE, demo};
+use super::{ALICE, demo, patient};
 
 /// What the server says to these lines.
 fn say(port: u16, arguments: &[&str], lines: &[&str]) -> String {
-    let mut child = Command::new("timeout")
-        .args(["60", "openssl", "s_client", "-quiet", "-crlf"])
+    let mut child = patient("openssl")
+        .args(["s_client", "-quiet", "-crlf"])
         .args(["-connect", &format!("127.0.0.1:{port}")])
         .args(arguments)
         .stdin(Stdio::piped())

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::common::cli::Cli;
 use super::common::{IMAP, IMAPS, SMTP, SUBMISSION, SUBMISSIONS, have};
 use super::trace::Trace;
-use super::{ALICE, demo, python_has, run, script};
+use super::{ALICE, demo, patient, python_has, run, script};
 
 #[test]
 fn python_libraries() {
@@ -33,8 +33,7 @@ fn with_quota(name: &str, refused: &[&str]) {
     ];
     Cli { config }.ok(&quota, "");
     let trace = Trace::before(server.port(IMAP));
-    run(Command::new("timeout")
-        .args(["60", "python3"])
+    run(patient("python3")
         .arg(script(name))
         .args([trace.port, server.port(IMAPS)].map(|p| p.to_string())));
     trace.take_with(refused);
@@ -55,4 +54,18 @@ fn imapclient_does_all_it_can() {
     if python_has("imapclient") {
         with_quota("with_imapclient.py", &[]);
     }
+}
+
+#[test]
+fn imapclient_reads_malformed_mail() {
+    if !python_has("imapclient") {
+        return;
+    }
+    let (_home, server) = demo();
+    let trace = Trace::before(server.port(IMAP));
+    run(patient("python3")
+        .arg(script("with_malformed.py"))
+        .arg(trace.port.to_string())
+        .arg(script("../../fuzz/corpus/mime")));
+    trace.take();
 }

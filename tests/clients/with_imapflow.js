@@ -11,7 +11,7 @@ const events = [];
 let said = [];
 let answers = [];
 
-setTimeout(() => { throw new Error('it takes too long'); }, 60_000).unref();
+setTimeout(() => { throw new Error('it takes too long'); }, 180_000).unref();
 
 function client(options = {}) {
   const log = (line) => {
