@@ -430,6 +430,7 @@ impl Tx {
             snapshot,
             dirty: BTreeSet::new(),
             changed: true,
+            created: true,
         };
         self.mailboxes.insert(key, work);
         self.change_list(account, |list| {

@@ -381,16 +381,24 @@ impl Shared {
             return Ok(mailbox);
         }
         let mailbox = Arc::new(Mailbox::new(key, self.load(key)?));
+        self.keep_open(&mut self.mailboxes.lock(), mailbox.clone());
+        Ok(mailbox)
+    }
+
+    /// Puts one among those in memory, which are `all`.
+    pub(super) fn keep_open(
+        &self,
+        all: &mut HashMap<MailboxKey, Arc<Mailbox>>,
+        mailbox: Arc<Mailbox>,
+    ) {
         mailbox.used.store(
             self.clock.fetch_add(1, Ordering::Relaxed),
             Ordering::Relaxed,
         );
-        let mut all = self.mailboxes.lock();
         if all.len() >= self.options.config.open_mailboxes {
-            evict(&mut all, self.options.config.open_mailboxes / 2);
+            evict(all, self.options.config.open_mailboxes / 2);
         }
-        all.insert(key, mailbox.clone());
-        Ok(mailbox)
+        all.insert(mailbox.key(), mailbox);
     }
 
     fn cached(&self, key: MailboxKey) -> Option<Arc<Mailbox>> {

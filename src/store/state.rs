@@ -21,7 +21,7 @@ use super::prepared::Placed;
 use super::quota::Moved;
 use super::records::{self, Kind};
 use super::shared::{Each, Shared, sort};
-use super::snapshot::Snapshot;
+use super::snapshot::{Mailbox, Snapshot};
 use super::wake::{Noted, Wake};
 use crate::types::{AccountId, BlobId, MailboxKey, Settable, Uid, UnixMillis};
 
@@ -31,6 +31,8 @@ pub(super) struct Work {
     /// Chunks that this group touched.
     pub dirty: BTreeSet<u32>,
     pub changed: bool,
+    /// By this group.
+    pub created: bool,
 }
 
 #[derive(Default)]
@@ -312,6 +314,7 @@ impl Tx {
                     snapshot,
                     dirty: BTreeSet::new(),
                     changed: false,
+                    created: false,
                 },
             );
         }
@@ -492,9 +495,17 @@ impl Tx {
                 self.touched.insert(key.account);
                 changed.push(key);
                 shared.full_text.grew(key, work.snapshot.uid_next());
-                if let Some(mailbox) = mailboxes.get(&key) {
-                    mailbox.publish(Arc::new(work.snapshot));
-                    wake.mailboxes.push(mailbox.clone());
+                match mailboxes.get(&key) {
+                    Some(mailbox) => {
+                        mailbox.publish(Arc::new(work.snapshot));
+                        wake.mailboxes.push(mailbox.clone());
+                    }
+                    // Whoever makes one puts something into it.
+                    None if work.created => {
+                        let mailbox = Mailbox::new(key, work.snapshot);
+                        shared.keep_open(&mut mailboxes, Arc::new(mailbox));
+                    }
+                    None => {}
                 }
             }
         }
