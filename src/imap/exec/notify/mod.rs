@@ -3,27 +3,30 @@
 //!
 //! May import: store, types.
 //!
-//! One watch over the account, and a few numbers for each mailbox. What is told is the difference
+//! One watch over the account, one over each other whose mailboxes are asked for by name and
+//! shared with it, and a few numbers for each mailbox. What is told is the difference
 //! between them and the state of now, so nothing can be lost that is not told later; the
 //! account's journal says where to look, so nothing is read that did not change.
 
 mod metadata;
 mod names;
 mod others;
+mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use self::names::Did;
+use self::view::{Source, View};
 use super::list::Turn;
+use super::naming::READABLE;
 use super::sync::Telling;
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{Command, FetchModifiers, SeqNumber, SequenceSet};
 use crate::imap::encode;
 use crate::imap::notify::{Events, Notify, Plan, SUPPORTED, Wrong};
-use crate::store::{MailboxInfo, MailboxList, MailboxStatus, Snapshot, StoreError};
-use crate::types::{MailboxId, MailboxKey, ModSeq, Uid, UidSet};
+use crate::store::{MailboxInfo, MailboxStatus, Snapshot, StoreError};
+use crate::types::{MailboxKey, ModSeq, Uid, UidSet};
 
 /// What one NOTIFY may cost.
 #[derive(Clone, Copy, Debug)]
@@ -42,22 +45,21 @@ pub struct Watch {
 }
 
 struct Others {
-    changes: watch::Receiver<u64>,
-    /// In the account's journal.
-    place: u64,
-    /// In that of its annotations.
-    noted: u64,
+    /// This account, then those whose mailboxes it watches too.
+    sources: Vec<Source>,
     /// As it was told.
-    list: Arc<MailboxList>,
+    view: View,
     /// By number.
     told: Vec<Told>,
+    /// Those of which it was told that they may not be read (RFC 5465, 5.9).
+    denied: BTreeSet<MailboxKey>,
 }
 
 /// A mailbox whose messages are watched, as the client was told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
     modseq: ModSeq,
-    mailbox: MailboxId,
+    mailbox: MailboxKey,
     uid_next: Uid,
     messages: u32,
     unseen: u32,
@@ -65,7 +67,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(mailbox: MailboxId, events: Events, status: &MailboxStatus) -> Self {
+    fn new(mailbox: MailboxKey, events: Events, status: &MailboxStatus) -> Self {
         Self {
             modseq: status.highest_modseq,
             mailbox,
@@ -77,7 +79,7 @@ impl Told {
     }
 
     /// One that was just made, before anything came.
-    fn empty(mailbox: MailboxId, events: Events) -> Self {
+    fn empty(mailbox: MailboxKey, events: Events) -> Self {
         Self {
             modseq: ModSeq(1),
             mailbox,
@@ -104,7 +106,7 @@ impl Told {
 pub struct Deed {
     name: Option<Did>,
     /// Annotations that it set.
-    notes: Vec<(Option<MailboxId>, String)>,
+    notes: Vec<(Option<MailboxKey>, String)>,
     /// What was selected before, as the client knew it.
     selected: Option<(MailboxKey, Arc<Snapshot>)>,
     /// It told the numbers of what it expunged, so all must be told.
@@ -147,7 +149,7 @@ impl Exec {
             self.watch = Some(Box::default());
             return Ok("Nothing will be told".into());
         };
-        let plan = Plan::new(groups).map_err(|wrong| match wrong {
+        let plan = Plan::new(self.as_called_here(groups)).map_err(|wrong| match wrong {
             Wrong::Unsupported => {
                 Refusal::No(format!("[BADEVENT ({SUPPORTED})] There is no such event"))
             }
@@ -166,19 +168,14 @@ impl Exec {
     }
 
     async fn begin(&self, plan: &Plan, status: bool, out: &mut Out<'_>) -> Result<Others, Refusal> {
-        let account = self.account.id;
-        let mut changes = self.store.watch_account(account);
-        changes.borrow_and_update();
-        // First the place, then what is there: what changes in between is looked at again.
-        let (_, place) = self.store.changed_mailboxes(account, u64::MAX);
-        let (_, noted) = self.store.changed_annotations(account, u64::MAX);
-        let list = self.store.mailboxes(account)?;
-        let wanted = wanted(plan, &list);
+        let mut sources = vec![self.source(self.account.id)?];
+        let too_many = || Refusal::No("[NOTIFICATIONOVERFLOW] These are too many mailboxes".into());
+        let view = self.view(plan, &mut sources)?.map_err(|_| too_many())?;
+        let wanted = wanted(plan, &view);
         if wanted.len() > self.notify_limits.mailboxes {
-            return Err(Refusal::No(
-                "[NOTIFICATIONOVERFLOW] These are too many mailboxes".into(),
-            ));
+            return Err(too_many());
         }
+        let denied = self.tell_denied(plan, &view, out);
         let selected = self.selected.as_ref().map(|selected| selected.key);
         let mut told = Vec::with_capacity(wanted.len());
         let mut turn = Turn::new();
@@ -188,7 +185,7 @@ impl Exec {
                 Err(StoreError::NoMailbox) => continue,
                 now => now?,
             };
-            told.push(Told::new(info.key.mailbox, events, &now));
+            told.push(Told::new(info.key, events, &now));
             if status && selected != Some(info.key) {
                 let modseq = self.enabled.condstore || events.has(Events::FLAGS);
                 self.status_line(info, &now, events, Events::MESSAGES, modseq, &mut out.buf);
@@ -197,12 +194,26 @@ impl Exec {
         }
         told.sort_unstable_by_key(|told| told.mailbox);
         Ok(Others {
-            changes,
-            place,
-            noted,
-            list,
+            sources,
+            view,
             told,
+            denied,
         })
+    }
+
+    /// RFC 5465, 3.1: those of which no more than the name may be known.
+    fn tell_denied(&self, plan: &Plan, view: &View, out: &mut Out<'_>) -> BTreeSet<MailboxKey> {
+        let closed = view.others.iter().filter(|foreign| !foreign.readable);
+        let closed = closed.filter(|foreign| {
+            let info = &foreign.info;
+            view.wanted(plan, &info.name, info.subscribed) != Events::NONE
+        });
+        closed
+            .map(|foreign| {
+                self.name_line(&foreign.info.name, None, view, false, out);
+                foreign.info.key
+            })
+            .collect()
     }
 
     /// `kind`: what happened.
@@ -256,13 +267,9 @@ impl Exec {
             }
         };
         let others = async {
-            let told = match others {
-                Some(others) => others.changes.changed().await.is_ok(),
-                None => false,
-            };
-            if !told {
-                // An account that is gone ends the session elsewhere.
-                std::future::pending::<()>().await;
+            match others {
+                Some(others) => Source::any_changed(&mut others.sources).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -423,20 +430,15 @@ impl Exec {
     }
 }
 
-fn id(info: &MailboxInfo) -> MailboxId {
-    info.key.mailbox
-}
-
-fn position(told: &[Told], mailbox: MailboxId) -> Option<usize> {
+fn position(told: &[Told], mailbox: MailboxKey) -> Option<usize> {
     told.binary_search_by_key(&mailbox, |told| told.mailbox)
         .ok()
 }
 
 /// The mailboxes whose messages are watched.
-fn wanted<'a>(plan: &Plan, list: &'a MailboxList) -> Vec<(&'a MailboxInfo, Events)> {
-    list.mailboxes
-        .iter()
-        .map(|info| (info, plan.of(&info.name, info.subscribed)))
+fn wanted<'a>(plan: &Plan, view: &'a View) -> Vec<(&'a MailboxInfo, Events)> {
+    view.readable()
+        .map(|info| (info, view.wanted(plan, &info.name, info.subscribed)))
         .filter(|(_, events)| events.has(Events::MESSAGES))
         .collect()
 }
