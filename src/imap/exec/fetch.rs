@@ -541,7 +541,8 @@ impl View<'_> {
             }
             FetchItem::EmailId => {
                 if let Some(record) = self.record {
-                    let _ = write!(out, "EMAILID ({})", object_id::email_id(record.blob));
+                    let id = object_id::email_id(record.blob, record.variant());
+                    let _ = write!(out, "EMAILID ({id})");
                 }
             }
             FetchItem::ThreadId => out.extend_from_slice(b"THREADID NIL"),
