@@ -45,7 +45,7 @@ use tokio::io::AsyncWriteExt;
 use self::progress::Progress;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
-use super::command::{Command, SequenceSet, StatusItem, Tagged};
+use super::command::{Command, FetchItem, SequenceSet, StatusItem, Tagged};
 use super::keys::KeyCache;
 use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
@@ -244,6 +244,8 @@ pub struct Exec {
     pub notify_limits: NotifyLimits,
     /// What the command that runs has put into mailboxes, where that matters to NOTIFY.
     pub arrived: Vec<(MailboxKey, UidSet)>,
+    /// What was told in this turn of messages that have just arrived.
+    pub told_new: Vec<(UidSet, Vec<FetchItem>)>,
     /// Results that are kept up to date, of one connection.
     pub max_contexts: usize,
     pub max_searched_mailboxes: usize,

@@ -93,6 +93,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
             events: 10,
         },
         arrived: Vec::new(),
+        told_new: Vec::new(),
         max_contexts: 1,
         max_searched_mailboxes: 10,
     }

@@ -8,6 +8,7 @@
 //! between them and the state of now, so nothing can be lost that is not told later; the
 //! account's journal says where to look, so nothing is read that did not change.
 
+mod arrivals;
 mod metadata;
 mod names;
 mod others;
@@ -22,11 +23,11 @@ use super::list::Turn;
 use super::naming::READABLE;
 use super::sync::Telling;
 use super::{Answer, Exec, Gone, Out, Refusal};
-use crate::imap::command::{Command, FetchModifiers, SeqNumber, SequenceSet};
+use crate::imap::command::Command;
 use crate::imap::encode;
 use crate::imap::notify::{Events, Notify, Plan, SUPPORTED, Wrong};
 use crate::store::{MailboxInfo, MailboxStatus, Snapshot, StoreError};
-use crate::types::{MailboxKey, ModSeq, Uid, UidSet};
+use crate::types::{MailboxKey, ModSeq, Uid};
 
 /// What one NOTIFY may cost.
 #[derive(Clone, Copy, Debug)]
@@ -295,6 +296,7 @@ impl Exec {
 
     fn deed_named(&mut self, name: Option<Did>, expunges: bool) -> Deed {
         self.arrived.clear();
+        self.told_new.clear();
         let Some(watch) = &self.watch else {
             return Deed::default();
         };
@@ -320,7 +322,8 @@ impl Exec {
 
     /// This command put messages into a mailbox.
     pub(super) fn note_arrived(&mut self, mailbox: MailboxKey, uids: &[Uid]) {
-        if self.watch.is_some() {
+        let selected = self.selected.as_ref();
+        if self.watch.is_some() || selected.is_some_and(|s| !s.contexts.is_empty()) {
             self.arrived
                 .push((mailbox, uids.iter().map(|uid| uid.0).collect()));
         }
@@ -334,6 +337,7 @@ impl Exec {
             false => Telling::Everything,
         };
         self.arrived.clear();
+        self.told_new.clear();
         let before = out.buf.len();
         let newest = self.tell_all(Some(telling), &Deed::default(), out).await?;
         self.interrupted |= !idle && out.buf.len() != before;
@@ -399,34 +403,14 @@ impl Exec {
         let (Some(selected), false) = (&self.selected, of.items.is_empty()) else {
             return Ok(newest);
         };
-        let own = self.arrived.iter().filter(|(key, _)| *key == selected.key);
-        let own: Vec<&UidSet> = own.map(|(_, uids)| uids).collect();
         let new = selected.numbering.range(next.0..=u32::MAX);
-        let new: UidSet = new
-            .map(|(_, message)| message.uid.0)
-            .filter(|uid| !own.iter().any(|own| own.contains(*uid)))
-            .collect();
+        let new = self.of_others(selected.key, new.map(|(_, message)| message.uid.0));
         if new.is_empty() {
             return Ok(newest);
         }
         budget.take(usize::try_from(new.len()).unwrap_or(usize::MAX))?;
-        let number = |n: u32| SeqNumber::Number(n);
-        let ranges = new.ranges().map(|r| (number(*r.start()), number(*r.end())));
-        let set = SequenceSet::Ranges(ranges.collect());
-        match self
-            .fetch(
-                &set,
-                true,
-                of.items.clone(),
-                &FetchModifiers::default(),
-                out,
-            )
-            .await
-        {
-            Err(Refusal::Gone(gone)) => Err(gone.into()),
-            // A message that is gone or damaged is told of when it is asked for.
-            _ => Ok(newest),
-        }
+        self.tell_new(new, &of.items, out).await?;
+        Ok(newest)
     }
 }
 
