@@ -302,15 +302,27 @@ impl Exec {
     }
 
     /// Tells what is new in the selected mailbox; gives the newest message announced.
-    fn sync(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
+    async fn sync(
+        &mut self,
+        telling: Telling,
+        out: &mut Out<'_>,
+    ) -> Result<Option<crate::types::Uid>, Gone> {
         if !self.may_be_told() {
-            return None;
+            return Ok(None);
         }
-        let selected = self.selected.as_mut()?;
-        if selected.mailbox.is_deleted() {
-            return None;
+        let enabled = self.enabled;
+        let selected = self.selected.as_mut();
+        let Some(selected) = selected.filter(|selected| !selected.mailbox.is_deleted()) else {
+            return Ok(None);
+        };
+        let Some((newest, changes)) = selected.sync(telling, enabled, &mut out.buf) else {
+            return Ok(None);
+        };
+        for (seq, message) in changes.iter().filter(|_| !selected.hush) {
+            selected.flag_change(seq, &message, &changes.now, &mut out.buf);
+            out.piece().await?;
         }
-        selected.sync(telling, self.enabled, &mut out.buf)
+        Ok(newest)
     }
 
     async fn command(&mut self, command: Command, out: &mut Out<'_>) -> Answer {

@@ -217,6 +217,46 @@ async fn a_search_that_takes_long_says_so() {
     );
 }
 
+/// However much others changed, no more of it is held than a piece.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_are_told_in_pieces() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, [a, _]) = store(home.path()).await;
+    let to = Recipient {
+        account: a,
+        mailbox: None,
+        flags: vec![],
+        prefix: vec![],
+    };
+    let message = || Prepared::from_bytes("Subject: s\r\n\r\n".as_bytes().into());
+    for _ in 0..4 {
+        let all = vec![to.clone(); 1000];
+        store.deliver(message(), UnixMillis(1), all).await.unwrap();
+    }
+    let (mut stream, mut client) = stream().await;
+    let mut exec = exec(&store, a);
+    let key = exec.selected.as_ref().unwrap().key;
+    let seen = vec![crate::types::Flag::System(crate::types::SystemFlags::SEEN)];
+    let all = UidSet::from_ranges([(1, 4003)]);
+    let action = crate::store::FlagAction::Add;
+    let stored = store.store_flags(key, all, action, seen, None).await;
+    assert_eq!(stored.unwrap().changed.len(), 4003);
+    let telling = async {
+        let mut out = Out::new(&mut stream, Duration::from_secs(10));
+        exec.announce(true, &mut out).await.unwrap();
+        let held = out.buf.capacity();
+        out.flush().await.unwrap();
+        drop(stream);
+        held
+    };
+    let mut told = String::new();
+    let reading = tokio::io::AsyncReadExt::read_to_string(&mut client, &mut told);
+    let (held, read) = tokio::join!(telling, reading);
+    read.unwrap();
+    assert_eq!(told.matches("FLAGS (\\Seen").count(), 4003);
+    assert!(told.len() > 2 * PIECE && held <= 2 * PIECE, "{held}");
+}
+
 const WAIT: Duration = Duration::from_millis(200);
 
 async fn waits(work: impl Future<Output = ()>) -> bool {

@@ -158,7 +158,7 @@ impl Exec {
         })?;
         // RFC 5465, 3.1: as NOOP would, whatever was and will be wanted.
         self.hush(false);
-        self.sync(Telling::Everything, out);
+        self.sync(Telling::Everything, out).await?;
         let others = if plan.watches_others() {
             Some(self.begin(&plan, status, out).await?)
         } else {
@@ -354,7 +354,10 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Result<Option<Uid>, Gone> {
         let Some(mut watch) = self.watch.take() else {
-            return Ok(telling.and_then(|telling| self.sync(telling, out)));
+            return match telling {
+                Some(telling) => Box::pin(self.sync(telling, out)).await,
+                None => Ok(None),
+            };
         };
         let mut newest = None;
         let mut budget = Budget(self.notify_limits.events);
@@ -399,7 +402,7 @@ impl Exec {
         }
         selected.hush = !of.events.has(Events::FLAGS);
         let next = selected.numbering.uid_next();
-        let newest = self.sync(telling, out);
+        let newest = self.sync(telling, out).await?;
         let (Some(selected), false) = (&self.selected, of.items.is_empty()) else {
             return Ok(newest);
         };
