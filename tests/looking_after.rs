@@ -142,6 +142,21 @@ fn a_damaged_body_is_told_and_costs_no_other() {
     for (n, line) in [(0, fetched[0]), (2, fetched[2])] {
         assert!(line.literals[0].ends_with(&message(n, 400)));
     }
+    // Nobody has seen it, though it was asked for (RFC 9051, 6.4.5).
+    for command in ["BODY[]", "(FLAGS BODY[TEXT])", "BODY[]<0.10>"] {
+        let (lines, tagged) = imap.command(&format!("FETCH 2 {command}"));
+        assert!(tagged.starts_with("NO [SERVERBUG]"), "{tagged}");
+        let told = lines.iter().rfind(|l| l.text.contains("FLAGS"));
+        assert!(
+            told.is_none_or(|l| !l.text.contains("Seen")),
+            "{command}: {lines:?}"
+        );
+        let seen = imap.ok("FETCH 2 FLAGS");
+        assert!(!seen[0].text.contains("Seen"), "{command}: {seen:?}");
+    }
+    let (lines, _) = imap.command("FETCH 1:2 BODY[]");
+    assert!(lines[0].text.contains("Seen"), "{lines:?}");
+    assert_eq!(imap.ok("SEARCH SEEN")[0].text, "* SEARCH 1");
     // What is known without the body is told as ever.
     imap.ok("FETCH 2 (FLAGS ENVELOPE RFC822.SIZE)");
     let metrics = server.http_get("/metrics").expect("metrics");

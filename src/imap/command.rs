@@ -401,6 +401,8 @@ pub struct Search {
     pub uid: bool,
     /// None: classic untagged SEARCH. Some: RETURN (...) of RFC 4731, empty means ALL.
     pub returns: Option<Vec<SearchReturn>>,
+    /// What UPDATE tells of messages that come to the result when they arrive (RFC 5465, 7).
+    pub update: Vec<FetchItem>,
     /// Given by CHARSET; checked by the parser to be US-ASCII or UTF-8.
     pub charset: Option<String>,
     pub key: SearchKey,

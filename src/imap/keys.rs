@@ -28,6 +28,8 @@ pub struct Facts {
     pub saved: i64,
     pub size: u64,
     pub blob: BlobId,
+    /// Of the messages with that body.
+    pub variant: u32,
 }
 
 /// Fields whose texts are kept.
@@ -466,6 +468,7 @@ mod tests {
             saved: 0,
             size: 1,
             blob: BlobId([0; 16]),
+            variant: 0,
         };
         let block = |n: u32| Arc::new(Block::new((0..n).map(|uid| (uid, facts)).collect()));
         let limit = block(100).bytes;

@@ -122,16 +122,30 @@ impl Names {
         })
     }
 
-    fn covers(&self, name: &str, subscribed: bool) -> bool {
+    fn covers(&self, name: &str, subscribed: bool, own: bool) -> bool {
         match self {
             Self::Inbox => name == "INBOX",
-            Self::All => true,
+            // RFC 5465, 6.2
+            Self::All => own,
             Self::Subscribed => subscribed,
             Self::Below(tops) => {
                 let mut parents = name.match_indices('/').map(|(at, _)| &name[..at]);
                 tops.contains(name) || parents.any(|parent| tops.contains(parent))
             }
             Self::These(names) => names.contains(name),
+        }
+    }
+
+    /// May it cover anything whose name begins so? `below` ends in a slash.
+    fn may_be_below(&self, below: &str, subscribed: &[String]) -> bool {
+        match self {
+            Self::Inbox | Self::All => false,
+            Self::Subscribed => subscribed.iter().any(|name| name.starts_with(below)),
+            Self::These(names) => names.iter().any(|name| name.starts_with(below)),
+            Self::Below(tops) => tops.iter().any(|top| {
+                let rest = below.strip_prefix(&**top);
+                top.starts_with(below) || rest.is_some_and(|rest| rest.starts_with('/'))
+            }),
         }
     }
 
@@ -191,13 +205,28 @@ impl Plan {
         self.others.iter().any(|(_, events)| events.has(event))
     }
 
+    /// May mailboxes of others be among them? PERSONAL and INBOXES name one's own alone.
+    pub fn may_name_others(&self) -> bool {
+        let mut all = self.others.iter();
+        all.any(|(names, events)| {
+            *events != Events::NONE && !matches!(names, Names::Inbox | Names::All)
+        })
+    }
+
+    /// The same of all whose names begin so; `below` ends in a slash.
+    pub fn may_name_below(&self, below: &str, subscribed: &[String]) -> bool {
+        self.others
+            .iter()
+            .any(|(names, events)| *events != Events::NONE && names.may_be_below(below, subscribed))
+    }
+
     /// Several groups add up (RFC 5465, 6). NONE for a mailbox by its name, or one above it,
     /// takes out what PERSONAL and the like have said of it.
-    pub fn of(&self, name: &str, subscribed: bool) -> Events {
+    pub fn of(&self, name: &str, subscribed: bool, own: bool) -> Events {
         let covering = self
             .others
             .iter()
-            .filter(|(names, _)| names.covers(name, subscribed));
+            .filter(|(names, _)| names.covers(name, subscribed, own));
         let (mut wide, mut by_name, mut out) = (Events::NONE, Events::NONE, false);
         for (names, events) in covering {
             if names.is_by_name() {
@@ -270,7 +299,7 @@ mod tests {
             ("Listserv", Events::NONE),
             ("Old/Lists", Events::NONE),
         ] {
-            assert_eq!(subtree.of(name, true), want, "{name}");
+            assert_eq!(subtree.of(name, true, true), want, "{name}");
         }
         // No wildcards (RFC 5465, 6.6).
         let these = plan(vec![(Filter::Mailboxes(names(&["a*", "b"])), messages())]).unwrap();
@@ -280,14 +309,42 @@ mod tests {
             ("b", both),
             ("b/c", Events::NONE),
         ] {
-            assert_eq!(these.of(name, false), want, "{name}");
+            assert_eq!(these.of(name, false, true), want, "{name}");
         }
         let subscribed = plan(vec![(Filter::Subscribed, messages())]).unwrap();
-        assert_eq!(subscribed.of("x", true), both);
-        assert_eq!(subscribed.of("x", false), Events::NONE);
+        assert_eq!(subscribed.of("x", true, true), both);
+        assert_eq!(subscribed.of("x", false, true), Events::NONE);
         let inboxes = plan(vec![(Filter::Inboxes, messages())]).unwrap();
-        assert_eq!(inboxes.of("INBOX", false), both);
-        assert_eq!(inboxes.of("INBOX/x", true), Events::NONE);
+        assert_eq!(inboxes.of("INBOX", false, true), both);
+        assert_eq!(inboxes.of("INBOX/x", true, true), Events::NONE);
+    }
+
+    #[test]
+    fn mailboxes_of_others_are_named_and_not_personal() {
+        let of_alice = "Other Users/alice@a.test/";
+        let may = |filter| {
+            let plan = plan(vec![(filter, messages())]).unwrap();
+            assert_eq!(plan.of("Other Users/x", false, false), Events::NONE);
+            plan.may_name_below(of_alice, &names(&["Other Users/alice@a.test/b", "c"]))
+        };
+        assert!(!may(Filter::Personal));
+        assert!(!may(Filter::Inboxes));
+        assert!(may(Filter::Subscribed));
+        for (name, below, these) in [
+            ("Other Users/alice@a.test", true, false),
+            ("Other Users/alice@a.test/b/c", true, true),
+            ("Other Users/alice@a.tes", false, false),
+            ("Other Users/bob@a.test/b", false, false),
+            ("Other", false, false),
+        ] {
+            assert_eq!(may(Filter::Subtree(names(&[name]))), below, "{name}");
+            assert_eq!(may(Filter::Mailboxes(names(&[name]))), these, "{name}");
+        }
+        assert!(
+            plan(vec![(Filter::Subtree(names(&["Other Users"])), messages())])
+                .unwrap()
+                .may_name_below(of_alice, &[])
+        );
     }
 
     #[test]
@@ -300,9 +357,9 @@ mod tests {
         ])
         .unwrap();
         let inbox = Events::MESSAGES.with(Events::SUBSCRIPTION);
-        assert_eq!(plan.of("INBOX", true), inbox);
-        assert_eq!(plan.of("Sent", true), Events::SUBSCRIPTION);
-        assert_eq!(plan.of("Junk/old", true), Events::NONE);
+        assert_eq!(plan.of("INBOX", true, true), inbox);
+        assert_eq!(plan.of("Sent", true, true), Events::SUBSCRIPTION);
+        assert_eq!(plan.of("Junk/old", true, true), Events::NONE);
         assert!(plan.watches_others());
         assert_eq!(plan.selected.events, Events::NONE);
     }

@@ -12,9 +12,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::mail::References;
 use crate::types::BlobId;
 
-/// Of a message with this body.
-pub fn email_id(blob: BlobId) -> String {
-    format!("M{blob}")
+/// Of a message with this body; `variant`: of the header lines that its recipient has in front of
+/// it, 0 where there are none. So one mail to two recipients has two, as BODY[] and RFC822.SIZE are
+/// not the same.
+pub fn email_id(blob: BlobId, variant: u32) -> String {
+    match variant {
+        0 => format!("M{blob}"),
+        _ => format!("M{blob}{variant:08x}"),
+    }
 }
 
 /// Of a message (or its header) with this body: a hash of the Message-ID that its conversation
@@ -49,9 +54,11 @@ mod tests {
         assert_eq!(of("References: <a@x> <b@x>\r\n\r\n"), first);
         assert_ne!(of("Message-ID: <c@x>\r\n\r\n"), first);
         assert_eq!(of("\r\n"), format!("T{blob}"));
-        assert_eq!(email_id(blob), "M07070707070707070707070707070707");
+        assert_eq!(email_id(blob, 0), "M07070707070707070707070707070707");
+        let other = email_id(blob, 255);
+        assert_eq!(other, "M07070707070707070707070707070707000000ff");
         // RFC 8474, 4: objectid = 1*255(ALPHA / DIGIT / "_" / "-")
-        for id in [first, email_id(blob)] {
+        for id in [first, email_id(blob, 0), other] {
             assert!(
                 id.bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))

@@ -354,7 +354,7 @@ impl Node {
             Self::Older(seconds) => age(&|age| age >= i64::from(*seconds)),
             Self::Younger(seconds) => age(&|age| age < i64::from(*seconds)),
             Self::ModSeq(least) => m.modseq() >= *least,
-            Self::EmailId(id) => fact(&|f| object_id::email_id(f.blob) == *id),
+            Self::EmailId(id) => fact(&|f| object_id::email_id(f.blob, f.variant) == *id),
             Self::ThreadId(id) => m.has_thread_id(id),
             Self::Header(key, name, needle) => return m.header_contains(*key, name, needle),
             Self::Field(field, key, name, needle) => {

@@ -431,6 +431,7 @@ impl Connection {
                 events: self.config.imap.notify_events,
             },
             arrived: Vec::new(),
+            told_new: Vec::new(),
             max_contexts: self.config.imap.max_contexts,
             max_searched_mailboxes: self.config.imap.max_searched_mailboxes,
         }));

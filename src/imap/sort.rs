@@ -105,6 +105,7 @@ mod tests {
                 saved: 0,
                 size: *size,
                 blob: BlobId([0; 16]),
+                variant: 0,
             };
             let wire = envelope_wire(format!("{header}\r\n\r\n").as_bytes());
             sorter.push(&facts, &Texts::of(&Envelope::read(&wire).unwrap()), 100);

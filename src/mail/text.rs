@@ -51,12 +51,30 @@ pub fn fold(text: &str) -> String {
         let lower = compatible
             .normalize_iter(line.chars())
             .flat_map(char::to_lowercase)
-            // Its form at the end of words.
-            .map(|c| if c == '\u{3c2}' { '\u{3c3}' } else { c });
+            .map(usual);
         // What is lower case may have a composed form that upper case has not.
         out.extend(composed.normalize_iter(lower));
     }
     out
+}
+
+/// Small letters of which another one has the same title case (RFC 5051, 2): that one.
+fn usual(c: char) -> char {
+    match c {
+        // Its form at the end of words.
+        '\u{3c2}' => '\u{3c3}',
+        '\u{131}' => 'i',
+        // As some prints have them.
+        '\u{1c80}' => '\u{432}',
+        '\u{1c81}' => '\u{434}',
+        '\u{1c82}' => '\u{43e}',
+        '\u{1c83}' => '\u{441}',
+        '\u{1c84}' | '\u{1c85}' => '\u{442}',
+        '\u{1c86}' => '\u{44a}',
+        '\u{1c87}' => '\u{463}',
+        '\u{1c88}' => '\u{a64b}',
+        _ => c,
+    }
 }
 
 /// As [`fold`], with blanks in a row as one: how fields are compared.

@@ -231,8 +231,15 @@ impl Tx {
         self.noted.extend(super::annotations::of_record(kind, key));
         if Directory::keeps(kind) {
             let key = records::key(kind, key);
+            let shared = records::mailbox(Kind::Rights, &key);
+            if let Some(mailbox) = shared {
+                self.touch_those_named(mailbox);
+            }
             let quota = Arc::make_mut(&mut self.directory).put_record(&key, value);
             self.requoted.extend(quota);
+            if let Some(mailbox) = shared {
+                self.touch_those_named(mailbox);
+            }
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Directory {
     removals: HashMap<AccountId, Removal>,
     /// What accounts may do with mailboxes of others.
     pub(super) acls: Arc<Acls>,
+    /// Moves with `acls`.
+    pub(super) rights_version: u64,
     /// Moves with all but `acls`: who waits for news of accounts does not want those.
     pub(super) version: u64,
 }

@@ -131,6 +131,17 @@ pub struct MessageRecord {
     pub summary: super::packed::Kept,
 }
 
+impl MessageRecord {
+    /// Tells apart messages of one body: 0 where nothing is put in front of it.
+    pub fn variant(&self) -> u32 {
+        variant(&self.prefix)
+    }
+}
+
+pub(super) fn variant(prefix: &[u8]) -> u32 {
+    crc32fast::hash(prefix)
+}
+
 /// Where a delivery goes.
 #[derive(Clone, Debug)]
 pub struct Recipient {

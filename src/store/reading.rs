@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::keys;
 use super::log::{BlobPlace, LogError};
-use super::model::MessageRecord;
+use super::model::{MessageRecord, variant};
 use super::quarantine::Damaged;
 use super::shared::Shared;
 use crate::types::{BlobId, MailboxKey, Uid, UnixMillis};
@@ -26,6 +26,8 @@ const SHORT_SCAN: u32 = 64;
 pub struct MessageHead {
     pub size: u64,
     pub blob: BlobId,
+    /// See [`MessageRecord::variant`].
+    pub variant: u32,
     pub internal_date: UnixMillis,
     pub internal_zone: i16,
     pub saved: UnixMillis,
@@ -37,7 +39,7 @@ struct WrittenHead<'a> {
     size: u64,
     blob: BlobId,
     #[serde(borrow)]
-    _prefix: &'a [u8],
+    prefix: &'a [u8],
     internal_date: UnixMillis,
     internal_zone: i16,
     saved: UnixMillis,
@@ -104,6 +106,7 @@ impl Store {
                     MessageHead {
                         size: head.size,
                         blob: head.blob,
+                        variant: variant(head.prefix),
                         internal_date: head.internal_date,
                         internal_zone: head.internal_zone,
                         saved: head.saved,

@@ -169,6 +169,11 @@ impl Directory {
         owner != account && (sees(Who::Account(account)) || sees(Who::Anyone))
     }
 
+    /// Another number says that rights may be others than before.
+    pub fn rights_version(&self) -> u64 {
+        self.rights_version
+    }
+
     /// Its list, without the owner.
     pub fn acl(&self, mailbox: MailboxKey) -> Vec<Granted> {
         let acl = self.acls.lists.get(&mailbox);
@@ -179,6 +184,7 @@ impl Directory {
     pub(super) fn put_acl(&mut self, mailbox: MailboxKey, value: Option<&[u8]>) {
         let acl = value.and_then(|value| records::decode(value).ok());
         if acl.is_some() || self.acls.lists.contains_key(&mailbox) {
+            self.rights_version += 1;
             Arc::make_mut(&mut self.acls).put(mailbox, acl);
         }
     }
@@ -213,8 +219,27 @@ impl Tx {
         }
     }
 
+    /// Those whom the list of a mailbox is about are told that it changes (RFC 5465, 5.9).
+    pub(super) fn touch_those_named(&mut self, mailbox: MailboxKey) {
+        for entry in self.directory.acl(mailbox) {
+            match entry.who {
+                Who::Account(account) => {
+                    self.touched.insert(account);
+                }
+                Who::Anyone => {
+                    let accounts = self.shared.accounts.lock();
+                    let neighbours = accounts
+                        .keys()
+                        .filter(|id| self.directory.are_neighbours(**id, mailbox.account));
+                    self.touched.extend(neighbours);
+                }
+            }
+        }
+    }
+
     /// The mailbox is gone.
     pub(super) fn forget_acl(&mut self, mailbox: MailboxKey) {
+        self.touch_those_named(mailbox);
         if self.directory.acls.lists.contains_key(&mailbox) {
             Arc::make_mut(&mut self.directory).put_acl(mailbox, None);
         }

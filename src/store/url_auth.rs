@@ -186,6 +186,15 @@ impl Store {
         .await
     }
 
+    async fn url_part(
+        &self,
+        mailbox: MailboxKey,
+        url: &ImapUrl,
+    ) -> Result<Option<Passage>, StoreError> {
+        self.passage(mailbox, Uid(url.uid), &url.part, &url.text, url.partial)
+            .await
+    }
+
     /// What an authorised URL names. None: it is none, or not for this reader, or no longer.
     /// Which of them it was is nobody's business (RFC 4467, 3).
     pub async fn url_passage(
@@ -197,9 +206,7 @@ impl Store {
         let Some(url) = parse_imap_url(text) else {
             return Ok(None);
         };
-        let Some(found) = self.url_found(&url, hostname) else {
-            return Ok(None);
-        };
+        let found = self.url_found(&url, hostname);
         let Some(UrlAuth {
             expires,
             access,
@@ -207,15 +214,27 @@ impl Store {
             token: Some((mechanism, given)),
         }) = &url.auth
         else {
+            // RFC 4468, 3.3: who submits may name his own without any token.
+            let own = |found: &Found| reader == UrlReader::Submitter(found.owner);
+            return match (&url.auth, found.filter(own)) {
+                (None, Some(found)) => self.url_part(found.mailbox, &url).await,
+                _ => Ok(None),
+            };
+        };
+        let key = match &found {
+            Some(found) => self.url_key(found.mailbox)?,
+            None => None,
+        };
+        let (Some(rump), true) = (text.get(..*rump), mechanism == INTERNAL) else {
             return Ok(None);
         };
-        let key = self.url_key(found.mailbox)?;
-        let (Some(rump), true, Some(key)) = (text.get(..*rump), mechanism == INTERNAL, key) else {
-            return Ok(None);
-        };
-        let right = token(&key, rump);
+        // RFC 4467, 6: what is not there takes as long to be refused.
+        let right = token(&key.unwrap_or_default(), rump);
         let same =
             aws_lc_rs::constant_time::verify_slices_are_equal(right.as_bytes(), given.as_bytes());
+        let (Some(found), Some(_)) = (found, key) else {
+            return Ok(None);
+        };
         let expired = expires.is_some_and(|until| self.now().signed() > until);
         let is = |name: &str| self.url_account(name) == Some(reader.account());
         let allowed = match access {
@@ -227,13 +246,6 @@ impl Store {
         if same.is_err() || expired || !allowed {
             return Ok(None);
         }
-        self.passage(
-            found.mailbox,
-            Uid(url.uid),
-            &url.part,
-            &url.text,
-            url.partial,
-        )
-        .await
+        self.url_part(found.mailbox, &url).await
     }
 }

@@ -258,3 +258,106 @@ fn parts_of_a_fetch() {
         .collect();
     assert_eq!(uids, [true, true]);
 }
+
+/// RFC 5465, 7, and 5.2 where NOTIFY asks for something of new messages too.
+#[test]
+fn what_comes_to_a_result_is_told_as_it_was_asked_for() {
+    let (_home, server) = server();
+    let mut a = mailbox(&server);
+    let mut b = server.imap(ALICE);
+    let mail = |subject: &str| format!("Subject: {subject}\nFrom: boss@x.test\n\nx");
+    let told = |imap: &mut Imap, tag: &str, command: &str| -> Vec<String> {
+        let lines = run(imap, tag, command).into_iter();
+        lines.filter(|line| !line.contains(" RECENT")).collect()
+    };
+    let search = "SEARCH RETURN (COUNT UPDATE (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])) FROM boss";
+    let answer = told(&mut a, "a00", search);
+    assert_eq!(
+        answer,
+        [
+            "* ESEARCH (TAG \"a00\") COUNT 0",
+            "OK Searched, will notify"
+        ]
+    );
+    // As its grammar has it, without a blank.
+    let sort = "UID SORT RETURN (UPDATE(RFC822.SIZE)) (REVERSE SUBJECT) UTF-8 FROM boss";
+    told(&mut a, "a01", sort);
+    append_mail(&mut b, "box", &mail("b"));
+    append_mail(&mut b, "box", "Subject: no\n\n");
+    let header = "BODY[HEADER.FIELDS (SUBJECT)]";
+    let fetch = |line: &str| line.split('{').next().unwrap_or_default().to_owned();
+    let lines: Vec<String> = told(&mut a, "x", "NOOP").iter().map(|l| fetch(l)).collect();
+    assert_eq!(
+        lines,
+        [
+            "* 7 EXISTS",
+            &format!("* 6 FETCH (UID 7 {header} "),
+            "* ESEARCH (TAG \"a00\") ADDTO (0 6)",
+            "* 6 FETCH (UID 7 RFC822.SIZE 34)",
+            "* ESEARCH (TAG \"a01\") UID ADDTO (1 7)",
+            "OK Done"
+        ]
+    );
+    // Not what this connection brings itself, nor what is there already.
+    append_mail(&mut b, "Trash", &mail("copied"));
+    let brought = format!(
+        "x APPEND box {{{}+}}\r\n{}\r\n",
+        34,
+        mail("c").replace('\n', "\r\n")
+    );
+    a.send(brought.as_bytes());
+    let lines = a.until("x").0;
+    let lines: Vec<&str> = texts(&lines)
+        .into_iter()
+        .filter(|l| !l.contains("RECENT"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "* 8 EXISTS",
+            "* ESEARCH (TAG \"a00\") ADDTO (0 8)",
+            "* ESEARCH (TAG \"a01\") UID ADDTO (1 9)"
+        ]
+    );
+    a.ok("CANCELUPDATE \"a00\" \"a01\"");
+    told(
+        &mut a,
+        "a02",
+        "SEARCH RETURN (UPDATE (UID BODY.PEEK[])) FLAGGED",
+    );
+    b.ok("SELECT box");
+    b.ok("UID STORE 7 +FLAGS.SILENT (\\Flagged)");
+    let lines = without_fetch(run(&mut a, "x", "NOOP"));
+    assert_eq!(lines, ["* ESEARCH (TAG \"a02\") ADDTO (0 6)", "OK Done"]);
+    a.ok("CANCELUPDATE \"a02\"");
+    // With NOTIFY nothing is told twice, and one answer is no less than was asked for.
+    told(
+        &mut a,
+        "a03",
+        "SEARCH RETURN (UPDATE (UID FLAGS RFC822.SIZE)) ALL",
+    );
+    told(&mut a, "a04", "SEARCH RETURN (UPDATE (UID FLAGS)) ALL");
+    a.ok("NOTIFY SET (selected (MessageNew (UID FLAGS) MessageExpunge))");
+    append_mail(&mut b, "box", &mail("d"));
+    let mut lines = Vec::new();
+    while lines.len() < 6 {
+        let line = a.line().expect("a line").text;
+        lines.push(line.replace(" \\Recent", "").replace("\\Recent", ""));
+    }
+    assert_eq!(
+        lines,
+        [
+            "* 9 EXISTS",
+            "* 8 RECENT",
+            "* 9 FETCH (UID 10 FLAGS ())",
+            "* 9 FETCH (UID 10 RFC822.SIZE 34)",
+            "* ESEARCH (TAG \"a03\") ADDTO (0 9)",
+            "* ESEARCH (TAG \"a04\") ADDTO (0 9)"
+        ]
+    );
+    // The items are those of FETCH.
+    for wrong in ["UPDATE ()", "UPDATE (NOTHING)", "COUNT (UID)"] {
+        let (_, tagged) = a.command(&format!("SEARCH RETURN ({wrong}) ALL"));
+        assert!(tagged.starts_with("BAD"), "{wrong}: {tagged}");
+    }
+}

@@ -28,6 +28,7 @@ mod metadata;
 mod multisearch;
 mod names;
 mod notify;
+mod notify_shared;
 mod objectid;
 mod pipelined;
 mod qresync;

@@ -13,7 +13,7 @@ fn found(imap: &mut Imap, command: &str) -> Vec<String> {
     let part = |line: &String| {
         let (head, rest) = line.split_once(") ").expect("a correlator");
         let mailbox = head.split("MAILBOX ").nth(1).expect("a mailbox");
-        let mailbox = mailbox.split(' ').next().unwrap_or_default();
+        let mailbox = mailbox.split(" UIDVALIDITY").next().unwrap_or_default();
         format!("{mailbox} {rest}")
     };
     told.iter().map(part).collect()
@@ -232,4 +232,52 @@ fn ids_of_threads_are_searched() {
         ["* SEARCH 3"]
     );
     assert_eq!(texts(&a.ok("SEARCH EMAILID M00")), ["* SEARCH"]);
+}
+
+#[test]
+fn mailboxes_of_others_are_searched_by_right() {
+    let (_home, server) = server();
+    let (mut alice, mut bob) = (server.imap(ALICE), server.imap("bob@posthorn.test"));
+    for (name, rights) in [
+        ("box", "lr"),
+        ("box/in", "lr"),
+        ("seen", "l"),
+        ("read", "r"),
+        ("own", ""),
+    ] {
+        alice.ok(&format!("CREATE {name}"));
+        append(&mut alice, name, "");
+        alice.ok(&format!("SETACL {name} bob \"{rights}\""));
+    }
+    append(&mut bob, "INBOX", "");
+    bob.ok("SUBSCRIBE INBOX");
+    bob.ok("SUBSCRIBE \"Other Users/alice@posthorn.test/box/in\"");
+    bob.ok("SUBSCRIBE \"Other Users/alice@posthorn.test/own\"");
+    let hers = |name: &str| format!("\"Other Users/alice@posthorn.test/{name}\"");
+    let is = |name: &str| format!("{} UID ALL 1", hers(name));
+    let mut search = |sources: &str| found(&mut bob, &format!("ESEARCH IN ({sources}) ALL"));
+    assert_eq!(search("personal"), ["INBOX UID ALL 1"]);
+    assert_eq!(search("inboxes"), ["INBOX UID ALL 1"]);
+    assert_eq!(
+        search("subscribed"),
+        ["INBOX UID ALL 1".to_owned(), is("box/in")]
+    );
+    assert_eq!(search("subtree \"Other Users\""), [is("box"), is("box/in")]);
+    let one = "subtree-one \"Other Users/Alice@Posthorn.test\"";
+    assert_eq!(search(one), [is("box")]);
+    let all = ["box", "box/in", "seen", "read", "own", "none"]
+        .map(hers)
+        .join(" ");
+    assert_eq!(
+        search(&format!("mailboxes ({all})")),
+        [is("box"), is("box/in")]
+    );
+    // One that is selected, until it may not be read any more.
+    bob.ok(&format!("SELECT {}", hers("box")));
+    assert_eq!(found(&mut bob, "ESEARCH IN (selected) ALL"), [is("box")]);
+    assert_eq!(found(&mut bob, "ESEARCH ALL"), [is("box")]);
+    alice.ok("SETACL box bob l");
+    assert!(told(&mut bob, "NOOP")[0].starts_with("* OK [CLOSED]"));
+    let lost = found(&mut bob, "ESEARCH IN (subtree \"Other Users\") ALL");
+    assert_eq!(lost, [is("box/in")]);
 }

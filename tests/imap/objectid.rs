@@ -69,3 +69,42 @@ fn a_mailbox_id_outlives_its_name_and_is_not_given_again() {
     let mut other = server.imap("bob@posthorn.test");
     assert!(!given.contains(&status(&mut other, "INBOX")));
 }
+
+/// RFC 8474, 5.1: what must stay the same of a message is the same of all that have its EMAILID.
+/// One mail to two accounts says in its header to whom it came.
+#[test]
+fn one_mail_in_two_mailboxes_has_two_ids() {
+    let (_home, server) = server();
+    let both = [ALICE, "bob@posthorn.test"];
+    let mail = b"Subject: s\r\n\r\nbody\r\n";
+    let reply = server.smtp().deliver("sender@example.net", &both, mail);
+    assert!(reply.expect("SMTP").starts_with("250"));
+    server.imap(both[1]).ok("SETACL INBOX alice lr");
+    let mut a = server.imap(ALICE);
+    a.ok("CREATE copies");
+    let mut ids = Vec::new();
+    for mailbox in ["INBOX", "\"Other Users/bob@posthorn.test/INBOX\""] {
+        a.ok(&format!("SELECT {mailbox}"));
+        let told = a.ok("FETCH 1 (RFC822.SIZE EMAILID THREADID)")[0]
+            .text
+            .clone();
+        let (size, rest) = told.split_once(" EMAILID (").expect(&told);
+        let (id, thread) = rest.split_once(") ").expect(&told);
+        ids.push((size.to_owned(), id.to_owned(), thread.to_owned()));
+        a.ok("COPY 1 copies");
+    }
+    let [(size, id, thread), (other_size, other, other_thread)] = &ids[..] else {
+        panic!("{ids:?}");
+    };
+    assert_ne!(size, other_size);
+    assert_ne!(id, other);
+    assert_eq!(thread, other_thread);
+    // Copies keep them.
+    a.ok("SELECT copies");
+    for (n, id) in [(1, id), (2, other)] {
+        let found = a.ok(&format!("SEARCH EMAILID {id}"));
+        assert_eq!(texts(&found), [format!("* SEARCH {n}")]);
+        let told = a.ok(&format!("FETCH {n} EMAILID"));
+        assert_eq!(texts(&told), [format!("* {n} FETCH (EMAILID ({id}))")]);
+    }
+}

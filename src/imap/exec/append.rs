@@ -263,6 +263,7 @@ impl Exec {
         let answer = self.append_messages(messages, out).await;
         self.tell_all(Some(super::Telling::Everything), &deed, out)
             .await?;
+        self.update_contexts(out).await?;
         self.tell_modseq(out);
         self.interrupted = false;
         let (result, text) = match answer {

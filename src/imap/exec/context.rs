@@ -241,7 +241,7 @@ impl Exec {
     }
 
     async fn update(
-        &self,
+        &mut self,
         context: &mut Context,
         scene: &Scene,
         out: &mut Out<'_>,
@@ -271,6 +271,14 @@ impl Exec {
             .collect();
         if new.is_empty() {
             return Ok(());
+        }
+        if !context.search.update.is_empty() {
+            // RFC 5465, 7: of messages that have just arrived, and before ADDTO.
+            let added: UidSet = diff.added.iter().map(|message| message.uid.0).collect();
+            let arrived = new.iter().map(|hit| hit.uid);
+            let arrived = arrived.filter(|uid| added.contains(*uid));
+            let arrived = self.of_others(scene.key, arrived);
+            self.tell_new(arrived, &context.search.update, out).await?;
         }
         let mut pairs = Pairs::default();
         let mut order = Vec::new();

@@ -14,7 +14,9 @@ use super::text::{Message as Text, Place};
 use super::{Answer, Exec, Gone, Out, Refusal};
 use crate::imap::command::{FetchItem, FetchModifiers, Section, SequenceSet};
 use crate::imap::{encode, object_id};
-use crate::store::{BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError};
+use crate::store::{
+    BodyPlace, FlagAction, Message, MessageRecord, Snapshot, StoreError, Unchanged,
+};
 use crate::types::{Flag, MailboxKey, ModSeq, Rights, SystemFlags, Uid, UidSet};
 
 /// Messages whose records are held at a time.
@@ -63,6 +65,8 @@ struct Trouble {
     gone: bool,
     unknown_encoding: bool,
     damaged: bool,
+    /// Those that were marked as seen, and could not be shown.
+    unseen: UidSet,
     /// Previews that the client may still have without waiting (RFC 8970, 4.1).
     lazy_previews: u32,
 }
@@ -143,6 +147,7 @@ impl Exec {
             gone: false,
             unknown_encoding: false,
             damaged: false,
+            unseen: UidSet::new(),
             lazy_previews: LAZY_PREVIEWS,
         };
         let mut all = uids.ranges().flat_map(|r| numbering.range(r));
@@ -171,12 +176,16 @@ impl Exec {
             .await?;
             tokio::task::yield_now().await;
         }
+        if !trouble.unseen.is_empty() {
+            self.unmark_seen(key, &trouble.unseen, &current).await;
+        }
         if !marked.is_empty()
             && let Some(selected) = self.selected.as_mut()
         {
             // Of those that were marked, the flags in `current` were told.
             let known = |message: &Message| {
-                let told = marked.contains(message.uid.0);
+                let uid = message.uid.0;
+                let told = marked.contains(uid) && !trouble.unseen.contains(uid);
                 told.then(|| current.by_uid(message.uid).map(|m| m.flags))
                     .flatten()
             };
@@ -245,6 +254,23 @@ impl Exec {
                 .await?;
         }
         Ok(unseen)
+    }
+
+    /// Nobody has seen what is damaged. Where somebody changed its flags meanwhile, they stay.
+    async fn unmark_seen(&self, key: MailboxKey, uids: &UidSet, marked: &Snapshot) {
+        let seen = vec![Flag::System(SystemFlags::SEEN)];
+        let unchanged = Unchanged {
+            since: marked.highest_modseq(),
+            told: None,
+        };
+        let (uids, action) = (uids.clone(), FlagAction::Remove);
+        let stored = self
+            .store
+            .store_flags(key, uids, action, seen, Some(unchanged));
+        if let Err(error) = stored.await {
+            let text = super::store_error(&error);
+            self.telemetry.imap.store_failed("fetch", &text);
+        }
     }
 
     async fn is_decodable(
@@ -443,15 +469,20 @@ impl View<'_> {
             .filter(|(n, _)| known(*n))
             .collect();
         trouble.unknown_encoding |= left.len() < items.len();
-        trouble.damaged |= texts.as_ref().is_some_and(|texts| texts.damaged);
-        if left.is_empty() && !self.with_flags {
+        let damaged = texts.as_ref().is_some_and(|texts| texts.damaged);
+        trouble.damaged |= damaged;
+        let with_flags = self.with_flags && !damaged;
+        if self.with_flags && damaged {
+            trouble.unseen.insert(self.message.uid.0);
+        }
+        if left.is_empty() && !with_flags {
             return Ok(());
         }
         let enabled = self.exec.enabled;
         fetch_head(&mut out.buf, enabled, seq, self.message.uid);
         let mut between = "";
         // RFC 7162, 3.2.4: what was changed is told with both.
-        let unasked: &[FetchItem] = match (self.with_flags, enabled.condstore) {
+        let unasked: &[FetchItem] = match (with_flags, enabled.condstore) {
             (false, _) => &[],
             (true, false) => &[FetchItem::Flags],
             (true, true) if enabled.uidonly => &[FetchItem::ModSeq, FetchItem::Flags],
@@ -541,7 +572,8 @@ impl View<'_> {
             }
             FetchItem::EmailId => {
                 if let Some(record) = self.record {
-                    let _ = write!(out, "EMAILID ({})", object_id::email_id(record.blob));
+                    let id = object_id::email_id(record.blob, record.variant());
+                    let _ = write!(out, "EMAILID ({id})");
                 }
             }
             FetchItem::ThreadId => out.extend_from_slice(b"THREADID NIL"),

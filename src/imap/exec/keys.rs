@@ -122,6 +122,7 @@ impl<'a> Keys<'a> {
                             saved: head.saved.signed(),
                             size: head.size,
                             blob: head.blob,
+                            variant: head.variant,
                         };
                         read.push((uid.0, facts));
                     }

@@ -5,7 +5,7 @@ use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
 use crate::imap::encode;
-use crate::store::{MailboxInfo, SpecialUse, StoreError};
+use crate::store::{INTERNAL, MailboxInfo, SpecialUse, StoreError};
 use crate::types::{MailboxKey, Rights, nfc};
 
 /// Those that a mailbox can be given (RFC 6154, 2): the others would have to be searches.
@@ -93,6 +93,8 @@ impl Exec {
             "* OK [MAILBOXID ({})] Its name for ever",
             encode::mailbox_id(info.key)
         ));
+        // RFC 4467, 8
+        out.line(&format!("* OK [URLMECH {INTERNAL}] URLs can be signed"));
         if self.enabled.rev2 {
             let old = (info.name != name).then_some(name);
             let attributes = self.attributes(&info)?;

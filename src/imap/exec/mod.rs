@@ -45,7 +45,7 @@ use tokio::io::AsyncWriteExt;
 use self::progress::Progress;
 use self::sync::{Selected, Telling};
 use super::capability::Enabled;
-use super::command::{Command, SequenceSet, StatusItem, Tagged};
+use super::command::{Command, FetchItem, SequenceSet, StatusItem, Tagged};
 use super::keys::KeyCache;
 use crate::config::Config;
 use crate::net::{PeerEnd, Stream};
@@ -244,6 +244,8 @@ pub struct Exec {
     pub notify_limits: NotifyLimits,
     /// What the command that runs has put into mailboxes, where that matters to NOTIFY.
     pub arrived: Vec<(MailboxKey, UidSet)>,
+    /// What was told in this turn of messages that have just arrived.
+    pub told_new: Vec<(UidSet, Vec<FetchItem>)>,
     /// Results that are kept up to date, of one connection.
     pub max_contexts: usize,
     pub max_searched_mailboxes: usize,
@@ -300,15 +302,27 @@ impl Exec {
     }
 
     /// Tells what is new in the selected mailbox; gives the newest message announced.
-    fn sync(&mut self, telling: Telling, out: &mut Out<'_>) -> Option<crate::types::Uid> {
+    async fn sync(
+        &mut self,
+        telling: Telling,
+        out: &mut Out<'_>,
+    ) -> Result<Option<crate::types::Uid>, Gone> {
         if !self.may_be_told() {
-            return None;
+            return Ok(None);
         }
-        let selected = self.selected.as_mut()?;
-        if selected.mailbox.is_deleted() {
-            return None;
+        let enabled = self.enabled;
+        let selected = self.selected.as_mut();
+        let Some(selected) = selected.filter(|selected| !selected.mailbox.is_deleted()) else {
+            return Ok(None);
+        };
+        let Some((newest, changes)) = selected.sync(telling, enabled, &mut out.buf) else {
+            return Ok(None);
+        };
+        for (seq, message) in changes.iter().filter(|_| !selected.hush) {
+            selected.flag_change(seq, &message, &changes.now, &mut out.buf);
+            out.piece().await?;
         }
-        selected.sync(telling, self.enabled, &mut out.buf)
+        Ok(newest)
     }
 
     async fn command(&mut self, command: Command, out: &mut Out<'_>) -> Answer {

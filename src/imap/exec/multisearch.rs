@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 
+use super::naming::READABLE;
 use super::search::Scene;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{Search, SearchSource};
@@ -16,6 +17,14 @@ use crate::types::MailboxKey;
 const LEAST_BATCH: u32 = 500;
 /// Messages that the batches asked for may be of.
 const MOST_BATCHED: u64 = 100_000;
+
+/// May it mean mailboxes of others that it does not name?
+fn names_others(source: &SearchSource) -> bool {
+    matches!(
+        source,
+        SearchSource::Subscribed | SearchSource::Subtree(_) | SearchSource::SubtreeOne(_)
+    )
+}
 
 impl Exec {
     pub(super) async fn multi_search(
@@ -76,35 +85,38 @@ impl Exec {
         }
     }
 
-    /// Each mailbox once. Those that are not there are left out, as if they could not be seen.
+    /// Each mailbox once. Those that are not there, or that this account may not see and read, are
+    /// left out (RFC 7377, 2.2).
     fn sources(&self, sources: &[SearchSource]) -> Result<Vec<MailboxInfo>, Refusal> {
         let list = self.store.mailboxes(self.account.id)?;
-        let selected = |all: &mut Vec<MailboxInfo>| {
-            let key = self.selected()?.key;
-            let found = list.mailboxes.iter().find(|m| m.key == key);
-            all.extend(found.cloned());
-            Ok::<(), Refusal>(())
+        let own = &list.mailboxes;
+        let shared = match sources.iter().any(names_others) {
+            true => self.others()?,
+            false => Vec::new(),
         };
-        let mut all = Vec::new();
+        let all = || own.iter().chain(&shared);
+        let mut found: Vec<MailboxInfo> = Vec::new();
         if sources.is_empty() {
-            selected(&mut all)?;
+            found.extend(self.selected_info()?);
         }
         for source in sources {
             match source {
-                SearchSource::Selected => selected(&mut all)?,
-                SearchSource::Inboxes => all.extend(list.find("INBOX").cloned()),
-                SearchSource::Personal => all.extend(list.mailboxes.iter().cloned()),
+                SearchSource::Selected => found.extend(self.selected_info()?),
+                SearchSource::Inboxes => found.extend(list.find("INBOX").cloned()),
+                SearchSource::Personal => found.extend(own.iter().cloned()),
                 SearchSource::Subscribed => {
-                    let subscribed = list.mailboxes.iter().filter(|m| m.subscribed);
-                    all.extend(subscribed.cloned());
+                    let missing = &list.subscribed_missing;
+                    let subscribed = all().filter(|m| m.subscribed || missing.contains(&m.name));
+                    found.extend(subscribed.cloned());
                 }
                 SearchSource::Mailboxes(names) => {
-                    all.extend(names.iter().filter_map(|name| self.find(name).ok()));
+                    found.extend(names.iter().filter_map(|name| self.find(name).ok()));
                 }
                 SearchSource::Subtree(names) | SearchSource::SubtreeOne(names) => {
                     let one = matches!(source, SearchSource::SubtreeOne(_));
                     for name in names {
-                        let name = crate::types::nfc(name);
+                        let listed = self.as_listed(name);
+                        let name = crate::types::nfc(listed.as_deref().unwrap_or(name));
                         let below = |m: &&MailboxInfo| match m.name.strip_prefix(&*name) {
                             Some("") => true,
                             Some(rest) => rest
@@ -112,14 +124,25 @@ impl Exec {
                                 .is_some_and(|rest| !one || !rest.contains('/')),
                             None => false,
                         };
-                        all.extend(list.mailboxes.iter().filter(below).cloned());
+                        found.extend(all().filter(below).cloned());
                     }
                 }
             }
         }
         let mut known: HashSet<MailboxKey> = HashSet::new();
-        all.retain(|info| known.insert(info.key));
-        Ok(all)
+        found.retain(|info| known.insert(info.key) && self.rights_on(info.key).contains(READABLE));
+        Ok(found)
+    }
+
+    /// None: it was deleted meanwhile.
+    fn selected_info(&self) -> Result<Option<MailboxInfo>, Refusal> {
+        let key = self.selected()?.key;
+        let list = self.store.mailboxes(key.account)?;
+        let info = list.mailboxes.iter().find(|info| info.key == key);
+        Ok(match key.account == self.account.id {
+            true => info.cloned(),
+            false => info.and_then(|info| self.others_info(info)),
+        })
     }
 
     /// Ranges of UIDs that hold so many messages each, the newest first, down to UID 1.

@@ -56,6 +56,24 @@ fn split(rest: &str) -> Option<(Address, &str)> {
 }
 
 impl Exec {
+    /// A name among those of others as LIST gives it: addresses may be written otherwise.
+    pub(super) fn as_listed(&self, name: &str) -> Option<String> {
+        let rest = plain(name).strip_prefix(OTHERS)?;
+        let (address, local) = match split(rest) {
+            Some((address, local)) => (address, Some(local)),
+            None => (Address::parse(rest).ok()?, None),
+        };
+        let directory = self.store.directory();
+        let owner = directory.account_by_address(&address)?;
+        Some(match local {
+            Some(local) if local.eq_ignore_ascii_case("INBOX") => {
+                format!("{OTHERS}{}/INBOX", owner.address)
+            }
+            Some(local) => format!("{OTHERS}{}/{local}", owner.address),
+            None => format!("{OTHERS}{}", owner.address),
+        })
+    }
+
     /// What this account may do there, now.
     pub(super) fn rights_on(&self, key: MailboxKey) -> Rights {
         self.store.rights(self.account.id, key)
@@ -112,7 +130,7 @@ impl Exec {
     }
 
     /// As this account calls it. What it is used for is its owner's affair.
-    fn others_info(&self, info: &MailboxInfo) -> Option<MailboxInfo> {
+    pub(super) fn others_info(&self, info: &MailboxInfo) -> Option<MailboxInfo> {
         let directory = self.store.directory();
         let owner = directory.account(info.key.account)?;
         Some(MailboxInfo {

@@ -46,10 +46,12 @@ impl Out<'_> {
             Some((done, goal)) => (done.to_string(), goal.to_string()),
             None => ("NIL".into(), "NIL".into()),
         };
-        let text = format!(
-            "* OK [INPROGRESS (\"{}\" {done} {goal})] Still working",
-            progress.tag
-        );
+        // RFC 9585, 4: a tag with a bracket would end the code.
+        let tag = match progress.tag.contains(']') {
+            true => "NIL".into(),
+            false => format!("\"{}\"", progress.tag),
+        };
+        let text = format!("* OK [INPROGRESS ({tag} {done} {goal})] Still working");
         self.line(&text);
         true
     }

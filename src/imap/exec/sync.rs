@@ -32,6 +32,23 @@ pub enum Telling {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoSuchNumber;
 
+/// Flags that others changed, to be told one by one: there may be as many as messages.
+pub struct FlagChanges {
+    known: Arc<Snapshot>,
+    numbers: Arc<Snapshot>,
+    before: Arc<Snapshot>,
+    pub now: Arc<Snapshot>,
+}
+
+impl FlagChanges {
+    /// With their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Message)> + '_ {
+        let all = self.now.changed_from(&self.before);
+        let known = all.filter(|message| self.known.by_uid(message.uid).is_some());
+        known.filter_map(|message| Some((self.numbers.seq_of(message.uid)?, message)))
+    }
+}
+
 /// The selected mailbox of one session.
 pub struct Selected {
     pub key: MailboxKey,
@@ -158,9 +175,14 @@ impl Selected {
         Arc::ptr_eq(&self.numbering, &self.flags)
     }
 
-    /// Writes what the client has not been told yet, as far as it may be told now.
-    /// Gives the newest message that was announced.
-    pub fn sync(&mut self, telling: Telling, enabled: Enabled, out: &mut Vec<u8>) -> Option<Uid> {
+    /// Writes what the client has not been told yet, as far as it may be told now, but changes of
+    /// flags: those that are left to tell come with the newest message that was announced.
+    pub fn sync(
+        &mut self,
+        telling: Telling,
+        enabled: Enabled,
+        out: &mut Vec<u8>,
+    ) -> Option<(Option<Uid>, FlagChanges)> {
         self.enabled = enabled;
         self.changes.borrow_and_update();
         let recent_from = (!enabled.rev2).then(|| self.mailbox.recent_from(!self.read_only));
@@ -169,19 +191,17 @@ impl Selected {
             return None;
         }
         let numbering = self.numbering.diff(&newest);
-        let flags = if Arc::ptr_eq(&self.flags, &self.numbering) {
-            None
-        } else {
-            Some(self.flags.diff(&newest))
+        let mut changes = FlagChanges {
+            // One that was added since is not told of: the client knows no flags of it yet.
+            known: Arc::clone(&self.numbering),
+            numbers: Arc::clone(&newest),
+            before: Arc::clone(&self.flags),
+            now: Arc::clone(&newest),
         };
-        let flags = flags.as_ref().unwrap_or(&numbering);
         self.tell_keywords(&newest, out);
         if telling != Telling::Everything && !numbering.expunged.is_empty() {
-            for message in &flags.changed {
-                if let Some(seq) = self.numbering.seq_of(message.uid) {
-                    self.flag_change(seq, message, &newest, out);
-                }
-            }
+            // What comes behind them changes no number.
+            changes.numbers = Arc::clone(&self.numbering);
             let mut last = None;
             if telling == Telling::Delayed {
                 let kept = newest.keeping(&self.numbering, &numbering.expunged);
@@ -195,21 +215,13 @@ impl Selected {
             }
             self.flags = newest;
             self.keywords = None;
-            return last;
+            return Some((last, changes));
         }
         self.tell_numbering(&numbering, &newest, recent_from, out);
-        for message in &flags.changed {
-            // One that was added since is not told of: the client knows no flags of it yet.
-            if self.numbering.by_uid(message.uid).is_some()
-                && let Some(seq) = newest.seq_of(message.uid)
-            {
-                self.flag_change(seq, message, &newest, out);
-            }
-        }
         self.numbering = Arc::clone(&newest);
         self.flags = newest;
         self.keywords = None;
-        numbering.added.last().map(|m| m.uid)
+        Some((numbering.added.last().map(|m| m.uid), changes))
     }
 
     fn tell_numbering(

@@ -1,4 +1,4 @@
-//! What large messages keep waiting, and whom they don't.
+//! What large messages keep waiting, and whom they don't; what a client hears meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -93,6 +93,7 @@ fn exec(store: &Store, account: AccountId) -> Exec {
             events: 10,
         },
         arrived: Vec::new(),
+        told_new: Vec::new(),
         max_contexts: 1,
         max_searched_mailboxes: 10,
     }
@@ -109,9 +110,14 @@ fn commands() -> Vec<String> {
     ]
 }
 
-async fn run(store: &Store, account: AccountId, command: &str) {
+async fn run(store: &Store, account: AccountId, text: &str) {
     let (mut stream, _client) = stream().await;
     let mut out = Out::new(&mut stream, Duration::from_secs(10));
+    let mut exec = exec(store, account);
+    exec.run(command(text), &mut out).await.unwrap();
+}
+
+fn command(command: &str) -> Tagged {
     let options = Options {
         max_depth: 10,
         utf8: false,
@@ -128,9 +134,127 @@ async fn run(store: &Store, account: AccountId, command: &str) {
     let Event::Command(command) = fragmenter.next() else {
         panic!("{command}");
     };
-    let tagged = parse(&command, options).unwrap();
-    let mut exec = exec(store, account);
-    exec.run(tagged, &mut out).await.unwrap();
+    parse(&command, options).unwrap()
+}
+
+/// What is told in this time while a command is under way.
+async fn told(tag: &str, at: Option<(u64, u64)>, every: Duration, takes: Duration) -> String {
+    let (mut stream, mut client) = stream().await;
+    let mut out = Out::new(&mut stream, Duration::from_secs(10));
+    out.begin(tag, every);
+    if let Some((done, goal)) = at {
+        out.at(done, goal);
+    }
+    out.during(tokio::time::sleep(takes)).await.unwrap();
+    out.flush().await.unwrap();
+    drop(out);
+    drop(stream);
+    let mut told = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut client, &mut told)
+        .await
+        .unwrap();
+    told
+}
+
+/// RFC 9585, 4.
+#[tokio::test]
+async fn long_work_says_how_far_it_is() {
+    const SOON: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_millis(200);
+    for (tag, at, code) in [
+        ("A001", Some((454, 1000)), "(\"A001\" 454 1000)"),
+        ("A003", None, "(\"A003\" NIL NIL)"),
+        // Never that it is done, nor a bracket that ends the code.
+        ("a", Some((1000, 1000)), "(\"a\" NIL NIL)"),
+        ("a]b", Some((0, 1)), "(NIL 0 1)"),
+    ] {
+        let told = told(tag, at, SOON, LONG).await;
+        let line = format!("* OK [INPROGRESS {code}] Still working");
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(
+            lines.len() > 1 && lines.iter().all(|l| *l == line),
+            "{told}"
+        );
+    }
+    assert_eq!(told("a", None, Duration::ZERO, SOON).await, "");
+    assert_eq!(told("a", None, Duration::from_secs(60), SOON).await, "");
+}
+
+/// A command tells it before its answer, and in no answer (RFC 9585, 4).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_takes_long_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, [a, _]) = store(home.path()).await;
+    let held = store.large_reads().turn(Whose::Account(a)).await;
+    let (mut stream, mut client) = stream().await;
+    let searching = async {
+        let mut exec = exec(&store, a);
+        let mut config = Config::new("mail.example.com", "/x");
+        config.imap.progress_secs = 1;
+        exec.config = Arc::new(config);
+        let mut out = Out::new(&mut stream, Duration::from_secs(10));
+        let tagged = command("SEARCH BODY nowhere");
+        exec.run(tagged, &mut out).await.unwrap();
+    };
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        drop(held);
+    };
+    tokio::join!(searching, release);
+    drop(stream);
+    let mut told = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut client, &mut told)
+        .await
+        .unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "* OK [INPROGRESS (\"x\" 2 3)] Still working",
+            "* SEARCH",
+            "x OK Searched"
+        ]
+    );
+}
+
+/// However much others changed, no more of it is held than a piece.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_are_told_in_pieces() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, [a, _]) = store(home.path()).await;
+    let to = Recipient {
+        account: a,
+        mailbox: None,
+        flags: vec![],
+        prefix: vec![],
+    };
+    let message = || Prepared::from_bytes("Subject: s\r\n\r\n".as_bytes().into());
+    for _ in 0..4 {
+        let all = vec![to.clone(); 1000];
+        store.deliver(message(), UnixMillis(1), all).await.unwrap();
+    }
+    let (mut stream, mut client) = stream().await;
+    let mut exec = exec(&store, a);
+    let key = exec.selected.as_ref().unwrap().key;
+    let seen = vec![crate::types::Flag::System(crate::types::SystemFlags::SEEN)];
+    let all = UidSet::from_ranges([(1, 4003)]);
+    let action = crate::store::FlagAction::Add;
+    let stored = store.store_flags(key, all, action, seen, None).await;
+    assert_eq!(stored.unwrap().changed.len(), 4003);
+    let telling = async {
+        let mut out = Out::new(&mut stream, Duration::from_secs(10));
+        exec.announce(true, &mut out).await.unwrap();
+        let held = out.buf.capacity();
+        out.flush().await.unwrap();
+        drop(stream);
+        held
+    };
+    let mut told = String::new();
+    let reading = tokio::io::AsyncReadExt::read_to_string(&mut client, &mut told);
+    let (held, read) = tokio::join!(telling, reading);
+    read.unwrap();
+    assert_eq!(told.matches("FLAGS (\\Seen").count(), 4003);
+    assert!(told.len() > 2 * PIECE && held <= 2 * PIECE, "{held}");
 }
 
 const WAIT: Duration = Duration::from_millis(200);

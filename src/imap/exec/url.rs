@@ -21,8 +21,9 @@ impl Exec {
                 .await?;
             match url {
                 Some(url) => signed.push(url),
+                // RFC 4467, 7: each URL is looked at, and one that does not do is BAD.
                 None => {
-                    return Err(Refusal::No(
+                    return Err(Refusal::Bad(
                         "Not a URL of a message of yours, with ;URLAUTH= at its end".into(),
                     ));
                 }

@@ -6,8 +6,8 @@
 use super::cursor::{Cursor, Parsed, bad};
 use super::{flag, modseq, sequence_set};
 use crate::imap::command::{
-    Command, PartialRange, Search, SearchKey, SearchReturn, SearchSource, SeqNumber, SequenceSet,
-    SortCriterion, SortKey, ThreadAlgorithm,
+    Command, FetchItem, PartialRange, Search, SearchKey, SearchReturn, SearchSource, SeqNumber,
+    SequenceSet, SortCriterion, SortKey, ThreadAlgorithm,
 };
 use crate::types::{Flag, SystemFlags};
 
@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 1000;
 const MAX_CRITERIA: usize = 16;
 
 pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
-    let returns = returns(c)?;
+    let (returns, update) = returns(c)?;
     let mut charset = None;
     if c.eat_word("CHARSET") {
         c.space()?;
@@ -30,6 +30,7 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     checked(Search {
         uid,
         returns,
+        update,
         charset,
         key: keys(c)?,
         sort: None,
@@ -126,7 +127,7 @@ fn checked(search: Search) -> Parsed<Command> {
 
 /// RFC 5256, 5; RFC 5267, 5.
 pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
-    let returns = returns(c)?;
+    let (returns, update) = returns(c)?;
     let criteria = c.list(|c| {
         let reverse = c.eat_word("REVERSE");
         if reverse {
@@ -163,6 +164,7 @@ pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     checked(Search {
         uid,
         returns,
+        update,
         charset,
         key: keys(c)?,
         sort: Some(criteria),
@@ -186,6 +188,7 @@ pub(super) fn thread(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     let search = Search {
         uid,
         returns: None,
+        update: Vec::new(),
         charset,
         key: keys(c)?,
         sort: None,
@@ -204,12 +207,16 @@ fn unknown_charset(c: &mut Cursor<'_>, returns: Option<&[SearchReturn]>) -> Comm
     Command::SearchInCharset { save }
 }
 
+/// What RETURN asks for, and what UPDATE is to tell of new messages.
+type Returns = (Option<Vec<SearchReturn>>, Vec<FetchItem>);
+
 /// RETURN (...) and a blank, where it is there.
-fn returns(c: &mut Cursor<'_>) -> Parsed<Option<Vec<SearchReturn>>> {
+fn returns(c: &mut Cursor<'_>) -> Parsed<Returns> {
     if !c.eat_word("RETURN") {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     }
     c.space()?;
+    let mut update = Vec::new();
     let options = c.list(|c| {
         let name = c.atom()?.to_ascii_uppercase();
         Ok(match name.as_str() {
@@ -219,7 +226,16 @@ fn returns(c: &mut Cursor<'_>) -> Parsed<Option<Vec<SearchReturn>>> {
             "COUNT" => SearchReturn::Count,
             "SAVE" => SearchReturn::Save,
             "CONTEXT" => SearchReturn::Context,
-            "UPDATE" => SearchReturn::Update,
+            "UPDATE" => {
+                // RFC 5465, 7: its example has a blank, its grammar has none.
+                if c.peek() == Some(b' ') && c.peek_second() == Some(b'(') {
+                    c.space()?;
+                }
+                if c.peek() == Some(b'(') {
+                    update.extend(super::fetch::items(c)?);
+                }
+                SearchReturn::Update
+            }
             "RELEVANCY" => SearchReturn::Relevancy,
             "PARTIAL" => {
                 c.space()?;
@@ -234,7 +250,7 @@ fn returns(c: &mut Cursor<'_>) -> Parsed<Option<Vec<SearchReturn>>> {
     if options.iter().filter(whole).count() > 1 && options.iter().any(is_partial) {
         return bad("Only one of PARTIAL and ALL can be returned");
     }
-    Ok(Some(options))
+    Ok((Some(options), update))
 }
 
 fn is_partial(option: &SearchReturn) -> bool {

@@ -92,6 +92,11 @@ fn letters_that_look_the_same_are_the_same() {
         ("\u{212a}elvin", "kelvin"),
         ("\u{210c}", "h"),
         ("\u{130}", "i\u{307}"),
+        ("d\u{131}l", "DIL"),
+        ("\u{1c82}", "\u{41e}"),
+        ("\u{df}", "\u{df}"),
+        ("\u{1e69}", "S\u{307}\u{323}"),
+        ("\u{1c6}", "\u{1c5}"),
     ];
     for (text, needle) in cases {
         let raw = format!("Subject: {text}\r\n\r\nfirst\r\n{text}\r\nlast");
@@ -99,7 +104,12 @@ fn letters_that_look_the_same_are_the_same() {
         let subject = header_contains(raw.as_bytes(), "Subject", &fold(needle));
         assert!(subject, "{text} {needle}");
     }
-    for (text, needle) in [("\u{e4}", "a"), ("a\u{308}", "a"), ("a", "\u{e4}")] {
+    for (text, needle) in [
+        ("\u{e4}", "a"),
+        ("a\u{308}", "a"),
+        ("a", "\u{e4}"),
+        ("\u{df}", "ss"),
+    ] {
         let raw = format!("Subject: x\r\n\r\n{text}");
         let found = search_text(raw.as_bytes(), SearchScope::Body, &fold(needle));
         assert!(!found, "{text} {needle}");

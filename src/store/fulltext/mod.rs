@@ -43,7 +43,7 @@ const NUMBERS: usize = 32;
 /// The form of the index, and the program that made it: another one may fold texts differently.
 /// What another one has made is made anew.
 fn maker() -> u32 {
-    crc32fast::hash(concat!("1 ", env!("CARGO_PKG_VERSION")).as_bytes())
+    crc32fast::hash(concat!("2 ", env!("CARGO_PKG_VERSION")).as_bytes())
 }
 
 /// Messages in which a text is certainly not.

@@ -3,11 +3,33 @@
 //!
 //! May import: types.
 
+use std::sync::Arc;
+
 use super::{Slot, Snapshot};
 use crate::store::model::Message;
 use crate::types::{ModSeq, UidSet};
 
 impl Snapshot {
+    /// [`super::Diff::changed`], found one by one: there may be many.
+    pub fn changed_from<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = Message> + 'a {
+        let mut at = 0;
+        self.slots.iter().flat_map(move |new| {
+            while older.slots.get(at).is_some_and(|old| old.base < new.base) {
+                at += 1;
+            }
+            let same = |old: &&Slot| old.base == new.base && !Arc::ptr_eq(&old.chunk, &new.chunk);
+            let old = older.slots.get(at).filter(same);
+            let differs = |old: &Slot, message: &Message| {
+                let before = old.chunk.get(old.base, message.uid.0 % 64);
+                before.is_some_and(|(_, before)| before != *message)
+            };
+            old.into_iter().flat_map(move |old| {
+                let all = new.chunk.iter(new.base);
+                all.filter(move |message| differs(old, message))
+            })
+        })
+    }
+
     /// Messages of `uids` with a higher mod-sequence than `since`, in order, with their sequence
     /// numbers.
     pub fn changed_since<'a>(

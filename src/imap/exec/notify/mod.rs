@@ -3,27 +3,31 @@
 //!
 //! May import: store, types.
 //!
-//! One watch over the account, and a few numbers for each mailbox. What is told is the difference
+//! One watch over the account, one over each other whose mailboxes are asked for by name and
+//! shared with it, and a few numbers for each mailbox. What is told is the difference
 //! between them and the state of now, so nothing can be lost that is not told later; the
 //! account's journal says where to look, so nothing is read that did not change.
 
+mod arrivals;
 mod metadata;
 mod names;
 mod others;
+mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use self::names::Did;
+use self::view::{Source, View};
 use super::list::Turn;
+use super::naming::READABLE;
 use super::sync::Telling;
 use super::{Answer, Exec, Gone, Out, Refusal};
-use crate::imap::command::{Command, FetchModifiers, SeqNumber, SequenceSet};
+use crate::imap::command::Command;
 use crate::imap::encode;
 use crate::imap::notify::{Events, Notify, Plan, SUPPORTED, Wrong};
-use crate::store::{MailboxInfo, MailboxList, MailboxStatus, Snapshot, StoreError};
-use crate::types::{MailboxId, MailboxKey, ModSeq, Uid, UidSet};
+use crate::store::{MailboxInfo, MailboxStatus, Snapshot, StoreError};
+use crate::types::{MailboxKey, ModSeq, Uid};
 
 /// What one NOTIFY may cost.
 #[derive(Clone, Copy, Debug)]
@@ -42,22 +46,21 @@ pub struct Watch {
 }
 
 struct Others {
-    changes: watch::Receiver<u64>,
-    /// In the account's journal.
-    place: u64,
-    /// In that of its annotations.
-    noted: u64,
+    /// This account, then those whose mailboxes it watches too.
+    sources: Vec<Source>,
     /// As it was told.
-    list: Arc<MailboxList>,
+    view: View,
     /// By number.
     told: Vec<Told>,
+    /// Those of which it was told that they may not be read (RFC 5465, 5.9).
+    denied: BTreeSet<MailboxKey>,
 }
 
 /// A mailbox whose messages are watched, as the client was told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
     modseq: ModSeq,
-    mailbox: MailboxId,
+    mailbox: MailboxKey,
     uid_next: Uid,
     messages: u32,
     unseen: u32,
@@ -65,7 +68,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(mailbox: MailboxId, events: Events, status: &MailboxStatus) -> Self {
+    fn new(mailbox: MailboxKey, events: Events, status: &MailboxStatus) -> Self {
         Self {
             modseq: status.highest_modseq,
             mailbox,
@@ -77,7 +80,7 @@ impl Told {
     }
 
     /// One that was just made, before anything came.
-    fn empty(mailbox: MailboxId, events: Events) -> Self {
+    fn empty(mailbox: MailboxKey, events: Events) -> Self {
         Self {
             modseq: ModSeq(1),
             mailbox,
@@ -104,7 +107,7 @@ impl Told {
 pub struct Deed {
     name: Option<Did>,
     /// Annotations that it set.
-    notes: Vec<(Option<MailboxId>, String)>,
+    notes: Vec<(Option<MailboxKey>, String)>,
     /// What was selected before, as the client knew it.
     selected: Option<(MailboxKey, Arc<Snapshot>)>,
     /// It told the numbers of what it expunged, so all must be told.
@@ -147,7 +150,7 @@ impl Exec {
             self.watch = Some(Box::default());
             return Ok("Nothing will be told".into());
         };
-        let plan = Plan::new(groups).map_err(|wrong| match wrong {
+        let plan = Plan::new(self.as_called_here(groups)).map_err(|wrong| match wrong {
             Wrong::Unsupported => {
                 Refusal::No(format!("[BADEVENT ({SUPPORTED})] There is no such event"))
             }
@@ -155,7 +158,7 @@ impl Exec {
         })?;
         // RFC 5465, 3.1: as NOOP would, whatever was and will be wanted.
         self.hush(false);
-        self.sync(Telling::Everything, out);
+        self.sync(Telling::Everything, out).await?;
         let others = if plan.watches_others() {
             Some(self.begin(&plan, status, out).await?)
         } else {
@@ -166,19 +169,14 @@ impl Exec {
     }
 
     async fn begin(&self, plan: &Plan, status: bool, out: &mut Out<'_>) -> Result<Others, Refusal> {
-        let account = self.account.id;
-        let mut changes = self.store.watch_account(account);
-        changes.borrow_and_update();
-        // First the place, then what is there: what changes in between is looked at again.
-        let (_, place) = self.store.changed_mailboxes(account, u64::MAX);
-        let (_, noted) = self.store.changed_annotations(account, u64::MAX);
-        let list = self.store.mailboxes(account)?;
-        let wanted = wanted(plan, &list);
+        let mut sources = vec![self.source(self.account.id)?];
+        let too_many = || Refusal::No("[NOTIFICATIONOVERFLOW] These are too many mailboxes".into());
+        let view = self.view(plan, &mut sources)?.map_err(|_| too_many())?;
+        let wanted = wanted(plan, &view);
         if wanted.len() > self.notify_limits.mailboxes {
-            return Err(Refusal::No(
-                "[NOTIFICATIONOVERFLOW] These are too many mailboxes".into(),
-            ));
+            return Err(too_many());
         }
+        let denied = self.tell_denied(plan, &view, out);
         let selected = self.selected.as_ref().map(|selected| selected.key);
         let mut told = Vec::with_capacity(wanted.len());
         let mut turn = Turn::new();
@@ -188,7 +186,7 @@ impl Exec {
                 Err(StoreError::NoMailbox) => continue,
                 now => now?,
             };
-            told.push(Told::new(info.key.mailbox, events, &now));
+            told.push(Told::new(info.key, events, &now));
             if status && selected != Some(info.key) {
                 let modseq = self.enabled.condstore || events.has(Events::FLAGS);
                 self.status_line(info, &now, events, Events::MESSAGES, modseq, &mut out.buf);
@@ -197,12 +195,26 @@ impl Exec {
         }
         told.sort_unstable_by_key(|told| told.mailbox);
         Ok(Others {
-            changes,
-            place,
-            noted,
-            list,
+            sources,
+            view,
             told,
+            denied,
         })
+    }
+
+    /// RFC 5465, 3.1: those of which no more than the name may be known.
+    fn tell_denied(&self, plan: &Plan, view: &View, out: &mut Out<'_>) -> BTreeSet<MailboxKey> {
+        let closed = view.others.iter().filter(|foreign| !foreign.readable);
+        let closed = closed.filter(|foreign| {
+            let info = &foreign.info;
+            view.wanted(plan, &info.name, info.subscribed) != Events::NONE
+        });
+        closed
+            .map(|foreign| {
+                self.name_line(&foreign.info.name, None, view, false, out);
+                foreign.info.key
+            })
+            .collect()
     }
 
     /// `kind`: what happened.
@@ -256,13 +268,9 @@ impl Exec {
             }
         };
         let others = async {
-            let told = match others {
-                Some(others) => others.changes.changed().await.is_ok(),
-                None => false,
-            };
-            if !told {
-                // An account that is gone ends the session elsewhere.
-                std::future::pending::<()>().await;
+            match others {
+                Some(others) => Source::any_changed(&mut others.sources).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -288,6 +296,7 @@ impl Exec {
 
     fn deed_named(&mut self, name: Option<Did>, expunges: bool) -> Deed {
         self.arrived.clear();
+        self.told_new.clear();
         let Some(watch) = &self.watch else {
             return Deed::default();
         };
@@ -313,7 +322,8 @@ impl Exec {
 
     /// This command put messages into a mailbox.
     pub(super) fn note_arrived(&mut self, mailbox: MailboxKey, uids: &[Uid]) {
-        if self.watch.is_some() {
+        let selected = self.selected.as_ref();
+        if self.watch.is_some() || selected.is_some_and(|s| !s.contexts.is_empty()) {
             self.arrived
                 .push((mailbox, uids.iter().map(|uid| uid.0).collect()));
         }
@@ -327,6 +337,7 @@ impl Exec {
             false => Telling::Everything,
         };
         self.arrived.clear();
+        self.told_new.clear();
         let before = out.buf.len();
         let newest = self.tell_all(Some(telling), &Deed::default(), out).await?;
         self.interrupted |= !idle && out.buf.len() != before;
@@ -343,7 +354,10 @@ impl Exec {
         out: &mut Out<'_>,
     ) -> Result<Option<Uid>, Gone> {
         let Some(mut watch) = self.watch.take() else {
-            return Ok(telling.and_then(|telling| self.sync(telling, out)));
+            return match telling {
+                Some(telling) => Box::pin(self.sync(telling, out)).await,
+                None => Ok(None),
+            };
         };
         let mut newest = None;
         let mut budget = Budget(self.notify_limits.events);
@@ -388,55 +402,30 @@ impl Exec {
         }
         selected.hush = !of.events.has(Events::FLAGS);
         let next = selected.numbering.uid_next();
-        let newest = self.sync(telling, out);
+        let newest = self.sync(telling, out).await?;
         let (Some(selected), false) = (&self.selected, of.items.is_empty()) else {
             return Ok(newest);
         };
-        let own = self.arrived.iter().filter(|(key, _)| *key == selected.key);
-        let own: Vec<&UidSet> = own.map(|(_, uids)| uids).collect();
         let new = selected.numbering.range(next.0..=u32::MAX);
-        let new: UidSet = new
-            .map(|(_, message)| message.uid.0)
-            .filter(|uid| !own.iter().any(|own| own.contains(*uid)))
-            .collect();
+        let new = self.of_others(selected.key, new.map(|(_, message)| message.uid.0));
         if new.is_empty() {
             return Ok(newest);
         }
         budget.take(usize::try_from(new.len()).unwrap_or(usize::MAX))?;
-        let number = |n: u32| SeqNumber::Number(n);
-        let ranges = new.ranges().map(|r| (number(*r.start()), number(*r.end())));
-        let set = SequenceSet::Ranges(ranges.collect());
-        match self
-            .fetch(
-                &set,
-                true,
-                of.items.clone(),
-                &FetchModifiers::default(),
-                out,
-            )
-            .await
-        {
-            Err(Refusal::Gone(gone)) => Err(gone.into()),
-            // A message that is gone or damaged is told of when it is asked for.
-            _ => Ok(newest),
-        }
+        self.tell_new(new, &of.items, out).await?;
+        Ok(newest)
     }
 }
 
-fn id(info: &MailboxInfo) -> MailboxId {
-    info.key.mailbox
-}
-
-fn position(told: &[Told], mailbox: MailboxId) -> Option<usize> {
+fn position(told: &[Told], mailbox: MailboxKey) -> Option<usize> {
     told.binary_search_by_key(&mailbox, |told| told.mailbox)
         .ok()
 }
 
 /// The mailboxes whose messages are watched.
-fn wanted<'a>(plan: &Plan, list: &'a MailboxList) -> Vec<(&'a MailboxInfo, Events)> {
-    list.mailboxes
-        .iter()
-        .map(|info| (info, plan.of(&info.name, info.subscribed)))
+fn wanted<'a>(plan: &Plan, view: &'a View) -> Vec<(&'a MailboxInfo, Events)> {
+    view.readable()
+        .map(|info| (info, view.wanted(plan, &info.name, info.subscribed)))
         .filter(|(_, events)| events.has(Events::MESSAGES))
         .collect()
 }

@@ -1,11 +1,12 @@
 //! What changed in an account's list of mailboxes, for those who watch it (RFC 5465, 5.4 and 5.5).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
+use super::view::View;
 use crate::imap::command::Command;
 use crate::imap::notify::{Events, Plan};
-use crate::store::{MailboxInfo, MailboxList};
-use crate::types::nfc;
+use crate::store::MailboxInfo;
+use crate::types::{MailboxKey, nfc};
 
 /// One name to tell of.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) struct NameChange {
     pub old: Option<String>,
     named: bool,
     subscribed: bool,
+    /// What may be known of it is another than before (RFC 5465, 5.9).
+    pub access: bool,
 }
 
 /// What a command of this session did to names: its client need not be told of that.
@@ -43,8 +46,11 @@ impl Did {
 
     /// Is this what it must have come to? Where another session went on from there, the client
     /// has to hear of it.
-    pub(super) fn explains(&self, name: &str, change: &NameChange, now: &MailboxList) -> bool {
-        let there = now.mailboxes.iter().any(|info| info.name == name);
+    pub(super) fn explains(&self, name: &str, change: &NameChange, now: &View) -> bool {
+        if change.access {
+            return false;
+        }
+        let there = now.by_name(name).is_some();
         // Its parents too, which may have been made, or have other children now.
         let around = |of: &str| of == name || is_below(of, name);
         match self {
@@ -57,7 +63,7 @@ impl Did {
             Self::Rename(from, to) => {
                 around(to) && there || around(from) && (change.subscribed || !there)
             }
-            Self::Subscribe(of, on) => of == name && is_subscribed(now, name) == *on,
+            Self::Subscribe(of, on) => of == name && now.is_subscribed(name) == *on,
         }
     }
 }
@@ -67,39 +73,18 @@ fn is_below(name: &str, top: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('/'))
 }
 
-pub(super) fn is_subscribed(list: &MailboxList, name: &str) -> bool {
-    let found = list.mailboxes.iter().find(|info| info.name == name);
-    found.map_or_else(
-        || {
-            list.subscribed_missing
-                .iter()
-                .any(|missing| missing == name)
-        },
-        |info| info.subscribed,
-    )
-}
-
-fn subscribed(list: &MailboxList) -> HashSet<&str> {
-    let there = list.mailboxes.iter().filter(|info| info.subscribed);
-    let missing = list.subscribed_missing.iter().map(String::as_str);
-    there.map(|info| &*info.name).chain(missing).collect()
+fn by_key(view: &View) -> HashMap<MailboxKey, &MailboxInfo> {
+    view.all().map(|info| (info.key, info)).collect()
 }
 
 /// Names to tell of, of those that `plan` wants to hear of.
-pub(super) fn changes(
-    before: &MailboxList,
-    now: &MailboxList,
-    plan: &Plan,
-) -> BTreeMap<String, NameChange> {
-    let by_key = |list: &'_ MailboxList| -> HashMap<u32, MailboxInfo> {
-        let all = list.mailboxes.iter();
-        all.map(|info| (info.key.mailbox.0, info.clone())).collect()
-    };
+pub(super) fn changes(before: &View, now: &View, plan: &Plan) -> BTreeMap<String, NameChange> {
     let (was, is) = (by_key(before), by_key(now));
-    let (old, new) = (subscribed(before), subscribed(now));
+    let (old, new) = (before.subscribed(), now.subscribed());
     let wants = |name: &str, event: Events| {
         let subscribed = old.contains(name) || new.contains(name);
-        plan.of(name, subscribed).has(event)
+        now.wanted(plan, name, subscribed).has(event)
+            || before.wanted(plan, name, subscribed).has(event)
     };
     let mut changes: BTreeMap<String, NameChange> = BTreeMap::new();
     let mut affected = |name: &str| {
@@ -146,7 +131,8 @@ pub(super) fn changes(
 mod tests {
     use super::*;
     use crate::imap::notify::{Event, Filter, Group};
-    use crate::types::{AccountId, MailboxId, MailboxKey, UidValidity};
+    use crate::store::MailboxList;
+    use crate::types::{AccountId, MailboxId, UidValidity};
 
     fn list(names: &[(u32, &str)], subscribed: &[&str]) -> MailboxList {
         let info = |(id, name): &(u32, &str)| MailboxInfo {
@@ -175,7 +161,10 @@ mod tests {
             Some(old) => format!("{old}>{name}"),
             None => name,
         };
-        changes(before, now, &plan).into_iter().map(shown).collect()
+        changes(&View::of(before.clone()), &View::of(now.clone()), &plan)
+            .into_iter()
+            .map(shown)
+            .collect()
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What is told of mailboxes that are not selected (RFC 5465, 5).
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::names::{changes, is_subscribed};
-use super::{Budget, Deed, Others, Overflow, Told, Trouble, id, position, wanted};
+use super::names::{NameChange, changes};
+use super::view::{Foreign, View};
+use super::{Budget, Deed, Others, Overflow, READABLE, Told, Trouble, position, wanted};
 use crate::imap::exec::list::Turn;
 use crate::imap::exec::{Exec, Out};
 use crate::imap::notify::{Events, Plan};
-use crate::store::{Changed, MailboxList};
-use crate::types::{MailboxId, MailboxKey, ModSeq, Uid};
+use crate::store::Changed;
+use crate::types::{MailboxKey, ModSeq, Uid};
 
 impl Exec {
     pub(super) async fn tell_others(
@@ -20,39 +20,61 @@ impl Exec {
         budget: &mut Budget,
         out: &mut Out<'_>,
     ) -> Result<(), Trouble> {
-        others.changes.borrow_and_update();
-        let account = self.account.id;
-        let (changed, place) = self.store.changed_mailboxes(account, others.place);
-        let Ok(list) = self.store.mailboxes(account) else {
+        let own = self.account.id;
+        let mut look: HashSet<MailboxKey> = HashSet::new();
+        let mut places = Vec::with_capacity(others.sources.len());
+        for source in &mut others.sources {
+            source.seen();
+            let account = source.account;
+            let (changed, place) = self.store.changed_mailboxes(account, source.place);
+            places.push((account, place));
+            match changed {
+                Changed::Only(these) => {
+                    look.extend(
+                        these
+                            .into_iter()
+                            .map(|mailbox| MailboxKey { account, mailbox }),
+                    );
+                }
+                Changed::Any => {
+                    let all = others.told.iter().map(|told| told.mailbox);
+                    look.extend(all.filter(|key| key.account == account));
+                }
+            }
+        }
+        let newer = match self.newer(&others.view, &others.sources) {
+            Ok(true) => self.view(plan, &mut others.sources).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Ok(newer) = newer else {
             // The account is gone, or nothing can be read: what is told next is told then.
             return Ok(());
         };
-        let mut look: HashSet<MailboxId> = match &changed {
-            Changed::Only(these) => these.iter().copied().collect(),
-            Changed::Any => others.told.iter().map(|told| told.mailbox).collect(),
-        };
-        if !Arc::ptr_eq(&list, &others.list) {
-            for (name, change) in changes(&others.list, &list, plan) {
+        if let Some(view) = newer.transpose()? {
+            self.compare(plan, &mut others.view, &view);
+            let mut changes = changes(&others.view, &view, plan);
+            self.access(plan, others, &view, &mut changes);
+            for (name, change) in changes {
                 let own = deed.name.as_ref();
-                if own.is_some_and(|own| own.explains(&name, &change, &list)) {
+                if own.is_some_and(|own| own.explains(&name, &change, &view)) {
                     continue;
                 }
                 budget.take(1)?;
-                self.name_line(&name, change.old.as_deref(), &list, out);
+                self.name_line(&name, change.old.as_deref(), &view, change.access, out);
                 out.piece().await?;
             }
-            self.follow(plan, others, &list, &mut look)?;
-            others.list = Arc::clone(&list);
+            self.follow(plan, others, &view, &mut look)?;
+            others.view = view;
         }
         self.tell_notes(plan, others, deed, budget, out)?;
         let selected = self.selected.as_ref().map(|selected| selected.key);
         if let Some((key, snapshot)) = &deed.selected
             && selected != Some(*key)
-            && key.account == account
         {
             // From here on it is a mailbox among others.
-            look.insert(key.mailbox);
-            let at = position(&others.told, key.mailbox);
+            look.insert(*key);
+            let at = position(&others.told, *key);
             if let Some(told) = at.and_then(|at| others.told.get_mut(at)) {
                 *told = told.of_snapshot(snapshot);
             }
@@ -60,12 +82,8 @@ impl Exec {
         let modseqs = self.enabled.condstore;
         let mut again = false;
         let mut turn = Turn::new();
-        for info in list
-            .mailboxes
-            .iter()
-            .filter(|i| look.contains(&i.key.mailbox))
-        {
-            let at = position(&others.told, info.key.mailbox);
+        for info in others.view.readable().filter(|i| look.contains(&i.key)) {
+            let at = position(&others.told, info.key);
             let Some(told) = at.and_then(|at| others.told.get_mut(at)) else {
                 continue;
             };
@@ -73,6 +91,10 @@ impl Exec {
                 continue;
             }
             turn.take().await;
+            // They may be others than a moment ago.
+            if info.key.account != own && !self.rights_on(info.key).contains(READABLE) {
+                continue;
+            }
             self.absorb_own(info.key, told);
             let Ok(now) = self.store.mailbox_status(info.key) else {
                 // Gone, and then the list says so; or not to be read now.
@@ -93,8 +115,11 @@ impl Exec {
             self.status_line(info, &now, told.events, kind, modseqs, &mut out.buf);
             out.piece().await?;
         }
-        if !again {
-            others.place = place;
+        for (account, place) in places.into_iter().filter(|_| !again) {
+            let mut all = others.sources.iter_mut();
+            if let Some(source) = all.find(|source| source.account == account) {
+                source.place = place;
+            }
         }
         Ok(())
     }
@@ -104,17 +129,17 @@ impl Exec {
         &self,
         plan: &Plan,
         others: &mut Others,
-        list: &MailboxList,
-        look: &mut HashSet<MailboxId>,
+        view: &View,
+        look: &mut HashSet<MailboxKey>,
     ) -> Result<(), Overflow> {
-        let wanted = wanted(plan, list);
+        let wanted = wanted(plan, view);
         if wanted.len() > self.notify_limits.mailboxes {
             return Err(Overflow);
         }
-        let before: HashSet<MailboxId> = others.list.mailboxes.iter().map(id).collect();
+        let before: HashSet<MailboxKey> = others.view.readable().map(|info| info.key).collect();
         let mut next = Vec::with_capacity(wanted.len());
         for (info, events) in wanted {
-            let mailbox = info.key.mailbox;
+            let mailbox = info.key;
             let known = position(&others.told, mailbox).and_then(|at| others.told.get(at));
             next.push(match known {
                 Some(told) => Told { events, ..*told },
@@ -160,16 +185,67 @@ impl Exec {
         }
     }
 
-    fn name_line(&self, name: &str, old: Option<&str>, list: &MailboxList, out: &mut Out<'_>) {
-        let info = list.mailboxes.iter().find(|info| info.name == name);
+    /// RFC 5465, 5.9: rights that were lost, and those that are there again. `changes` become the
+    /// names to tell of.
+    fn access(
+        &self,
+        plan: &Plan,
+        others: &mut Others,
+        view: &View,
+        changes: &mut BTreeMap<String, NameChange>,
+    ) {
+        let now: HashMap<MailboxKey, &Foreign> = view.others.iter().map(of_key).collect();
+        let mut note = |name: &str| changes.entry(name.to_owned()).or_default().access = true;
+        for was in others.view.others.iter().filter(|was| was.readable) {
+            let info = &was.info;
+            let lost = match now.get(&info.key) {
+                Some(now) => !now.readable,
+                None => self.is_withheld(info.key),
+            };
+            if lost && view.wanted(plan, &info.name, info.subscribed) != Events::NONE {
+                others.denied.insert(info.key);
+                note(now.get(&info.key).map_or(&info.name, |now| &now.info.name));
+            }
+        }
+        for foreign in view.others.iter().filter(|foreign| foreign.readable) {
+            if others.denied.remove(&foreign.info.key) {
+                note(&foreign.info.name);
+            }
+        }
+        // Of those that are too many it is not told that they can be read again.
+        while others.denied.len() > self.notify_limits.mailboxes {
+            others.denied.pop_first();
+        }
+    }
+
+    /// `access`: it is told for the sake of rights.
+    pub(super) fn name_line(
+        &self,
+        name: &str,
+        old: Option<&str>,
+        view: &View,
+        access: bool,
+        out: &mut Out<'_>,
+    ) {
+        let info = view.by_name(name);
         let mut attributes = match info.map(|info| self.attributes(info)) {
             Some(Ok(attributes)) => attributes,
             Some(Err(_)) => Vec::new(),
             None => vec!["\\NonExistent"],
         };
-        if is_subscribed(list, name) {
+        let mut all = view.others.iter().map(of_key);
+        let closed =
+            info.is_some_and(|info| all.any(|(key, foreign)| key == info.key && !foreign.readable));
+        if closed || access && info.is_none() {
+            attributes.push("\\NoAccess");
+        }
+        if view.is_subscribed(name) {
             attributes.push("\\Subscribed");
         }
         self.list_line(&attributes, name, old, out);
     }
+}
+
+fn of_key(foreign: &Foreign) -> (MailboxKey, &Foreign) {
+    (foreign.info.key, foreign)
 }
