@@ -121,7 +121,9 @@ impl<'a> Cursor<'a> {
         let rest = self.bytes().get(self.pos..).unwrap_or_default();
         let opened = rest.strip_prefix(b"~").unwrap_or(rest);
         let more = opened.strip_prefix(b"{")?;
-        announcement(rest).filter(|_| !more.contains(&b'{'))
+        // An empty one has come, though nothing stands behind its announcement.
+        let came = self.at_literal().is_some();
+        announcement(rest).filter(|_| !came && !more.contains(&b'{'))
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {

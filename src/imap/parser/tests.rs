@@ -285,6 +285,9 @@ fn append_heads() {
         "a APPEND x \"\t1-Feb-1994 21:52:25 -0800\" {5}\r\n",
         "a APPEND x \" 1-Feb-1994 21:52:25 +2400\" {5}\r\n",
         "a APPEND {5}\r\n",
+        // The line is over behind an empty name, and what follows is not of it.
+        "a APPEND {0}\r\n\r\n {310+}\r\n",
+        "a APPEND x CATENATE (URL {0}\r\n\r\n TEXT {310+}\r\n",
     ] {
         assert_eq!(head(bad), None, "{bad}");
     }
