@@ -1,14 +1,17 @@
 //! Every input of the fuzz corpus, once: what fuzzing found stays mended where no fuzzer runs.
 
+mod oracle;
+
 use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 12] = [
     ("config", posthorn::config::fuzz_config),
     ("frame", posthorn::store::fuzz_frame),
     ("fulltext", posthorn::store::fuzz_fulltext),
     ("image", posthorn::store::fuzz_image),
+    ("imap_oracle", oracle::fuzz),
     ("imap_parser", posthorn::imap::fuzz_parser),
     ("imap_response", posthorn::transfer::imap::response::fuzz),
     ("imap_session", posthorn::imap::fuzz_session),

@@ -5,7 +5,7 @@ use super::notify::Notify;
 use crate::types::{Flag, Rights, Secret, UidSet};
 
 /// A tagged command.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tagged {
     pub tag: String,
     pub command: Command,
@@ -28,7 +28,7 @@ pub enum SeqNumber {
     Star,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     // Any state
     Capability,

@@ -1,7 +1,7 @@
 //! IMAP (RFC 3501, RFC 9051 and extensions).
 //!
 //! May import: store, auth, tls, net, config, mail, telemetry, types. Machines: `capability`, `fragment`,
-//! `parser`, `session`, `encode`, `search`, `list`, `notify`; `exec` runs commands on the store;
+//! `parser`, `reading`, `session`, `encode`, `search`, `list`, `notify`; `exec` runs commands on the store;
 //! `server` owns sockets.
 
 mod bytes;
@@ -16,6 +16,8 @@ mod list;
 pub mod notify;
 pub mod object_id;
 mod parser;
+#[doc(hidden)]
+pub mod reading;
 mod search;
 mod server;
 mod session;
@@ -26,6 +28,7 @@ mod thread;
 mod tests;
 
 pub use keys::KeyCache;
+pub use list::Pattern;
 pub use server::{Context, start};
 
 /// For the fuzzer: a session fed these bytes, whose work ends in all sorts of ways.

@@ -66,6 +66,12 @@ impl<'a> Cursor<'a> {
         rest.starts_with(bytes)
     }
 
+    /// This byte was the last.
+    pub(super) fn after(&self, byte: u8) -> bool {
+        let last = self.pos.checked_sub(1).and_then(|at| self.bytes().get(at));
+        last == Some(&byte)
+    }
+
     pub(super) fn peek_second(&self) -> Option<u8> {
         self.bytes().get(self.pos + 1).copied()
     }
@@ -115,7 +121,9 @@ impl<'a> Cursor<'a> {
         let rest = self.bytes().get(self.pos..).unwrap_or_default();
         let opened = rest.strip_prefix(b"~").unwrap_or(rest);
         let more = opened.strip_prefix(b"{")?;
-        announcement(rest).filter(|_| !more.contains(&b'{'))
+        // An empty one has come, though nothing stands behind its announcement.
+        let came = self.at_literal().is_some();
+        announcement(rest).filter(|_| !came && !more.contains(&b'{'))
     }
 
     pub(super) fn rest(&mut self) -> &'a [u8] {
@@ -168,6 +176,10 @@ impl<'a> Cursor<'a> {
         let mut text = Vec::new();
         loop {
             match self.peek() {
+                // A line ended here, so the string did not.
+                Some(b'{') if self.at_literal().is_some() => {
+                    return bad("A quoted string has no end");
+                }
                 Some(b'"') => {
                     self.pos += 1;
                     return Ok(text);
@@ -190,6 +202,8 @@ impl<'a> Cursor<'a> {
     pub(super) fn string(&mut self) -> Parsed<Vec<u8>> {
         if self.peek() == Some(b'{') {
             return match self.literal() {
+                // RFC 9051, 9: CHAR8 has no NUL.
+                Some(content) if content.contains(&0) => bad("NUL byte in a literal"),
                 Some(content) => Ok(content.to_vec()),
                 None => bad("A literal was expected"),
             };
@@ -248,10 +262,14 @@ impl<'a> Cursor<'a> {
 
     /// nstring / literal8
     pub(super) fn nstring8(&mut self) -> Parsed<Option<Vec<u8>>> {
-        if self.follows(b"~{") {
-            self.pos += 1;
+        if !self.follows(b"~{") {
+            return self.nstring();
         }
-        self.nstring()
+        self.pos += 1;
+        match self.literal() {
+            Some(content) => Ok(Some(content.to_vec())),
+            None => bad("A literal was expected"),
+        }
     }
 
     /// These bytes come next, in any case.

@@ -139,6 +139,9 @@ fn section(c: &mut Cursor<'_>, peek: bool) -> Parsed<Section> {
     let text = if c.peek() == Some(b']') {
         SectionText::Whole
     } else {
+        if !part.is_empty() && !c.after(b'.') {
+            return bad("A dot is missing behind the part number");
+        }
         section_text(c, !part.is_empty())?
     };
     c.expect(b']')?;

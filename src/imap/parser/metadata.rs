@@ -67,7 +67,7 @@ fn options(c: &mut Cursor<'_>, get: &mut GetMetadata) -> Parsed<()> {
         let name = c.atom()?.to_ascii_uppercase();
         c.space()?;
         match name.as_str() {
-            "MAXSIZE" => get.max_size = Some(c.number()?),
+            "MAXSIZE" => get.max_size = Some(c.number32()?.into()),
             "DEPTH" => {
                 get.depth = match c.atom()?.to_ascii_lowercase().as_str() {
                     "0" => Depth::Zero,

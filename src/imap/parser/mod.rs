@@ -186,11 +186,13 @@ fn with_arguments(c: &mut Cursor<'_>, name: &str) -> Parsed<Command> {
         }
         "SELECT" | "EXAMINE" => {
             let mailbox = c.mailbox()?;
-            let parameters = if c.eat(b' ') {
-                c.list(modseq::select_parameter)?
-            } else {
-                vec![]
-            };
+            let mut parameters = vec![];
+            if c.eat(b' ') {
+                parameters = c.list(modseq::select_parameter)?;
+                if parameters.is_empty() {
+                    return bad("A parameter is missing");
+                }
+            }
             Command::Select {
                 mailbox,
                 parameters,

@@ -2,7 +2,7 @@
 //!
 //! Machine: no IO, no clock, no randomness.
 
-use super::cursor::{Cursor, Parsed, bad};
+use super::cursor::{Cursor, Parsed, atom_char, bad};
 use super::sequence_set;
 use crate::imap::command::{FetchModifiers, QResync, SelectParameter, SeqNumber, SequenceSet};
 use crate::types::UidSet;
@@ -75,9 +75,8 @@ pub(super) fn store_modifiers(c: &mut Cursor<'_>) -> Parsed<Option<u64>> {
 /// `MODSEQ ["/flags/name" priv|shared|all] n`: what follows the word. Flags have no
 /// mod-sequences of their own here, so their names do not matter (RFC 7162, 3.1.5).
 pub(super) fn search_key(c: &mut Cursor<'_>) -> Parsed<u64> {
-    if !c.peek().is_some_and(|b| b.is_ascii_digit()) {
-        let entry = c.string()?;
-        if !entry.to_ascii_lowercase().starts_with(b"/flags/") {
+    if c.peek() == Some(b'"') {
+        if !is_flag_entry(&c.string()?) {
             return bad("An entry looks like \"/flags/\\\\draft\"");
         }
         c.space()?;
@@ -88,6 +87,13 @@ pub(super) fn search_key(c: &mut Cursor<'_>) -> Parsed<u64> {
         c.space()?;
     }
     modseq_or_zero(c)
+}
+
+/// entry-flag-name, without its quotes.
+fn is_flag_entry(entry: &[u8]) -> bool {
+    let (head, flag) = entry.split_at(entry.len().min(b"/flags/".len()));
+    let atom = flag.strip_prefix(b"\\").unwrap_or(flag);
+    head.eq_ignore_ascii_case(b"/flags/") && !atom.is_empty() && atom.iter().all(|b| atom_char(*b))
 }
 
 pub(super) fn select_parameter(c: &mut Cursor<'_>) -> Parsed<SelectParameter> {

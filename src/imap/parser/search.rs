@@ -454,6 +454,9 @@ fn interval(c: &mut Cursor<'_>) -> Parsed<u32> {
 
 /// date = `1-Feb-1994`, quoted or not; days since 1970-01-01.
 fn date(c: &mut Cursor<'_>) -> Parsed<i32> {
+    if c.peek() == Some(b'{') {
+        return bad("A date is never a literal");
+    }
     let text = c.astring()?;
     match std::str::from_utf8(&text).ok().and_then(day) {
         Some(day) => Ok(day),
@@ -499,9 +502,11 @@ pub(super) fn date_time(text: &[u8]) -> Parsed<(i64, i16)> {
 }
 
 fn parse_date_time(text: &str) -> Option<(i64, i16)> {
-    let mut parts = text.trim_start().split(' ');
+    // date-day-fixed; one digit alone is taken too.
+    let fixed = text.strip_prefix(' ');
+    let mut parts = fixed.unwrap_or(text).split(' ');
     let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+    if parts.next().is_some() || fixed.is_some() && date.find('-') != Some(1) {
         return None;
     }
     let mut hms = time.split(':').map(|n| digits(n, 2..=2));
@@ -515,7 +520,7 @@ fn parse_date_time(text: &str) -> Option<(i64, i16)> {
         _ => return None,
     };
     let zone = digits(zone, 4..=4)?;
-    if zone % 100 > 59 || zone / 100 > 14 {
+    if zone % 100 > 59 || zone / 100 > 23 {
         return None;
     }
     let minutes = sign * (zone / 100 * 60 + zone % 100);

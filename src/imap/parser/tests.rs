@@ -263,6 +263,11 @@ fn append_heads() {
         head("A APPEND \"a b\" \" 7-Feb-1994 21:52:25 -0800\" {310+}\r\n"),
         append("a b", vec![], Some((760_686_745_000, -480)))
     );
+    // Any zone that hhmm can tell.
+    assert_eq!(
+        head("A APPEND x \" 1-Jan-1970 00:00:00 -2359\" {310+}\r\n"),
+        append("x", vec![], Some((86_340_000, -1439)))
+    );
     // A leap second stays on its day.
     assert_eq!(
         head("A APPEND x \"31-Dec-2016 23:59:60 +0000\" {310+}\r\n"),
@@ -275,7 +280,14 @@ fn append_heads() {
     for bad in [
         "a APPEND x (\\Bad) {5}\r\n",
         "a APPEND x \"1-Foo-1994 21:52:25 -0800\" {5}\r\n",
+        "a APPEND x \"  1-Feb-1994 21:52:25 -0800\" {5}\r\n",
+        "a APPEND x \" 11-Feb-1994 21:52:25 -0800\" {5}\r\n",
+        "a APPEND x \"\t1-Feb-1994 21:52:25 -0800\" {5}\r\n",
+        "a APPEND x \" 1-Feb-1994 21:52:25 +2400\" {5}\r\n",
         "a APPEND {5}\r\n",
+        // The line is over behind an empty name, and what follows is not of it.
+        "a APPEND {0}\r\n\r\n {310+}\r\n",
+        "a APPEND x CATENATE (URL {0}\r\n\r\n TEXT {310+}\r\n",
     ] {
         assert_eq!(head(bad), None, "{bad}");
     }
@@ -351,6 +363,15 @@ fn the_rest_is_refused_with_a_reason() {
         "a ENABLE",
         "a DELETE a&b",
         "a ID (\"x\")",
+        "a FETCH 1 BODY[1HEADER]",
+        "a SELECT x ()",
+        "a SEARCH MODSEQ \"/flags/a b\" all 5",
+        "a SEARCH MODSEQ \"/flags/\" all 5",
+        "a SEARCH MODSEQ {8}\r\n/flags/x all 5",
+        "a SEARCH SINCE {10}\r\n1-Feb-1994",
+        "a GETMETADATA (MAXSIZE 4294967296) INBOX /shared",
+        "a LOGIN x {1}\r\n\0",
+        "a LOGIN x \"{1}\r\na\"",
         &deep,
     ] {
         let error = read(line.as_bytes(), false).expect_err(line);
