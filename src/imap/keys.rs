@@ -5,6 +5,7 @@
 //!
 //! Invariant: all that is kept is no larger than the limit; what does not fit is found out again.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -91,7 +92,13 @@ pub struct Texts {
 }
 
 impl Texts {
-    pub fn of(envelope: &Envelope) -> Self {
+    pub fn of(envelope: &Envelope<'_>) -> Self {
+        Self::read(envelope, &mut String::new())
+    }
+
+    /// As `of`, of many: `all` is room to work in.
+    pub fn read(envelope: &Envelope<'_>, all: &mut String) -> Self {
+        all.clear();
         let mut texts = Self {
             sent: envelope
                 .date
@@ -100,17 +107,16 @@ impl Texts {
                 .map(|date| (date.millis, date.local_day())),
             ..Self::default()
         };
-        let mut all = String::new();
         for (n, field) in Field::ALL.into_iter().enumerate() {
             let start = all.len();
             let present = match field {
-                Field::From => texts.addresses(0, &envelope.from, &mut all),
-                Field::To => texts.addresses(1, &envelope.to, &mut all),
-                Field::Cc => texts.addresses(2, &envelope.cc, &mut all),
-                Field::Bcc => texts.addresses(3, &envelope.bcc, &mut all),
-                Field::Subject => text(envelope.subject.as_ref(), &mut all),
-                Field::MessageId => text(envelope.message_id.as_ref(), &mut all),
-                Field::InReplyTo => text(envelope.in_reply_to.as_ref(), &mut all),
+                Field::From => texts.addresses(0, &envelope.from, all),
+                Field::To => texts.addresses(1, &envelope.to, all),
+                Field::Cc => texts.addresses(2, &envelope.cc, all),
+                Field::Bcc => texts.addresses(3, &envelope.bcc, all),
+                Field::Subject => text(envelope.subject.as_ref(), all),
+                Field::MessageId => text(envelope.message_id.as_ref(), all),
+                Field::InReplyTo => text(envelope.in_reply_to.as_ref(), all),
             };
             texts.present |= u8::from(present) << n;
             if all.len() - start > MAX_FIELD {
@@ -123,11 +129,11 @@ impl Texts {
             }
             texts.ends[n] = u32::try_from(all.len()).unwrap_or(u32::MAX);
         }
-        texts.text = all.into();
+        texts.text = all.as_str().into();
         texts
     }
 
-    fn addresses(&mut self, field: usize, all: &[EnvelopeAddress], out: &mut String) -> bool {
+    fn addresses(&mut self, field: usize, all: &[EnvelopeAddress<'_>], out: &mut String) -> bool {
         let start = out.len();
         for (n, address) in all.iter().enumerate() {
             if out.len() - start > MAX_FIELD {
@@ -207,42 +213,80 @@ impl Texts {
     }
 }
 
-fn text(value: Option<&Vec<u8>>, out: &mut String) -> bool {
+fn text(value: Option<&Cow<'_, [u8]>>, out: &mut String) -> bool {
     if let Some(value) = value {
-        out.push_str(&mail::comparable(&mail::decode_words(value)));
+        match plain(value) {
+            Some(plain) => push_folded(plain, out),
+            None => out.push_str(&mail::comparable(&mail::decode_words(value))),
+        }
     }
     value.is_some()
 }
 
+/// A value of which nothing is to be decoded or put in order, so that it only has to be in lower
+/// case: most are.
+fn plain(value: &[u8]) -> Option<&str> {
+    let mut before = b' ';
+    for byte in value {
+        let ends_plain = match byte {
+            b' ' => before == b' ',
+            b'?' => before == b'=',
+            byte => !byte.is_ascii_graphic(),
+        };
+        if ends_plain {
+            return None;
+        }
+        before = *byte;
+    }
+    if before == b' ' && !value.is_empty() {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+fn push_folded(plain: &str, out: &mut String) {
+    let start = out.len();
+    out.push_str(plain);
+    if let Some(new) = out.get_mut(start..) {
+        new.make_ascii_lowercase();
+    }
+}
+
 /// As `EnvelopeAddress::written`, folded.
-fn written(address: &EnvelopeAddress, out: &mut String) -> First {
-    let folded = |part: &Option<Vec<u8>>| {
-        let text = part.as_deref().map(mail::decode_words).unwrap_or_default();
-        mail::comparable(&text).replace('\0', "")
+fn written(address: &EnvelopeAddress<'_>, out: &mut String) -> First {
+    // Gives its length.
+    let folded = |part: &Option<Cow<'_, [u8]>>, out: &mut String| {
+        let start = out.len();
+        let part = part.as_deref().unwrap_or_default();
+        match plain(part) {
+            Some(plain) => push_folded(plain, out),
+            None => {
+                let text = mail::comparable(&mail::decode_words(part));
+                out.extend(text.chars().filter(|c| *c != '\0'));
+            }
+        }
+        u32::try_from(out.len() - start).unwrap_or(u32::MAX)
     };
-    let len = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
-    let mailbox = folded(&address.mailbox);
     if address.host.is_none() {
-        out.push_str(&mailbox);
         return First {
-            name: len(&mailbox),
+            name: folded(&address.mailbox, out),
             group: true,
             ..First::default()
         };
     }
-    let (name, host) = (folded(&address.name), folded(&address.host));
-    out.push_str(&name);
-    out.push_str(if name.is_empty() { "<" } else { " <" });
-    out.push_str(&mailbox);
-    if !host.is_empty() {
-        out.push('@');
-        out.push_str(&host);
+    let name = folded(&address.name, out);
+    out.push_str(if name == 0 { "<" } else { " <" });
+    let mailbox = folded(&address.mailbox, out);
+    out.push('@');
+    let host = folded(&address.host, out);
+    if host == 0 {
+        out.pop();
     }
     out.push('>');
     First {
-        name: len(&name),
-        mailbox: len(&mailbox),
-        host: len(&host),
+        name,
+        mailbox,
+        host,
         group: false,
     }
 }
@@ -444,6 +488,55 @@ mod tests {
             (t.mailbox(Field::Cc), texts("").mailbox(Field::Cc)),
             ("bare", "")
         );
+    }
+
+    #[test]
+    fn what_is_plain_is_folded_as_all_else() {
+        let values = [
+            "",
+            " ",
+            "a",
+            "Hello World",
+            " a",
+            "a ",
+            "a  b",
+            "a\tb",
+            "a\r\n b",
+            "\0",
+            "a\0b",
+            "=?utf-8?q?=C3=84?=",
+            "=?",
+            "a = ?b",
+            "\u{c4}B",
+            "\x7f",
+            "Re: [List] A?=b ~!@#",
+        ];
+        for value in values {
+            let value = Cow::Borrowed(value.as_bytes());
+            let slow = mail::comparable(&mail::decode_words(&value));
+            let mut fast = String::new();
+            assert!(text(Some(&value), &mut fast));
+            assert_eq!(fast, slow, "{value:?}");
+            let address = EnvelopeAddress {
+                name: Some(value.clone()),
+                mailbox: Some(value.clone()),
+                host: Some(value.clone()),
+            };
+            let mut fast = String::new();
+            let first = written(&address, &mut fast);
+            let slow = slow.replace('\0', "");
+            let (blank, at) = match slow.is_empty() {
+                true => ("", ""),
+                false => (" ", "@"),
+            };
+            assert_eq!(
+                fast,
+                format!("{slow}{blank}<{slow}{at}{slow}>"),
+                "{value:?}"
+            );
+            let len = slow.len() as u32;
+            assert_eq!((first.name, first.mailbox, first.host), (len, len, len));
+        }
     }
 
     #[test]

@@ -3,37 +3,41 @@
 //! Machine: no IO, no clock, no randomness.
 //! May import: nothing of ours outside `mail`.
 
+use std::borrow::Cow;
+
 use super::words::decode_words;
+
+/// A string of it, which mostly stands in the wire form as it is.
+type Text<'a> = Option<Cow<'a, [u8]>>;
 
 /// An address structure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EnvelopeAddress {
-    pub name: Option<Vec<u8>>,
+pub struct EnvelopeAddress<'a> {
+    pub name: Text<'a>,
     /// addr-mailbox; NIL at the end of a group.
-    pub mailbox: Option<Vec<u8>>,
+    pub mailbox: Text<'a>,
     /// addr-host; NIL where a group begins.
-    pub host: Option<Vec<u8>>,
+    pub host: Text<'a>,
 }
 
 /// What is searched and sorted of it. Strings are as they were in the header, unfolded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Envelope {
-    pub date: Option<Vec<u8>>,
-    pub subject: Option<Vec<u8>>,
-    pub from: Vec<EnvelopeAddress>,
-    pub to: Vec<EnvelopeAddress>,
-    pub cc: Vec<EnvelopeAddress>,
-    pub bcc: Vec<EnvelopeAddress>,
-    pub in_reply_to: Option<Vec<u8>>,
-    pub message_id: Option<Vec<u8>>,
+pub struct Envelope<'a> {
+    pub date: Text<'a>,
+    pub subject: Text<'a>,
+    pub from: Vec<EnvelopeAddress<'a>>,
+    pub to: Vec<EnvelopeAddress<'a>>,
+    pub cc: Vec<EnvelopeAddress<'a>>,
+    pub bcc: Vec<EnvelopeAddress<'a>>,
+    pub in_reply_to: Text<'a>,
+    pub message_id: Text<'a>,
 }
 
-impl EnvelopeAddress {
+impl EnvelopeAddress<'_> {
     /// Decoded, written `name <mailbox@host>`; a group is its name (RFC 9051, 6.4.4 leaves
     /// open how they are put together).
     pub fn written(&self) -> String {
-        let decoded =
-            |part: &Option<Vec<u8>>| part.as_deref().map(decode_words).unwrap_or_default();
+        let decoded = |part: &Text<'_>| part.as_deref().map(decode_words).unwrap_or_default();
         let Some(host) = &self.host else {
             return decoded(&self.mailbox);
         };
@@ -71,17 +75,17 @@ impl EnvelopeAddress {
     }
 }
 
-impl Envelope {
+impl<'a> Envelope<'a> {
     /// None: not what `envelope_wire` writes.
-    pub fn read(wire: &[u8]) -> Option<Self> {
+    pub fn read(wire: &'a [u8]) -> Option<Self> {
         let mut c = Wire(wire);
         c.expect(b'(')?;
         let date = c.nstring()?;
         let subject = c.after_blank(Wire::nstring)?;
         let from = c.after_blank(Wire::addresses)?;
         // Sender and Reply-To.
-        c.after_blank(Wire::addresses)?;
-        c.after_blank(Wire::addresses)?;
+        c.after_blank(Wire::skip_addresses)?;
+        c.after_blank(Wire::skip_addresses)?;
         Some(Self {
             date,
             subject,
@@ -97,7 +101,7 @@ impl Envelope {
 
 struct Wire<'a>(&'a [u8]);
 
-impl Wire<'_> {
+impl<'a> Wire<'a> {
     fn eat(&mut self, word: &[u8]) -> bool {
         match self.0.strip_prefix(word) {
             Some(rest) => {
@@ -119,7 +123,7 @@ impl Wire<'_> {
 
     /// The outer Option is None where there is no string.
     #[allow(clippy::option_option)]
-    fn nstring(&mut self) -> Option<Option<Vec<u8>>> {
+    fn nstring(&mut self) -> Option<Text<'a>> {
         if self.eat(b"NIL") {
             return Some(None);
         }
@@ -129,27 +133,41 @@ impl Wire<'_> {
             self.0 = self.0[end..].strip_prefix(b"}\r\n")?;
             let (text, rest) = self.0.split_at_checked(size)?;
             self.0 = rest;
-            return Some(Some(text.to_vec()));
+            return Some(Some(Cow::Borrowed(text)));
         }
         self.expect(b'"')?;
-        let mut text = Vec::new();
+        let mut text = Cow::Borrowed(&b""[..]);
         loop {
             let stop = self.0.iter().position(|b| matches!(b, b'"' | b'\\'))?;
-            text.extend_from_slice(&self.0[..stop]);
+            let plain = &self.0[..stop];
+            if text.is_empty() {
+                text = Cow::Borrowed(plain);
+            } else {
+                text.to_mut().extend_from_slice(plain);
+            }
             let quote = self.0[stop] == b'"';
             self.0 = &self.0[stop + 1..];
             if quote {
                 return Some(Some(text));
             }
-            text.push(*self.0.first()?);
+            text.to_mut().push(*self.0.first()?);
             self.0 = &self.0[1..];
         }
     }
 
-    fn addresses(&mut self) -> Option<Vec<EnvelopeAddress>> {
+    fn addresses(&mut self) -> Option<Vec<EnvelopeAddress<'a>>> {
         let mut all = Vec::new();
+        self.each_address(&mut |address| all.push(address))?;
+        Some(all)
+    }
+
+    fn skip_addresses(&mut self) -> Option<()> {
+        self.each_address(&mut |_| {})
+    }
+
+    fn each_address(&mut self, each: &mut dyn FnMut(EnvelopeAddress<'a>)) -> Option<()> {
         if self.eat(b"NIL") {
-            return Some(all);
+            return Some(());
         }
         self.expect(b'(')?;
         while !self.eat(b")") {
@@ -159,13 +177,13 @@ impl Wire<'_> {
             let mailbox = self.after_blank(Self::nstring)?;
             let host = self.after_blank(Self::nstring)?;
             self.expect(b')')?;
-            all.push(EnvelopeAddress {
+            each(EnvelopeAddress {
                 name,
                 mailbox,
                 host,
             });
         }
-        Some(all)
+        Some(())
     }
 }
 
@@ -174,23 +192,22 @@ mod tests {
     use super::*;
     use crate::mail::envelope_wire;
 
-    fn read(header: &str) -> Envelope {
-        Envelope::read(&envelope_wire(header.as_bytes())).unwrap()
-    }
-
     #[test]
     fn what_was_written_is_read() {
-        let envelope = read(
+        let wire = |header: &str| envelope_wire(header.as_bytes());
+        let given = wire(
             "Date: Mon, 2 Mar 2026 10:00:00 +0100\r\nSubject: a \"b\" \\c\r\n\
              From: \"Doe, J\" <j@x.test>, two@x.test\r\nTo: team: a@x.test;\r\nCc: alone\r\n\
              Bcc: =?utf-8?q?J=C3=BCrgen?= <k@x.test>\r\nMessage-ID: <1@x>\r\n\
              In-Reply-To: <0@x>\r\n\r\n",
         );
+        let envelope = Envelope::read(&given).unwrap();
         assert_eq!(envelope.subject.as_deref(), Some(&b"a \"b\" \\c"[..]));
         assert_eq!(envelope.message_id.as_deref(), Some(&b"<1@x>"[..]));
         assert_eq!(envelope.in_reply_to.as_deref(), Some(&b"<0@x>"[..]));
-        let written =
-            |all: &[EnvelopeAddress]| all.iter().map(EnvelopeAddress::written).collect::<Vec<_>>();
+        let written = |all: &[EnvelopeAddress<'_>]| {
+            all.iter().map(EnvelopeAddress::written).collect::<Vec<_>>()
+        };
         assert_eq!(
             written(&envelope.from),
             ["Doe, J <j@x.test>", "<two@x.test>"]
@@ -203,8 +220,9 @@ mod tests {
         assert_eq!(envelope.to[0].display(), "team");
         assert_eq!(envelope.to[0].mailbox(), "team");
         assert_eq!(envelope.cc[0].display(), "alone");
-        assert_eq!(read("\r\n"), Envelope::default());
-        let bytes = read("Subject: \u{e4}\r\n\r\n");
+        assert_eq!(Envelope::read(&wire("\r\n")), Some(Envelope::default()));
+        let bytes = wire("Subject: \u{e4}\r\n\r\n");
+        let bytes = Envelope::read(&bytes).unwrap();
         assert_eq!(bytes.subject.as_deref(), Some("\u{e4}".as_bytes()));
     }
 

@@ -51,8 +51,9 @@ impl Kept {
     pub fn unpack(self) -> Self {
         match self {
             Self::Packed(packed) => {
-                let plain = decompress(&[&MARK, &packed[..]].concat());
-                let summary = plain.and_then(|plain| postcard::from_bytes(&plain).ok());
+                let mut plain = Vec::new();
+                let unpacked = decompress(&[&MARK, &packed[..]].concat(), &mut plain);
+                let summary = unpacked.and_then(|()| postcard::from_bytes(&plain).ok());
                 summary.map_or(Self::Nothing, |summary| Self::Plain(Box::new(summary)))
             }
             other => other,
@@ -72,6 +73,51 @@ impl Kept {
         match self.clone().unpack() {
             Self::Plain(summary) => Some(*summary),
             _ => None,
+        }
+    }
+}
+
+/// [`Kept`] as it is written.
+#[derive(Deserialize)]
+pub(super) enum WrittenKept<'a> {
+    Nothing,
+    #[serde(borrow)]
+    Plain(WrittenSummary<'a>),
+    Packed(&'a [u8]),
+}
+
+/// [`Summary`] as it is written.
+#[derive(Deserialize)]
+pub(super) struct WrittenSummary<'a> {
+    envelope: &'a [u8],
+    _body_structure: &'a [u8],
+    _from: &'a str,
+    _subject: &'a str,
+    _sent: Option<u64>,
+    _traits: u8,
+}
+
+/// Reads many summaries with the same room to work in.
+#[derive(Default)]
+pub(super) struct Unpacking {
+    packed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Unpacking {
+    /// As `Kept::unpack`, of the envelope.
+    pub(super) fn envelope<'a>(&'a mut self, kept: WrittenKept<'a>) -> Option<&'a [u8]> {
+        match kept {
+            WrittenKept::Nothing => None,
+            WrittenKept::Plain(summary) => Some(summary.envelope),
+            WrittenKept::Packed(packed) => {
+                self.packed.clear();
+                self.packed.extend_from_slice(&MARK);
+                self.packed.extend_from_slice(packed);
+                decompress(&self.packed, &mut self.plain)?;
+                let summary: WrittenSummary<'_> = postcard::from_bytes(&self.plain).ok()?;
+                Some(summary.envelope)
+            }
         }
     }
 }
@@ -97,18 +143,18 @@ fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     Some(packed)
 }
 
-fn decompress(packed: &[u8]) -> Option<Vec<u8>> {
+fn decompress(packed: &[u8], plain: &mut Vec<u8>) -> Option<()> {
     let pooled = DECOMPRESSORS.lock().pop();
     let mut context = match pooled {
         Some(context) => context,
         None => Decompressor::with_prepared_dictionary(&DECODER).ok()?,
     };
     let size = zstd::zstd_safe::get_frame_content_size(packed).ok()??;
-    let plain = context
-        .decompress(packed, usize::try_from(size).ok()?.min(MAX))
-        .ok()?;
+    plain.clear();
+    plain.reserve(usize::try_from(size).ok()?.min(MAX));
+    context.decompress_to_buffer(packed, plain).ok()?;
     give_back(&DECOMPRESSORS, context);
-    Some(plain)
+    Some(())
 }
 
 fn give_back<T>(pool: &Mutex<Vec<T>>, context: T) {
@@ -143,7 +189,16 @@ mod tests {
             panic!("not packed");
         };
         assert!(packed.len() * 2 < plain, "{} of {plain}", packed.len());
-        assert_eq!(Kept::Packed(packed).summary(), Some(summary));
+        let kept = Kept::Packed(packed);
+        assert_eq!(kept.summary().as_ref(), Some(&summary));
+        let mut unpacking = Unpacking::default();
+        for kept in [kept, Kept::Plain(Box::new(summary.clone()))] {
+            let written = postcard::to_stdvec(&kept).unwrap();
+            let written = postcard::from_bytes(&written).unwrap();
+            let envelope = unpacking.envelope(written);
+            assert_eq!(envelope, Some(&summary.envelope[..]));
+        }
+        assert_eq!(unpacking.envelope(WrittenKept::Nothing), None);
         let nothing = Summary::default();
         let small = Kept::pack(nothing.clone());
         assert_eq!(small.plain(), Some(&nothing), "not made larger");

@@ -14,6 +14,7 @@ use super::handle::Store;
 use super::keys;
 use super::log::{BlobPlace, LogError};
 use super::model::{MessageRecord, variant};
+use super::packed::{Unpacking, WrittenKept};
 use super::quarantine::Damaged;
 use super::shared::Shared;
 use crate::types::{BlobId, MailboxKey, Uid, UnixMillis};
@@ -45,8 +46,32 @@ struct WrittenHead<'a> {
     saved: UnixMillis,
 }
 
+/// All of [`MessageRecord`], as it is written.
+#[derive(Deserialize)]
+struct WrittenRecord<'a> {
+    #[serde(borrow)]
+    head: WrittenHead<'a>,
+    summary: WrittenKept<'a>,
+}
+
+impl WrittenHead<'_> {
+    fn read(&self) -> MessageHead {
+        MessageHead {
+            size: self.size,
+            blob: self.blob,
+            variant: variant(self.prefix),
+            internal_date: self.internal_date,
+            internal_zone: self.internal_zone,
+            saved: self.saved,
+        }
+    }
+}
+
 /// Called with the written record; false ends the scan.
 type EachRaw<'a> = &'a mut dyn FnMut(Uid, &[u8]) -> Result<bool, StoreError>;
+
+/// Called with what a record begins with, and the ENVELOPE.
+type EachEnvelope<'a> = &'a mut dyn FnMut(Uid, MessageHead, Option<&[u8]>);
 
 /// Where a body lay when it was first read. Who keeps it reads on though the message is
 /// expunged: what was begun can be finished until compaction takes the bytes away.
@@ -101,17 +126,29 @@ impl Store {
         let mut scan = || {
             self.scan_raw(mailbox, range.clone(), &mut |uid, value| {
                 let head: WrittenHead<'_> = keys::decode_start(value)?;
-                each(
-                    uid,
-                    MessageHead {
-                        size: head.size,
-                        blob: head.blob,
-                        variant: variant(head.prefix),
-                        internal_date: head.internal_date,
-                        internal_zone: head.internal_zone,
-                        saved: head.saved,
-                    },
-                );
+                each(uid, head.read());
+                Ok(true)
+            })
+        };
+        if range.end().saturating_sub(*range.start()) < SHORT_SCAN {
+            return scan();
+        }
+        beside(scan)
+    }
+
+    /// As `scan_heads`, with the ENVELOPE in wire form. None: it was not kept.
+    pub fn scan_envelopes(
+        &self,
+        mailbox: MailboxKey,
+        range: std::ops::RangeInclusive<u32>,
+        each: EachEnvelope<'_>,
+    ) -> Result<(), StoreError> {
+        let mut unpacking = Unpacking::default();
+        let mut scan = || {
+            self.scan_raw(mailbox, range.clone(), &mut |uid, value| {
+                let record: WrittenRecord<'_> = keys::decode_start(value)?;
+                let head = record.head.read();
+                each(uid, head, unpacking.envelope(record.summary));
                 Ok(true)
             })
         };

@@ -338,7 +338,11 @@ impl Exec {
             }
         }
         let reads_text = items.iter().any(reads_text);
-        let mut ahead = Ahead::default();
+        let rising = window.is_sorted_by_key(|(seq, _)| *seq);
+        let mut ahead = match reads_text && rising {
+            true => Ahead::new(&self.store, &records),
+            false => Ahead::new(&self.store, &[]),
+        };
         for (seq, told) in window {
             let of = match current.by_uid(told.uid) {
                 Some(message) => Some((message, current.keywords())),
@@ -347,9 +351,6 @@ impl Exec {
             };
             let at = records.binary_search_by_key(&told.uid.0, |(uid, _)| *uid);
             let record = at.ok().map(|at| &records[at].1);
-            if let (true, Ok(at)) = (reads_text, at) {
-                ahead.read(&self.store, &records, at);
-            }
             let Some((message, keywords)) = of.filter(|_| record.is_some() || !needs.record) else {
                 trouble.gone = true;
                 continue;

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use super::helper::Helper;
 use crate::imap::keys::{Block, Facts, KeyCache, Kind, Links, SPAN, Texts};
 use crate::mail::{Envelope, References, envelope_wire};
-use crate::store::{BodyPlace, MessageRecord, Snapshot, Store, StoreError};
+use crate::store::{BodyPlace, MessageHead, Snapshot, Store, StoreError};
 use crate::types::{BlobId, MailboxKey, Uid};
 
 /// Bytes of bodies whose headers are read together.
@@ -14,100 +15,162 @@ const TOGETHER: u64 = 1024 * 1024;
 /// What is read of a larger one: no header is looked at any further.
 const TOP: u64 = 256 * 1024;
 
-/// Keys of one mailbox's messages, for one command.
-pub(super) struct Keys<'a> {
-    store: &'a Store,
-    cache: &'a KeyCache,
-    limit: usize,
-    mailbox: MailboxKey,
-    current: Arc<Snapshot>,
-    facts: At<Facts>,
-    texts: At<Texts>,
-    links: At<Links>,
+/// Keys of one mailbox's messages, for one command. Who asks for them in order has every other
+/// block read by another thread meanwhile.
+pub(super) struct Keys {
+    reader: Reader,
+    facts: Lane<Facts>,
+    texts: Lane<Texts>,
+    links: Lane<Links>,
 }
 
-/// The block that was asked last.
-type At<T> = Option<(u32, Arc<Block<T>>)>;
+/// Keys of one kind.
+struct Lane<T> {
+    /// The block that was asked last.
+    at: At<T>,
+    /// The block that was read last.
+    read: Option<u32>,
+    /// The next one, which is read beside.
+    next: Option<(u32, Helper<Found<T>>)>,
+}
 
-impl<'a> Keys<'a> {
-    pub(super) fn new(
-        store: &'a Store,
-        cache: &'a KeyCache,
-        limit: usize,
-        mailbox: MailboxKey,
-        current: Arc<Snapshot>,
-    ) -> Self {
+type At<T> = Option<(u32, Arc<Block<T>>)>;
+type Found<T> = Result<Arc<Block<T>>, StoreError>;
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
         Self {
-            store,
-            cache,
-            limit,
-            mailbox,
-            current,
-            facts: None,
-            texts: None,
-            links: None,
+            at: None,
+            read: None,
+            next: None,
+        }
+    }
+}
+
+/// Reads what is missing.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub store: Store,
+    pub cache: Arc<KeyCache>,
+    pub limit: usize,
+    pub mailbox: MailboxKey,
+    pub current: Arc<Snapshot>,
+}
+
+/// How keys of a kind are read.
+trait Read: Kind + Send + Sync + 'static {
+    fn read(reader: &Reader, missing: &[u32]) -> Result<Vec<(u32, Self)>, StoreError>;
+}
+
+impl Read for Facts {
+    fn read(reader: &Reader, missing: &[u32]) -> Result<Vec<(u32, Self)>, StoreError> {
+        reader.read_facts(missing)
+    }
+}
+
+impl Read for Texts {
+    fn read(reader: &Reader, missing: &[u32]) -> Result<Vec<(u32, Self)>, StoreError> {
+        reader.read_texts(missing)
+    }
+}
+
+impl Read for Links {
+    fn read(reader: &Reader, missing: &[u32]) -> Result<Vec<(u32, Self)>, StoreError> {
+        reader.read_links(missing)
+    }
+}
+
+impl Keys {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            facts: Lane::default(),
+            texts: Lane::default(),
+            links: Lane::default(),
         }
     }
 
     /// None: expunged meanwhile.
     pub(super) fn facts(&mut self, uid: Uid) -> Result<Option<&Facts>, StoreError> {
-        let mut at = self.facts.take();
-        let found = self.find(&mut at, uid, Self::read_facts);
-        self.facts = at;
-        found?;
-        Ok(known(self.facts.as_ref(), uid))
+        self.facts.find(&self.reader, uid)
     }
 
+    /// Reads facts as well: who needs both asks for texts first.
     pub(super) fn texts(&mut self, uid: Uid) -> Result<Option<&Texts>, StoreError> {
-        let mut at = self.texts.take();
-        let found = self.find(&mut at, uid, Self::read_texts);
-        self.texts = at;
-        found?;
-        Ok(known(self.texts.as_ref(), uid))
+        self.texts.find(&self.reader, uid)
     }
 
     pub(super) fn links(&mut self, uid: Uid) -> Result<Option<&Links>, StoreError> {
-        let mut at = self.links.take();
-        let found = self.find(&mut at, uid, Self::read_links);
-        self.links = at;
-        found?;
-        Ok(known(self.links.as_ref(), uid))
+        self.links.find(&self.reader, uid)
+    }
+}
+
+impl<T: Read> Lane<T> {
+    fn find(&mut self, reader: &Reader, uid: Uid) -> Result<Option<&T>, StoreError> {
+        if known(self.at.as_ref(), uid).is_none() {
+            self.look(reader, uid)?;
+        }
+        Ok(known(self.at.as_ref(), uid))
     }
 
-    fn find<T: Kind>(
-        &self,
-        at: &mut At<T>,
-        uid: Uid,
-        read: impl FnOnce(&Self, &[u32]) -> Result<Vec<(u32, T)>, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn look(&mut self, reader: &Reader, uid: Uid) -> Result<(), StoreError> {
         let base = uid.0 / SPAN;
-        if known(at.as_ref(), uid).is_some() {
-            return Ok(());
-        }
-        let old = match at.take() {
+        let old = match self.at.take() {
             Some((other, block)) if other == base => Some(block),
-            _ => self.cache.get::<T>(self.mailbox, base),
+            _ => reader.cache.get::<T>(reader.mailbox, base),
         };
         if old.as_ref().is_some_and(|block| block.get(uid.0).is_some()) {
-            *at = old.map(|block| (base, block));
+            self.at = old.map(|block| (base, block));
             return Ok(());
         }
-        let span = base * SPAN..=base * SPAN + (SPAN - 1);
+        let block = match self.next.take() {
+            Some((next, helper)) if next == base => helper.done(),
+            _ => {
+                // Who has asked for two in a row goes on.
+                if base > 0 && self.read == Some(base - 1) {
+                    self.next = reader.read_beside(base + 1);
+                }
+                None
+            }
+        };
+        let block = block.unwrap_or_else(|| reader.block(base, old.as_deref()))?;
+        self.read = Some(base);
+        self.at = Some((base, block));
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// A block with all that is there, kept.
+    fn block<T: Read>(&self, base: u32, old: Option<&Block<T>>) -> Found<T> {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
-        for (_, message) in self.current.range(span) {
+        for (_, message) in self.current.range(span(base)) {
             let uid = message.uid.0;
-            match old.as_ref().and_then(|block| block.get(uid)) {
+            match old.and_then(|block| block.get(uid)) {
                 Some(keys) => all.push((uid, keys.clone())),
                 None => missing.push(uid),
             }
         }
-        all.append(&mut read(self, &missing)?);
+        all.append(&mut T::read(self, &missing)?);
         all.sort_unstable_by_key(|(uid, _)| *uid);
+        Ok(self.keep(base, all))
+    }
+
+    fn keep<T: Kind>(&self, base: u32, all: Vec<(u32, T)>) -> Arc<Block<T>> {
         let block = Arc::new(Block::new(all));
         self.cache
             .put(self.limit, self.mailbox, base, block.clone());
-        *at = Some((base, block));
-        Ok(())
+        block
+    }
+
+    /// None: there is nothing to be read.
+    fn read_beside<T: Read>(&self, base: u32) -> Option<(u32, Helper<Found<T>>)> {
+        let there = self.current.range(span(base)).next().is_some();
+        if !there || self.cache.get::<T>(self.mailbox, base).is_some() {
+            return None;
+        }
+        let reader = self.clone();
+        Some((base, Helper::start(move || reader.block(base, None))))
     }
 
     fn read_facts(&self, missing: &[u32]) -> Result<Vec<(u32, Facts)>, StoreError> {
@@ -117,14 +180,7 @@ impl<'a> Keys<'a> {
             self.store
                 .scan_heads(self.mailbox, range, &mut |uid, head| {
                     if missing.binary_search(&uid.0).is_ok() {
-                        let facts = Facts {
-                            internal: (head.internal_date.signed(), head.internal_zone),
-                            saved: head.saved.signed(),
-                            size: head.size,
-                            blob: head.blob,
-                            variant: head.variant,
-                        };
-                        read.push((uid.0, facts));
+                        read.push((uid.0, facts_of(&head)));
                     }
                 })?;
         }
@@ -133,36 +189,43 @@ impl<'a> Keys<'a> {
 
     fn read_texts(&self, missing: &[u32]) -> Result<Vec<(u32, Texts)>, StoreError> {
         let mut read = Vec::with_capacity(missing.len());
+        let mut facts = Vec::with_capacity(missing.len());
         let mut without = Vec::new();
+        let mut room = String::new();
         if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
             let range = *first..=*last;
             self.store
-                .scan_messages(self.mailbox, range, &mut |uid, record| {
+                .scan_envelopes(self.mailbox, range, &mut |uid, head, envelope| {
                     if missing.binary_search(&uid.0).is_ok() {
-                        let MessageRecord { blob, summary, .. } = record;
-                        let summary = summary.unpack();
-                        match summary.plain().and_then(|s| Envelope::read(&s.envelope)) {
-                            Some(envelope) => read.push((uid.0, Texts::of(&envelope))),
-                            None => without.push((uid.0, blob)),
+                        facts.push((uid.0, facts_of(&head)));
+                        match envelope.and_then(Envelope::read) {
+                            Some(envelope) => {
+                                read.push((uid.0, Texts::read(&envelope, &mut room)));
+                            }
+                            None => without.push((uid.0, head.blob)),
                         }
                     }
-                    true
                 })?;
+            // They cost nothing more, and are mostly asked for next.
+            let base = first / SPAN;
+            if self.cache.get::<Facts>(self.mailbox, base).is_none() {
+                self.keep(base, facts);
+            }
         }
         for (uid, blob) in without {
             let top = self.top(uid, blob)?.unwrap_or_default();
-            let envelope = Envelope::read(&envelope_wire(&top)).unwrap_or_default();
+            let wire = envelope_wire(&top);
+            let envelope = Envelope::read(&wire).unwrap_or_default();
             read.push((uid, Texts::of(&envelope)));
         }
         Ok(read)
     }
 
     fn read_links(&self, missing: &[u32]) -> Result<Vec<(u32, Links)>, StoreError> {
-        let mut at = None;
+        let mut lane = Lane::<Facts>::default();
         let mut facts = Vec::with_capacity(missing.len());
         for uid in missing {
-            self.find(&mut at, Uid(*uid), Self::read_facts)?;
-            facts.extend(known(at.as_ref(), Uid(*uid)).map(|facts| (*uid, *facts)));
+            facts.extend(lane.find(self, Uid(*uid))?.map(|facts| (*uid, *facts)));
         }
         let mut read = Vec::with_capacity(missing.len());
         let mut next = facts.into_iter().peekable();
@@ -211,5 +274,20 @@ fn known<T: Kind>(at: Option<&(u32, Arc<Block<T>>)>, uid: Uid) -> Option<&T> {
         block.get(uid.0)
     } else {
         None
+    }
+}
+
+fn span(base: u32) -> std::ops::RangeInclusive<u32> {
+    let first = base.saturating_mul(SPAN);
+    first..=first.saturating_add(SPAN - 1)
+}
+
+fn facts_of(head: &MessageHead) -> Facts {
+    Facts {
+        internal: (head.internal_date.signed(), head.internal_zone),
+        saved: head.saved.signed(),
+        size: head.size,
+        blob: head.blob,
+        variant: head.variant,
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::keys::Keys;
+use super::keys::{Keys, Reader};
 use super::narrow::Narrow;
 use super::sync::Selected;
 use super::text::Message as Text;
@@ -135,15 +135,14 @@ impl Exec {
         }
     }
 
-    pub(super) fn keys_of(&self, scene: &Scene) -> Keys<'_> {
-        let current = scene.current.clone();
-        Keys::new(
-            &self.store,
-            &self.keys,
-            self.key_cache_bytes,
-            scene.key,
-            current,
-        )
+    pub(super) fn keys_of(&self, scene: &Scene) -> Keys {
+        Keys::new(Reader {
+            store: self.store.clone(),
+            cache: self.keys.clone(),
+            limit: self.key_cache_bytes,
+            mailbox: scene.key,
+            current: scene.current.clone(),
+        })
     }
 
     /// What matches, in the order of the mailbox; with scores where `scored`. `among`: only
@@ -315,7 +314,7 @@ impl<'a> Searching<'a> {
         &'b self,
         seq: u32,
         message: Message,
-        keys: &'b Mutex<Keys<'a>>,
+        keys: &'b Mutex<Keys>,
         deep: Option<(&'b Found<'a>, Pace)>,
     ) -> Looking<'a, 'b> {
         Looking {
@@ -362,7 +361,7 @@ struct Looking<'a, 'b> {
     searching: &'b Searching<'a>,
     seq: u32,
     message: Message,
-    keys: &'b Mutex<Keys<'a>>,
+    keys: &'b Mutex<Keys>,
     /// None: it is only glanced at.
     deep: Option<(&'b Found<'a>, Pace)>,
     /// What could not be read for now: the answer that is given does not count.

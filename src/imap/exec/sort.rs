@@ -32,11 +32,15 @@ impl Exec {
         let mut keys = self.keys_of(scene);
         let mut kept = Vec::with_capacity(found.len());
         let push = |hit: &Hit| {
-            let Some(facts) = keys.facts(Uid(hit.uid))?.copied() else {
+            let uid = Uid(hit.uid);
+            if needs_texts {
+                keys.texts(uid)?;
+            }
+            let Some(facts) = keys.facts(uid)?.copied() else {
                 return Ok(());
             };
             let texts = match needs_texts {
-                true => keys.texts(Uid(hit.uid))?,
+                true => keys.texts(uid)?,
                 false => Some(&none),
             };
             if let Some(texts) = texts {
@@ -62,6 +66,7 @@ impl Exec {
         let mut threaded = Vec::with_capacity(found.len());
         let push = |hit: &Hit| {
             let uid = Uid(hit.uid);
+            keys.texts(uid)?;
             let Some(facts) = keys.facts(uid)?.copied() else {
                 return Ok(());
             };

@@ -2,8 +2,8 @@
 //!
 //! May import: the parent, the rest of the store, mail, types.
 //!
-//! It works half of the time, so that it takes no more than half a processor; it has one message
-//! and the numbers of one segment in memory.
+//! It takes what others leave of one processor, and pauses, for whoever counts what it uses; it
+//! has one message and the numbers of one segment in memory.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,8 +22,10 @@ use crate::store::shared::Shared;
 use crate::store::snapshot::Snapshot;
 use crate::types::{MailboxKey, Uid};
 
-/// Work between two pauses as long.
+/// Work between two pauses.
 const TURN: Duration = Duration::from_millis(10);
+/// A pause is so many times shorter than the work before it.
+const PAUSE: u32 = 8;
 /// After something failed.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A message with more is not in the index: it says nearly everything.
@@ -37,7 +39,7 @@ const LOOK: usize = 1024;
 
 /// How far the thread steps back where others want the processor.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// Linux: for the thread that calls it alone.
 fn step_back() {
@@ -155,7 +157,7 @@ impl Indexer {
         if worked < TURN {
             return true;
         }
-        let go_on = self.wait(worked.min(4 * TURN));
+        let go_on = self.wait(worked.min(4 * TURN) / PAUSE);
         self.began = Instant::now();
         go_on
     }
