@@ -38,6 +38,7 @@ mod scram;
 mod search;
 mod seen;
 mod sort;
+mod sets;
 mod spelling;
 mod uidonly;
 mod urlauth;
