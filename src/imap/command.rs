@@ -162,6 +162,8 @@ pub enum Command {
     },
     /// A search in a charset that is not supported; `save` where its result was to be saved.
     SearchInCharset {
+        /// It is about the selected mailbox.
+        selected: bool,
         save: bool,
     },
     Fetch {
