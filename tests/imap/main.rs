@@ -34,6 +34,7 @@ mod pipelined;
 mod qresync;
 mod quota_set;
 mod recent;
+mod restart;
 mod scram;
 mod search;
 mod seen;
