@@ -20,6 +20,22 @@ pub enum SequenceSet {
     Ranges(Vec<(SeqNumber, SeqNumber)>),
     /// `$`: the saved search result.
     Saved,
+    /// Numbers, and `$` behind one of them.
+    Both(Vec<(SeqNumber, SeqNumber)>),
+}
+
+impl SequenceSet {
+    pub fn ranges(&self) -> &[(SeqNumber, SeqNumber)] {
+        match self {
+            Self::Saved => &[],
+            Self::Ranges(ranges) | Self::Both(ranges) => ranges,
+        }
+    }
+
+    /// Is `$` in it?
+    pub fn has_saved(&self) -> bool {
+        !matches!(self, Self::Ranges(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +162,8 @@ pub enum Command {
     },
     /// A search in a charset that is not supported; `save` where its result was to be saved.
     SearchInCharset {
+        /// It is about the selected mailbox.
+        selected: bool,
         save: bool,
     },
     Fetch {
@@ -578,7 +596,7 @@ impl SearchKey {
 
     /// Message numbers, which an EXPUNGE in between would move.
     pub fn has_numbers(&self) -> bool {
-        self.has(&|key| matches!(key, Self::Set(SequenceSet::Ranges(_))))
+        self.has(&|key| matches!(key, Self::Set(set) if *set != SequenceSet::Saved))
     }
 }
 

@@ -38,16 +38,13 @@ pub trait Candidate {
 
 /// Numbers that a set means: `*` is `max`, `$` is `saved`.
 pub fn resolve(set: &SequenceSet, max: u32, saved: &UidSet) -> UidSet {
-    match set {
-        SequenceSet::Saved => saved.clone(),
-        SequenceSet::Ranges(ranges) => {
-            let value = |n: &SeqNumber| match n {
-                SeqNumber::Number(n) => *n,
-                SeqNumber::Star => max,
-            };
-            UidSet::from_ranges(ranges.iter().map(|(a, b)| (value(a), value(b))))
-        }
-    }
+    let value = |n: &SeqNumber| match n {
+        SeqNumber::Number(n) => *n,
+        SeqNumber::Star => max,
+    };
+    let ranges = set.ranges().iter().map(|(a, b)| (value(a), value(b)));
+    let saved = saved.ranges().filter(|_| set.has_saved());
+    UidSet::from_ranges(ranges.chain(saved.map(|r| (*r.start(), *r.end()))))
 }
 
 enum Node {
@@ -234,8 +231,15 @@ impl Compiler<'_> {
                 Node::Or(Box::new(a), Box::new(b))
             }
             SearchKey::Not(inner) => Node::Not(Box::new(self.node(inner))),
-            SearchKey::Set(SequenceSet::Saved) => Node::Uid(names.saved.clone()),
-            SearchKey::Set(set) => Node::Seq(resolve(set, names.max_seq, names.saved)),
+            SearchKey::Set(set) => {
+                let numbers = || Node::Seq(resolve(set, names.max_seq, &UidSet::new()));
+                let saved = || Node::Uid(names.saved.clone());
+                match set {
+                    SequenceSet::Saved => saved(),
+                    SequenceSet::Ranges(_) => numbers(),
+                    SequenceSet::Both(_) => Node::Or(Box::new(numbers()), Box::new(saved())),
+                }
+            }
             SearchKey::Uid(set) => Node::Uid(resolve(set, names.max_uid, names.saved)),
             SearchKey::Flag(Flag::System(flag)) => Node::System(flag.0),
             SearchKey::Flag(Flag::Keyword(name)) => Node::Keyword(self.keyword(name)),

@@ -23,9 +23,14 @@ pub struct Sorter<'a> {
     values: Vec<Value>,
 }
 
+/// INTERNALDATE as it is told: what no client can see orders nothing (RFC 5256, 2.2).
+fn arrival(facts: &Facts) -> i64 {
+    facts.internal.0.div_euclid(1000) * 1000
+}
+
 /// The sent date, which is the internal one where it is not known (RFC 5256, 2.2).
 pub fn sent(facts: &Facts, texts: &Texts) -> i64 {
-    texts.sent.map_or(facts.internal.0, |(sent, _)| sent)
+    texts.sent.map_or_else(|| arrival(facts), |(sent, _)| sent)
 }
 
 impl<'a> Sorter<'a> {
@@ -48,7 +53,7 @@ impl<'a> Sorter<'a> {
         for criterion in self.criteria {
             let text = |text: &str| Value::Text(casemap(text).into());
             self.values.push(match criterion.key {
-                SortKey::Arrival => Value::Number(facts.internal.0),
+                SortKey::Arrival => Value::Number(arrival(facts)),
                 SortKey::Date => Value::Number(sent(facts, texts)),
                 SortKey::Relevancy => Value::Number(-i64::from(score)),
                 SortKey::Size => Value::Number(i64::try_from(facts.size).unwrap_or(i64::MAX)),
@@ -136,12 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn what_internaldate_does_not_show_orders_nothing() {
+        let messages = [
+            (5_900, 1, ""),
+            (5_100, 1, ""),
+            (-1, 1, ""),
+            (-900, 1, ""),
+            (0, 1, ""),
+        ];
+        for key in [SortKey::Arrival, SortKey::Date] {
+            assert_eq!(order(&[(false, key)], &messages), [3, 4, 5, 1, 2]);
+            assert_eq!(order(&[(true, key)], &messages), [1, 2, 5, 3, 4]);
+        }
+    }
+
+    #[test]
     fn each_key_by_its_own() {
         let messages = [
-            (30, 2, "From: Zoe <a@x>\r\nTo: b@x\r\nCc: Y <y@x>"),
-            (10, 3, "From: b@x\r\nTo: \"anna\" <c@x>"),
+            (30_000, 2, "From: Zoe <a@x>\r\nTo: b@x\r\nCc: Y <y@x>"),
+            (10_000, 3, "From: b@x\r\nTo: \"anna\" <c@x>"),
             (
-                20,
+                20_000,
                 1,
                 "Date: 1 Jan 1970 00:00:00 +0000\r\nFrom: =?utf-8?q?=C3=84nne?= <c@x>\r\nTo: z",
             ),

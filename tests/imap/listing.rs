@@ -164,10 +164,17 @@ fn example_8() {
     for options in [
         "RECURSIVEMATCH",
         "RECURSIVEMATCH REMOTE",
+        // An independent option too (RFC 6154, 6).
         "RECURSIVEMATCH SPECIAL-USE",
+        "SPECIAL-USE REMOTE RECURSIVEMATCH",
     ] {
         let (_, tagged) = a.command(&format!("LIST ({options}) \"\" *"));
         assert!(tagged.starts_with("BAD"), "{options}: {tagged}");
+    }
+    // 6: one pattern at least.
+    for command in ["LIST \"\" ()", "LIST () \"\" ()"] {
+        let (_, tagged) = a.command(command);
+        assert!(tagged.starts_with("BAD"), "{command}: {tagged}");
     }
 }
 

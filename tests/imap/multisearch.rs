@@ -81,7 +81,16 @@ fn several_mailboxes_are_searched_at_once() {
         [""; 0]
     );
 
+    // A charset is unknown whether anything is selected or not.
+    refused(
+        &mut a,
+        "ESEARCH IN (mailboxes INBOX) CHARSET FOO ALL",
+        "BADCHARSET (US-ASCII UTF-8)",
+    );
     for bad in [
+        "ESEARCH CHARSET FOO ALL",
+        "ESEARCH IN (selected) CHARSET FOO ALL",
+        "ESEARCH IN (personal) RETURN (SAVE) CHARSET FOO ALL",
         "ESEARCH ALL",
         "ESEARCH IN (selected) ALL",
         "ESEARCH IN (selected-delayed) ALL",

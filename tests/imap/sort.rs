@@ -83,6 +83,43 @@ fn messages_are_sorted_by_each_key() {
     }
 }
 
+/// RFC 5256, 2.2 and 3: what no client can tell apart stays in the order of the mailbox.
+#[test]
+fn messages_of_one_second_stay_in_order() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    a.ok("CREATE box");
+    for _ in 0..12 {
+        append_mail(&mut a, "box", "Subject: s\n\n");
+    }
+    a.ok("SELECT box");
+    let lines = a.ok("FETCH 1:* INTERNALDATE");
+    let date = |text: &&str| text.split('"').nth(1).expect("a date").to_owned();
+    let dates: Vec<String> = texts(&lines).iter().map(date).collect();
+    let mut seconds: Vec<&[String]> = dates.chunk_by(|a, b| a == b).collect();
+    assert!(seconds.len() < dates.len(), "{dates:?}");
+    // From the last second to the first.
+    seconds.reverse();
+    let mut first = dates.len();
+    let reversed = seconds.iter().flat_map(|second| {
+        first -= second.len();
+        (1..=second.len()).map(move |n| first + n)
+    });
+    let reversed: Vec<String> = reversed.map(|n| n.to_string()).collect();
+    // Without a Date header the date is the same.
+    for key in ["ARRIVAL", "DATE"] {
+        assert_eq!(
+            told(&mut a, &format!("SORT (REVERSE {key}) UTF-8 ALL")),
+            format!("* SORT {}", reversed.join(" ")),
+            "{key}"
+        );
+        assert_eq!(
+            told(&mut a, &format!("SORT ({key}) UTF-8 ALL")),
+            "* SORT 1 2 3 4 5 6 7 8 9 10 11 12",
+        );
+    }
+}
+
 #[test]
 fn results_of_sort_come_as_they_were_asked_for() {
     let (_home, server) = server();

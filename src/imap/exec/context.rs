@@ -336,16 +336,14 @@ fn fixed(key: &SearchKey, numbering: &Snapshot, saved: &UidSet) -> SearchKey {
         }
     };
     match key {
-        SearchKey::Set(SequenceSet::Saved) | SearchKey::Uid(SequenceSet::Saved) => {
-            set(saved.clone())
-        }
-        SearchKey::Set(numbers) => {
-            let numbers = resolve(numbers, numbering.len(), saved);
+        SearchKey::Set(named) => {
+            let numbers = resolve(named, numbering.len(), &UidSet::new());
             let message = |seq| numbering.by_seq(seq).map(|m| m.uid.0);
             let there = numbers
                 .ranges()
                 .flat_map(|r| *r.start()..=(*r.end()).min(numbering.len()));
-            set(there.filter_map(message).collect())
+            let saved = saved.iter().filter(|_| named.has_saved());
+            set(there.filter_map(message).chain(saved).collect())
         }
         SearchKey::Uid(uids) => {
             let last = numbering.last_uid().map_or(0, |uid| uid.0);

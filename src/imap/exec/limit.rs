@@ -2,7 +2,7 @@
 //! last ones by UID are worked on, and the answer tells how far that came.
 
 use super::{Answer, Exec, Out, Refusal};
-use crate::imap::command::{SearchKey, SequenceSet};
+use crate::imap::command::SearchKey;
 use crate::imap::search::resolve;
 use crate::store::{Message, Snapshot};
 use crate::types::{Uid, UidSet};
@@ -84,15 +84,15 @@ fn named(key: &SearchKey, numbering: &Snapshot, saved: &UidSet) -> UidSet {
     let last = numbering.last_uid().map_or(0, |uid| uid.0);
     let all = || UidSet::from_ranges([(1, last)]);
     match key {
-        SearchKey::Set(SequenceSet::Saved) => saved.clone(),
         SearchKey::Set(set) => {
-            let numbers = resolve(set, numbering.len(), saved);
+            let numbers = resolve(set, numbering.len(), &UidSet::new());
             let uid = |seq| numbering.by_seq(seq).map(|m| m.uid.0);
             let ranges = numbers.ranges().filter_map(|r| {
                 let to = (*r.end()).min(numbering.len());
                 Some((uid(*r.start())?, uid(to)?))
             });
-            UidSet::from_ranges(ranges)
+            let saved = saved.ranges().filter(|_| set.has_saved());
+            UidSet::from_ranges(ranges.chain(saved.map(|r| (*r.start(), *r.end()))))
         }
         SearchKey::Uid(set) => resolve(set, last, saved),
         SearchKey::And(keys) => keys.iter().fold(all(), |both, key| {

@@ -414,7 +414,7 @@ impl Exec {
             Command::CancelUpdate(tags) => self.cancel_update(&tags),
             Command::UidBatches { size, range } => self.uid_batches(size, range, out),
             Command::Thread { algorithm, search } => self.thread(algorithm, &search, out).await,
-            Command::SearchInCharset { save } => {
+            Command::SearchInCharset { save, .. } => {
                 self.forget_saved(save);
                 Err(Refusal::No(
                     "[BADCHARSET (US-ASCII UTF-8)] Only US-ASCII and UTF-8 are supported".into(),

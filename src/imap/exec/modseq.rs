@@ -112,12 +112,10 @@ impl Exec {
             SeqNumber::Number(n) => *n,
             SeqNumber::Star => last,
         };
-        Ok(match set {
-            SequenceSet::Saved => selected.saved.clone(),
-            SequenceSet::Ranges(ranges) => {
-                UidSet::from_ranges(ranges.iter().map(|(a, b)| (value(a), value(b))))
-            }
-        })
+        let ranges = set.ranges().iter().map(|(a, b)| (value(a), value(b)));
+        let saved = selected.saved.ranges().filter(|_| set.has_saved());
+        let saved = saved.map(|r| (*r.start(), *r.end()));
+        Ok(UidSet::from_ranges(ranges.chain(saved)))
     }
 }
 

@@ -132,10 +132,10 @@ impl Selected {
     /// The UIDs that a set means: only messages that the client knows of, in ranges that may
     /// span gaps in the numbering.
     pub fn uids(&self, set: &SequenceSet, uid: bool) -> Result<UidSet, NoSuchNumber> {
-        let ranges = match set {
-            SequenceSet::Saved => return Ok(self.saved.clone()),
-            SequenceSet::Ranges(ranges) => ranges,
-        };
+        if *set == SequenceSet::Saved {
+            return Ok(self.saved.clone());
+        }
+        let ranges = set.ranges();
         let Some(last) = self.numbering.last_uid() else {
             return if uid {
                 Ok(UidSet::new())
@@ -166,6 +166,9 @@ impl Selected {
                 let high = self.numbering.by_seq(a.max(b)).ok_or(NoSuchNumber)?;
                 out.push((low.uid.0, high.uid.0));
             }
+        }
+        if set.has_saved() {
+            out.extend(self.saved.ranges().map(|r| (*r.start(), *r.end())));
         }
         Ok(UidSet::from_ranges(out))
     }

@@ -31,6 +31,10 @@ pub(super) fn list(c: &mut Cursor<'_>) -> Parsed<List> {
     if c.peek() == Some(b'(') {
         list.extended = true;
         list.patterns = c.list(Cursor::pattern)?;
+        if list.patterns.is_empty() {
+            // RFC 5258, 6
+            return bad("LIST takes a pattern");
+        }
     } else {
         list.patterns = vec![c.pattern()?];
     }

@@ -341,17 +341,25 @@ fn sequence_set(c: &mut Cursor<'_>) -> Parsed<SequenceSet> {
     if c.eat(b'$') {
         return Ok(SequenceSet::Saved);
     }
-    let mut ranges = Vec::new();
+    let (mut ranges, mut saved) = (Vec::new(), false);
     loop {
-        let from = sequence_number(c)?;
-        let to = if c.eat(b':') {
-            sequence_number(c)?
+        // RFC 9051, 9, and RFC 5182, 4: behind a comma it may stand too.
+        if !ranges.is_empty() && c.eat(b'$') {
+            saved = true;
         } else {
-            from
-        };
-        ranges.push((from, to));
+            let from = sequence_number(c)?;
+            let to = if c.eat(b':') {
+                sequence_number(c)?
+            } else {
+                from
+            };
+            ranges.push((from, to));
+        }
         if !c.eat(b',') {
-            return Ok(SequenceSet::Ranges(ranges));
+            return Ok(match saved {
+                true => SequenceSet::Both(ranges),
+                false => SequenceSet::Ranges(ranges),
+            });
         }
     }
 }

@@ -48,15 +48,22 @@ pub(super) fn multi_search(c: &mut Cursor<'_>) -> Parsed<Command> {
         }
         c.space()?;
     }
-    Ok(match search(c, true)? {
-        Command::Search(search) => {
-            let only_selected = sources.iter().all(|s| *s == SearchSource::Selected);
-            if search.saves() && !only_selected {
-                return bad("SAVE is for the selected mailbox alone");
-            }
-            Command::MultiSearch { sources, search }
-        }
-        // Of a charset that nobody knows.
+    let only_selected = sources.iter().all(|s| *s == SearchSource::Selected);
+    let command = search(c, true)?;
+    let saves = match &command {
+        Command::Search(search) => search.saves(),
+        Command::SearchInCharset { save, .. } => *save,
+        _ => false,
+    };
+    if saves && !only_selected {
+        return bad("SAVE is for the selected mailbox alone");
+    }
+    Ok(match command {
+        Command::Search(search) => Command::MultiSearch { sources, search },
+        Command::SearchInCharset { save, .. } => Command::SearchInCharset {
+            selected: sources.is_empty() || sources.contains(&SearchSource::Selected),
+            save,
+        },
         other => other,
     })
 }
@@ -204,7 +211,8 @@ fn is_known(charset: Option<&str>) -> bool {
 fn unknown_charset(c: &mut Cursor<'_>, returns: Option<&[SearchReturn]>) -> Command {
     c.rest();
     let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
-    Command::SearchInCharset { save }
+    let selected = true;
+    Command::SearchInCharset { selected, save }
 }
 
 /// What RETURN asks for, and what UPDATE is to tell of new messages.

@@ -382,7 +382,7 @@ fn the_rest_is_refused_with_a_reason() {
         (b"a7 SEARCH RETURN (SAVE MIN) CHARSET x ALL", true),
     ] {
         let command = read(line, false).expect("charset");
-        assert!(matches!(command, Command::SearchInCharset { save } if save == saves));
+        assert!(matches!(command, Command::SearchInCharset { save, .. } if save == saves));
     }
     let many = format!("a SEARCH {}", "SEEN ".repeat(1001).trim_end());
     assert!(read(many.as_bytes(), false).is_err());

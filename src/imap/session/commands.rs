@@ -138,7 +138,7 @@ pub(in crate::imap) fn needs_selected(command: &Command) -> bool {
             | Command::Unselect
             | Command::Expunge(_)
             | Command::Search(_)
-            | Command::SearchInCharset { .. }
+            | Command::SearchInCharset { selected: true, .. }
             | Command::Thread { .. }
             | Command::CancelUpdate(_)
             | Command::UidBatches { .. }
