@@ -26,7 +26,10 @@ pub fn search(
         charset.as_deref(),
         None | Some("UTF-8" | "UTF8" | "US-ASCII")
     ) {
-        return Ok(Command::SearchInCharset { save: false });
+        return Ok(Command::SearchInCharset {
+            selected: true,
+            save: false,
+        });
     }
     let mut left = 1000;
     let mut all = Vec::new();
@@ -40,6 +43,7 @@ pub fn search(
     Ok(Command::Search(Search {
         uid,
         returns: None,
+        update: Vec::new(),
         charset,
         key,
         sort,
