@@ -175,6 +175,12 @@ impl Store {
         }
     }
 
+    /// Was this mailbox made a moment ago by renaming INBOX, which stays where it is?
+    pub fn is_from_inbox(&self, key: MailboxKey) -> bool {
+        let view = self.shared().account(key.account);
+        view.is_ok_and(|view| view.is_from_inbox(key.mailbox))
+    }
+
     /// Opens a mailbox; about 1 ms for 100,000 messages not in memory.
     pub fn mailbox(&self, key: MailboxKey) -> Result<Arc<Mailbox>, StoreError> {
         self.shared().mailbox(key)
@@ -271,6 +277,7 @@ impl Store {
                 let rest = first.split_off(first.len().min(SLICE));
                 let first = first.into_iter().collect();
                 tx.carry(inbox, &first, to, true)?;
+                tx.from_inbox.push(to);
                 return Ok(Some((inbox, rest, to)));
             }
             let children: Vec<_> = list

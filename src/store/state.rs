@@ -83,6 +83,8 @@ pub(super) struct Tx {
     pub(super) touched: HashSet<AccountId>,
     /// Annotations that changed, and whose they are; None: everybody's.
     pub(super) noted: Vec<(Option<AccountId>, Noted)>,
+    /// Mailboxes that INBOX was renamed to.
+    pub(super) from_inbox: Vec<MailboxKey>,
     pub(super) directory: Arc<Directory>,
     pub(super) refs: HashMap<BlobId, Refs>,
     /// Bodies that move to this frame, if they lie in this place.
@@ -116,6 +118,7 @@ impl Tx {
             gone: HashSet::new(),
             touched: HashSet::new(),
             noted: Vec::new(),
+            from_inbox: Vec::new(),
             refs: HashMap::new(),
             kept: Vec::new(),
             moved: HashMap::new(),
@@ -472,6 +475,9 @@ impl Tx {
             }
             for (account, list) in self.lists.drain() {
                 if let Some(view) = accounts.get(&account) {
+                    // First: whoever sees it in the list can ask.
+                    let new = self.from_inbox.iter().filter(|key| key.account == account);
+                    new.for_each(|key| view.was_inbox(key.mailbox));
                     view.list.store(list);
                     self.touched.insert(account);
                 }

@@ -19,6 +19,8 @@ pub(super) struct AccountView {
     pub told: watch::Sender<u64>,
     pub journal: Mutex<Journal<MailboxId>>,
     pub noted: Mutex<Journal<Noted>>,
+    /// Mailboxes that INBOX was renamed to lately.
+    from_inbox: Mutex<VecDeque<MailboxId>>,
 }
 
 impl AccountView {
@@ -28,7 +30,21 @@ impl AccountView {
             told: watch::Sender::new(0),
             journal: Mutex::default(),
             noted: Mutex::default(),
+            from_inbox: Mutex::default(),
         }
+    }
+
+    /// This mailbox, which is about to be seen, is what INBOX was renamed to.
+    pub(super) fn was_inbox(&self, mailbox: MailboxId) {
+        let mut all = self.from_inbox.lock();
+        if all.len() >= RENAMED {
+            all.pop_front();
+        }
+        all.push_back(mailbox);
+    }
+
+    pub(super) fn is_from_inbox(&self, mailbox: MailboxId) -> bool {
+        self.from_inbox.lock().contains(&mailbox)
     }
 
     /// This mailbox has a new state, which can be seen.
@@ -79,6 +95,9 @@ const JOURNAL: usize = 4096;
 
 /// The same of annotations.
 const NOTED: usize = 256;
+
+/// Of what is renamed more often before anybody looks, the first are new mailboxes.
+const RENAMED: usize = 64;
 
 /// An annotation that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

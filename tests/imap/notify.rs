@@ -269,6 +269,50 @@ fn names_and_subscriptions() {
     );
 }
 
+/// RFC 5465, 5.4, and RFC 9051, 6.3.6: it is renamed, and a new one is there; of that nothing is
+/// told.
+#[test]
+fn what_inbox_is_renamed_to_has_its_old_name() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(ALICE));
+    append(&mut b, "INBOX", "");
+    a.ok("NOTIFY SET (personal (MailboxName))");
+    for name in ["old", "old/older"] {
+        b.ok(&format!("RENAME INBOX {name}"));
+        if name == "old/older" {
+            assert_eq!(next(&mut a), "* LIST (\\HasChildren) \"/\" old");
+        }
+        assert_eq!(
+            next(&mut a),
+            format!("* LIST (\\HasNoChildren) \"/\" {name} (\"OLDNAME\" (INBOX))")
+        );
+        assert!(a.ok("NOOP").is_empty(), "nothing of INBOX");
+    }
+    b.ok("CREATE other");
+    assert_eq!(next(&mut a), "* LIST (\\HasNoChildren) \"/\" other");
+    // With messages too: they went from one to the other.
+    a.ok(&format!("NOTIFY SET (personal ({BOTH} MailboxName))"));
+    append(&mut b, "INBOX", "");
+    assert!(next(&mut a).starts_with("* STATUS INBOX (MESSAGES 1 "));
+    b.ok("RENAME INBOX last");
+    let mut told: Vec<String> = (0..3).map(|_| plain(&next(&mut a))).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            "* LIST (\\HasNoChildren) \"/\" last (\"OLDNAME\" (INBOX))",
+            "* STATUS INBOX (MESSAGES 0 UIDNEXT 3 UIDVALIDITY v)",
+            "* STATUS last (MESSAGES 1 UIDNEXT 2 UIDVALIDITY v)",
+        ]
+    );
+    // Its own is not told to it.
+    assert!(a.ok("RENAME INBOX mine").is_empty());
+    // Where INBOX alone is watched, there is nothing to tell.
+    a.ok("NOTIFY SET (mailboxes INBOX (MailboxName))");
+    b.ok("RENAME INBOX elsewhere");
+    assert!(a.ok("NOOP").is_empty());
+}
+
 #[test]
 fn what_a_session_does_itself_is_not_told_to_it() {
     let (_home, server) = server();

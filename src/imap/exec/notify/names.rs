@@ -77,8 +77,14 @@ fn by_key(view: &View) -> HashMap<MailboxKey, &MailboxInfo> {
     view.all().map(|info| (info.key, info)).collect()
 }
 
-/// Names to tell of, of those that `plan` wants to hear of.
-pub(super) fn changes(before: &View, now: &View, plan: &Plan) -> BTreeMap<String, NameChange> {
+/// Names to tell of, of those that `plan` wants to hear of. `from_inbox`: those that INBOX was
+/// renamed to.
+pub(super) fn changes(
+    before: &View,
+    now: &View,
+    plan: &Plan,
+    from_inbox: &dyn Fn(MailboxKey) -> bool,
+) -> BTreeMap<String, NameChange> {
     let (was, is) = (by_key(before), by_key(now));
     let (old, new) = (before.subscribed(), now.subscribed());
     let wants = |name: &str, event: Events| {
@@ -99,6 +105,13 @@ pub(super) fn changes(before: &View, now: &View, plan: &Plan) -> BTreeMap<String
         // RFC 5465, 5.4: the direct parent too, whether there is one or not.
         if let Some((parent, _)) = info.name.rsplit_once('/') {
             affected(parent);
+        }
+    }
+    let made = is.iter().filter(|(key, _)| !was.contains_key(key));
+    for (key, info) in made.filter(|(key, _)| from_inbox(**key)) {
+        // RFC 5465, 5.4: it is a rename of INBOX, but of INBOX itself nothing is told.
+        if let (Some(change), Some(inbox)) = (changes.get_mut(&info.name), before.inbox(*key)) {
+            change.old = Some(inbox.to_owned());
         }
     }
     let renamed: HashMap<&str, &str> = was
@@ -161,7 +174,9 @@ mod tests {
             Some(old) => format!("{old}>{name}"),
             None => name,
         };
-        changes(&View::of(before.clone()), &View::of(now.clone()), &plan)
+        let from_inbox = |key: MailboxKey| key.mailbox == MailboxId(9);
+        let (before, now) = (View::of(before.clone()), View::of(now.clone()));
+        changes(&before, &now, &plan, &from_inbox)
             .into_iter()
             .map(shown)
             .collect()
@@ -189,5 +204,10 @@ mod tests {
         assert_eq!(only(&now), ["a", "c"]);
         let now = list(&[(1, "INBOX"), (2, "a")], &["a", "x"]);
         assert_eq!(only(&now), ["a"], "as the parent");
+        let now = list(
+            &[(1, "INBOX"), (2, "a"), (3, "a/b"), (4, "c"), (9, "a/old")],
+            &["a", "x"],
+        );
+        assert_eq!(all(&now), ["a", "INBOX>a/old"], "INBOX stays");
     }
 }

@@ -53,7 +53,8 @@ impl Exec {
         };
         if let Some(view) = newer.transpose()? {
             self.compare(plan, &mut others.view, &view);
-            let mut changes = changes(&others.view, &view, plan);
+            let from_inbox = |key| self.store.is_from_inbox(key);
+            let mut changes = changes(&others.view, &view, plan, &from_inbox);
             self.access(plan, others, &view, &mut changes);
             for (name, change) in changes {
                 let own = deed.name.as_ref();

@@ -91,6 +91,20 @@ impl View {
         self.all().find(|info| info.name == name)
     }
 
+    /// What the INBOX is called of the account that this mailbox is of.
+    pub(super) fn inbox(&self, of: MailboxKey) -> Option<&str> {
+        let same = |info: &&MailboxInfo| info.key.account == of.account;
+        let own = self.own.mailboxes.iter().filter(same);
+        if let Some(info) = own.into_iter().find(|info| info.name == "INBOX") {
+            return Some(&info.name);
+        }
+        let others = self.others.iter().filter(|foreign| same(&&foreign.info));
+        let inbox = others
+            .into_iter()
+            .find(|foreign| foreign.info.name.get(foreign.whose..) == Some("INBOX"));
+        inbox.map(|foreign| &*foreign.info.name)
+    }
+
     /// Those whose messages may be known.
     pub(super) fn readable(&self) -> impl Iterator<Item = &MailboxInfo> {
         let others = self.others.iter().filter(|foreign| foreign.readable);
