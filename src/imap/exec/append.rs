@@ -167,7 +167,12 @@ impl Exec {
 
     fn replaced(&self, replaces: Replaced) -> Result<(MailboxKey, Uid), Refusal> {
         // RFC 8508, 4.1
-        let selected = self.changeable(Rights::MARK_DELETED.with(Rights::EXPUNGE))?;
+        let needed = Rights::MARK_DELETED.with(Rights::EXPUNGE);
+        let selected = self.changeable(needed)?;
+        // They may be others than at the last command.
+        if !self.rights_on(selected.key).contains(needed) {
+            return Err(super::naming::no_permission());
+        }
         let set =
             crate::imap::command::SequenceSet::Ranges(vec![(replaces.message, replaces.message)]);
         let uids = selected.uids(&set, replaces.uid)?;
@@ -238,7 +243,8 @@ impl Exec {
     pub(super) fn url_message(&self, url: &ImapUrl) -> Option<(MailboxKey, Uid)> {
         let key = match &url.mailbox {
             Some(name) => self.resolve_for(name, Rights::READ).ok()?.key,
-            None => self.selected.as_ref()?.key,
+            // It may not be read any more since it was selected.
+            None => self.selected.as_ref().filter(|_| self.may_be_told())?.key,
         };
         let validity = self.store.mailbox_status(key).ok()?.uid_validity;
         if url.uid_validity.is_some_and(|asked| asked != validity.0) {
