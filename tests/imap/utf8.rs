@@ -119,3 +119,23 @@ fn headers_and_names_in_utf8() {
     );
     assert_eq!(lines[0].literals[0], MAIL.as_bytes());
 }
+
+/// RFC 6855, 4 says NO; but clients that move old mail never enable it (docs/imap.md).
+#[test]
+fn mail_of_clients_that_do_not_enable_it_is_kept_as_it_is() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    for mail in [MAIL.as_bytes(), b"Subject: Gr\xfc\xdfe\r\n\r\nText\r\n"] {
+        a.send(format!("x APPEND Archive {{{}+}}\r\n", mail.len()).as_bytes());
+        a.send(&[mail, b"\r\n"].concat());
+        let tagged = a.until("x").1;
+        assert!(tagged.starts_with("OK [APPENDUID"), "{tagged}");
+        a.ok("SELECT Archive");
+        let lines = a.ok("FETCH * BODY.PEEK[]");
+        assert_eq!(lines[0].literals[0], mail);
+        let envelope = whole(&mut a, "FETCH * ENVELOPE");
+        // What is no UTF-8 has no other form.
+        let downgraded = std::str::from_utf8(mail).is_ok();
+        assert_eq!(envelope.is_ascii(), downgraded, "{envelope}");
+    }
+}
