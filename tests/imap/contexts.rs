@@ -340,15 +340,17 @@ fn what_comes_to_a_result_is_told_as_it_was_asked_for() {
     a.ok("NOTIFY SET (selected (MessageNew (UID FLAGS) MessageExpunge))");
     append_mail(&mut b, "box", &mail("d"));
     let mut lines = Vec::new();
-    while lines.len() < 6 {
+    while lines.len() < 5 {
         let line = a.line().expect("a line").text;
-        lines.push(line.replace(" \\Recent", "").replace("\\Recent", ""));
+        // It is so for whichever of the two hears of it first.
+        if !line.ends_with(" RECENT") {
+            lines.push(line.replace(" \\Recent", "").replace("\\Recent", ""));
+        }
     }
     assert_eq!(
         lines,
         [
             "* 9 EXISTS",
-            "* 8 RECENT",
             "* 9 FETCH (UID 10 FLAGS ())",
             "* 9 FETCH (UID 10 RFC822.SIZE 34)",
             "* ESEARCH (TAG \"a03\") ADDTO (0 9)",

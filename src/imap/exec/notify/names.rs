@@ -209,5 +209,10 @@ mod tests {
         assert_eq!(only(&now), ["a", "c"]);
         let now = list(&[(1, "INBOX"), (2, "a")], &["a", "x"]);
         assert_eq!(only(&now), ["a"], "as the parent");
+        let now = list(
+            &[(1, "INBOX"), (2, "a"), (3, "a/b"), (4, "c"), (9, "a/old")],
+            &["a", "x"],
+        );
+        assert_eq!(all(&now), ["a", "INBOX>a/old"], "INBOX stays");
     }
 }
