@@ -121,7 +121,7 @@ fn in_command(command: &Command, written: &Written) -> Option<&'static str> {
 }
 
 fn saved(set: &SequenceSet) -> Option<&'static str> {
-    (*set == SequenceSet::Saved).then_some(SAVED)
+    set.has_saved().then_some(SAVED)
 }
 
 fn in_metadata(get: &GetMetadata, written: &Written) -> Option<&'static str> {
