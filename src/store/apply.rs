@@ -437,7 +437,7 @@ impl Tx {
             snapshot,
             dirty: BTreeSet::new(),
             changed: true,
-            created: true,
+            before: None,
         };
         self.mailboxes.insert(key, work);
         self.change_list(account, |list| {

@@ -13,7 +13,7 @@ use super::check;
 use super::directory::Directory;
 use super::engine::Batch;
 use super::error::StoreError;
-use super::keys::{self, BlobRecord, GlobalMarks};
+use super::keys::{self, BlobRecord, GlobalMarks, MailboxRecord};
 use super::log::{self, BlobData, BlobPlace};
 use super::model::MailboxList;
 use super::ops::Op;
@@ -31,8 +31,8 @@ pub(super) struct Work {
     /// Chunks that this group touched.
     pub dirty: BTreeSet<u32>,
     pub changed: bool,
-    /// By this group.
-    pub created: bool,
+    /// What the index has of it. None: this group made it.
+    pub before: Option<MailboxRecord>,
 }
 
 #[derive(Default)]
@@ -311,13 +311,14 @@ impl Tx {
         // Not `entry`: loading may fail.
         if !self.mailboxes.contains_key(&key) {
             let snapshot = (*self.shared.mailbox(key)?.snapshot()).clone();
+            let before = Some(snapshot.record);
             self.mailboxes.insert(
                 key,
                 Work {
                     snapshot,
                     dirty: BTreeSet::new(),
                     changed: false,
-                    created: false,
+                    before,
                 },
             );
         }
@@ -435,9 +436,22 @@ impl Tx {
     fn sum_up(&mut self) -> Result<(), StoreError> {
         let before = check::stored(&***self.shared.index.load())?;
         let mut sums = before.unwrap_or_default();
+        // Those of mailboxes are known: nobody has to wait for the index, which may be busy.
+        let mut known = HashMap::new();
+        for (key, work) in &self.mailboxes {
+            if let Some(before) = &work.before {
+                known.insert(keys::mailbox(b'M', *key), keys::encode(before)?);
+            }
+        }
         for (key, new) in &self.overlay {
             if check::concerns(key, new.as_deref()) {
-                let old = self.shared.raw(key)?;
+                let old = match known.remove(key) {
+                    Some(known) => {
+                        debug_assert_eq!(Some(&known), self.shared.raw(key)?.as_ref());
+                        Some(known)
+                    }
+                    None => self.shared.raw(key)?,
+                };
                 sums.change(key, old.as_deref(), new.as_deref());
             }
         }
@@ -507,7 +521,7 @@ impl Tx {
                         wake.mailboxes.push(mailbox.clone());
                     }
                     // Whoever makes one puts something into it.
-                    None if work.created => {
+                    None if work.before.is_none() => {
                         let mailbox = Mailbox::new(key, work.snapshot);
                         shared.keep_open(&mut mailboxes, Arc::new(mailbox));
                     }
