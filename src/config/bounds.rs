@@ -338,6 +338,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);
+    bound("store.outline_bytes", c.outline_bytes as u64, 0, GIB);
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
     bound(
         "store.image_memory_bytes",

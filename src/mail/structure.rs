@@ -78,6 +78,13 @@ impl Structure {
         &self.nodes
     }
 
+    /// Forgets what only describes parts: what is left says where they lie, and how encoded.
+    pub fn strip(&mut self) {
+        for node in &mut self.nodes {
+            node.content_type = ContentType::new("", "");
+        }
+    }
+
     /// The promises of this file, for tests and fuzzers.
     pub(super) fn check(&self, raw: &[u8]) {
         assert!(self.nodes.len() <= 2 * MAX_PARTS + 2);

@@ -21,6 +21,7 @@ mod fulltext;
 mod habits;
 mod items;
 mod keywords;
+mod large_parts;
 mod listing;
 mod malformed;
 mod message_limit;

@@ -12,6 +12,7 @@ mod answer;
 mod append;
 mod context;
 mod fetch;
+mod find;
 mod helper;
 mod keys;
 mod limit;
