@@ -379,6 +379,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);
     bound("limits.keepalive_secs", c.keepalive_secs, 0, DAY);
+    bound("limits.unsent_bytes", c.unsent_bytes.into(), 0, GIB);
     bound(
         "limits.tls_handshake_timeout_secs",
         c.tls_handshake_timeout_secs,

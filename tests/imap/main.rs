@@ -40,6 +40,7 @@ mod scram;
 mod search;
 mod seen;
 mod sets;
+mod slow;
 mod sort;
 mod spelling;
 mod uidonly;
