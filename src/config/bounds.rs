@@ -338,6 +338,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     bound("store.quota_bytes", c.quota_bytes, 0, 1048576 * GIB);
     bound("store.quota_messages", c.quota_messages, 0, 1_000_000_000);
     bound("store.quota_warn_percent", c.quota_warn_percent, 20, 100);
+    bound("store.outline_bytes", c.outline_bytes as u64, 0, GIB);
     bound("store.feed_groups", c.feed_groups as u64, 1, 1_000_000);
     bound(
         "store.image_memory_bytes",
@@ -378,6 +379,7 @@ pub(super) fn all(config: &Config) -> Vec<Bound> {
     let c = &config.limits;
     bound("limits.shutdown_grace_secs", c.shutdown_grace_secs, 0, 3600);
     bound("limits.keepalive_secs", c.keepalive_secs, 0, DAY);
+    bound("limits.unsent_bytes", c.unsent_bytes.into(), 0, GIB);
     bound(
         "limits.tls_handshake_timeout_secs",
         c.tls_handshake_timeout_secs,

@@ -9,6 +9,9 @@ pub struct LimitsConfig {
     pub shutdown_grace_secs: u64,
     /// TCP keepalive of client connections.
     pub keepalive_secs: u64,
+    /// Bytes that wait in the system for a client that reads slowly, besides what is under way
+    /// to it. 0: as many as the system likes.
+    pub unsent_bytes: u32,
     pub tls_handshake_timeout_secs: u64,
     /// Commands on the admin socket at a time, and the time that one may take.
     pub admin_connections: usize,
@@ -22,6 +25,7 @@ impl Default for LimitsConfig {
         Self {
             shutdown_grace_secs: 10,
             keepalive_secs: 120,
+            unsent_bytes: 128 * 1024,
             tls_handshake_timeout_secs: 15,
             admin_connections: 16,
             admin_timeout_secs: 60,

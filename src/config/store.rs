@@ -44,6 +44,8 @@ pub struct StoreConfig {
     pub quota_messages: u64,
     /// An account's owner gets a mail when it comes to so much of a limit.
     pub quota_warn_percent: u64,
+    /// What is kept in memory of where the parts of large messages lie. 0: nothing.
+    pub outline_bytes: usize,
     /// Groups that a feed can read from memory.
     pub feed_groups: usize,
     /// What changes while a state image is taken is kept in memory up to here.
@@ -89,6 +91,7 @@ impl Default for StoreConfig {
             quota_bytes: 0,
             quota_messages: 0,
             quota_warn_percent: 90,
+            outline_bytes: 4 * 1024 * 1024,
             feed_groups: 4096,
             image_memory_bytes: 64 * 1024 * 1024,
             text_index: true,

@@ -37,6 +37,7 @@ pub fn start(context: &Context) -> io::Result<Vec<Listening>> {
             connections: config.http.max_connections,
             per_ip: config.http.max_connections_per_ip,
             keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            unsent_bytes: config.limits.unsent_bytes,
             handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
         }
     });

@@ -74,6 +74,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
             connections: config.imap.max_connections,
             per_ip: config.imap.max_connections_per_ip,
             keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            unsent_bytes: config.limits.unsent_bytes,
             handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
         }
     });

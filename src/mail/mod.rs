@@ -27,6 +27,7 @@ mod text;
 pub mod trace;
 mod transfer;
 mod trigrams;
+mod walk;
 mod watch;
 mod wire;
 mod words;
@@ -42,9 +43,9 @@ pub use imap_url::{Access, ImapUrl, Server, UrlAuth, parse_imap_url};
 pub use message_id::{References, message_ids};
 pub use preview::{PREVIEWED, preview};
 pub use section::{SectionRef, header_section, pick_fields};
-pub use structure::{Kind, Node, Structure};
+pub use structure::{Headers, Kind, Node, Structure, StructureReader};
 pub use subject::{BaseSubject, base_subject};
-pub use summary::{Summary, Traits, summarize};
+pub use summary::{Summary, Traits, summarize, summarize_headers};
 pub use text::{
     Needle, SearchScope, TextSearch, address_contains, comparable, fold, header_contains,
     search_text,
@@ -54,6 +55,7 @@ pub use trigrams::{Trigrams, trigrams};
 pub use watch::{HeaderSeen, HeaderWatch};
 pub use wire::{
     body_structure_wire, body_structure_wire_ascii, body_wire, envelope_wire, envelope_wire_ascii,
+    structure_wire_of,
 };
 pub use words::decode_words;
 
@@ -62,7 +64,15 @@ pub use words::decode_words;
 pub fn fuzz_walk(data: &[u8]) {
     let structure = Structure::parse(data);
     structure.check(data);
-    let _ = summarize(data);
+    let kept = summarize(data);
+    for size in [1, 7, 1000] {
+        let mut reader = StructureReader::new(usize::MAX);
+        data.chunks(size).for_each(|piece| reader.feed(piece));
+        let (pieces, headers) = reader.finish();
+        assert_eq!(format!("{pieces:?}"), format!("{structure:?}"));
+        let headers = headers.unwrap_or_default();
+        assert!(summarize_headers(&pieces, &headers) == kept);
+    }
     let _ = body_wire(data);
     let _ = sent_date(data);
     let _ = preview(data);

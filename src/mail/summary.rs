@@ -9,7 +9,8 @@ use super::address::{AddressItem, parse_addresses};
 use super::bytes::{trim, truncate};
 use super::date::parse_date;
 use super::header::fields_within_limit;
-use super::wire::{body_structure_wire, envelope_wire};
+use super::structure::{Headers, Structure};
+use super::wire::{body_structure_wire, envelope_wire, structure_wire_of};
 use super::words::decode_words;
 
 const MAX_FROM: usize = 128;
@@ -53,13 +54,23 @@ impl Traits {
 
 /// Never fails: what can't be parsed is described as what it is, opaque text.
 pub fn summarize(raw: &[u8]) -> Summary {
+    summary(raw, body_structure_wire(raw))
+}
+
+/// The same of a message that was read in pieces.
+pub fn summarize_headers(structure: &Structure, headers: &Headers) -> Summary {
+    let wire = structure_wire_of(structure, headers, true, false);
+    summary(headers.get(structure.root().header.clone()), wire)
+}
+
+fn summary(header: &[u8], body_structure: Vec<u8>) -> Summary {
     let mut summary = Summary {
-        envelope: envelope_wire(raw),
-        body_structure: body_structure_wire(raw),
+        envelope: envelope_wire(header),
+        body_structure,
         ..Summary::default()
     };
     let (mut from, mut subject, mut date) = (None, None, None);
-    for field in fields_within_limit(raw) {
+    for field in fields_within_limit(header) {
         if field.name.len() > 16 {
             continue;
         }

@@ -7,8 +7,10 @@
 const MAX_LINE: usize = 64 * 1024;
 
 /// Undoes a transfer encoding, piece by piece.
+#[derive(Clone)]
 pub struct Decoder(Encoding);
 
+#[derive(Clone)]
 enum Encoding {
     Identity,
     Base64(Base64),
@@ -53,6 +55,17 @@ impl Decoder {
         }
     }
 
+    /// How many of the last bytes must come again for the decoder that is the second to go on.
+    pub fn resume(&self) -> (usize, Self) {
+        match &self.0 {
+            Encoding::QuotedPrintable(line) => {
+                let fresh = Encoding::QuotedPrintable(Vec::new());
+                (line.len(), Self(fresh))
+            }
+            _ => (0, self.clone()),
+        }
+    }
+
     /// No more comes.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if let Encoding::QuotedPrintable(line) = &mut self.0 {
@@ -77,7 +90,7 @@ fn cut(line: &[u8]) -> usize {
 
 /// Bytes that are not of the alphabet are skipped (RFC 2045, 6.8); padding starts anew, so
 /// that concatenated pieces come out whole.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Base64 {
     bits: u32,
     count: u8,

@@ -5,14 +5,16 @@
 //! Invariants: always grammatical and balanced, never a raw NUL, CR or LF outside a literal's
 //! head, no recursion. A message can't make it larger than [`BUDGET`] and a fixed part each.
 
+use std::ops::Range;
+
 use super::address::{AddressItem, parse_addresses};
 use super::bytes::trim;
-use super::content::{Param, token_list};
+use super::content::{Disposition, Param, token_list};
 use super::downgrade::{
     INVALID_DOMAIN, INVALID_LOCAL, ascii_domain, beyond_ascii, encoded_words, extended_value,
 };
 use super::header::{fields_within_limit, unfold};
-use super::structure::{Kind, Node, Structure};
+use super::structure::{Headers, Kind, Node, Structure};
 
 /// The longest string; a longer one is cut.
 const MAX_STRING: usize = 8 * 1024;
@@ -40,17 +42,43 @@ pub fn envelope_wire_ascii(raw: &[u8]) -> Vec<u8> {
 
 /// BODYSTRUCTURE: with extension data.
 pub fn body_structure_wire(raw: &[u8]) -> Vec<u8> {
-    structure_wire(raw, &Structure::parse(raw), true, false)
+    structure_wire(Source::Raw(raw), &Structure::parse(raw), true, false)
 }
 
 /// BODYSTRUCTURE, or BODY where not `extended`, as [`envelope_wire_ascii`].
 pub fn body_structure_wire_ascii(raw: &[u8], extended: bool) -> Vec<u8> {
-    structure_wire(raw, &Structure::parse(raw), extended, true)
+    structure_wire(Source::Raw(raw), &Structure::parse(raw), extended, true)
 }
 
 /// BODY: without extension data.
 pub fn body_wire(raw: &[u8]) -> Vec<u8> {
-    structure_wire(raw, &Structure::parse(raw), false, false)
+    structure_wire(Source::Raw(raw), &Structure::parse(raw), false, false)
+}
+
+/// BODYSTRUCTURE, or BODY where not `extended`, of a message that is not here itself.
+pub fn structure_wire_of(
+    structure: &Structure,
+    headers: &Headers,
+    extended: bool,
+    ascii: bool,
+) -> Vec<u8> {
+    structure_wire(Source::Headers(headers), structure, extended, ascii)
+}
+
+/// Where headers are read.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Raw(&'a [u8]),
+    Headers(&'a Headers),
+}
+
+impl<'a> Source<'a> {
+    fn get(self, range: Range<usize>) -> &'a [u8] {
+        match self {
+            Self::Raw(raw) => raw.get(range).unwrap_or_default(),
+            Self::Headers(headers) => headers.get(range),
+        }
+    }
 }
 
 enum Step {
@@ -59,7 +87,7 @@ enum Step {
     EndMessage(usize),
 }
 
-fn structure_wire(raw: &[u8], structure: &Structure, extended: bool, ascii: bool) -> Vec<u8> {
+fn structure_wire(raw: Source<'_>, structure: &Structure, extended: bool, ascii: bool) -> Vec<u8> {
     let nodes = structure.nodes();
     let mut wire = Wire::new(ascii);
     let mut steps = vec![Step::Begin(0)];
@@ -76,21 +104,22 @@ fn structure_wire(raw: &[u8], structure: &Structure, extended: bool, ascii: bool
                     Kind::Message => {
                         wire.basic(raw, node);
                         wire.out.push(b' ');
-                        wire.envelope(&raw[node.body.clone()]);
+                        let inside = node.children.first().map(|child| &nodes[*child]);
+                        wire.envelope(inside.map_or(&[], |inside| raw.get(inside.header.clone())));
                         wire.out.push(b' ');
                         steps.push(Step::EndMessage(index));
                         steps.extend(node.children.iter().map(|c| Step::Begin(*c)));
                     }
                     Kind::Leaf => {
                         if wire.basic(raw, node) {
-                            wire.number(node.lines(raw));
+                            wire.number(node.lines);
                         }
                         wire.end_part(raw, node, extended);
                     }
                 }
             }
             Step::EndMessage(index) => {
-                wire.number(nodes[index].lines(raw));
+                wire.number(nodes[index].lines);
                 wire.end_part(raw, &nodes[index], extended);
             }
             Step::EndMultipart(index) => {
@@ -127,7 +156,7 @@ impl Wire {
 
     /// Type, subtype, parameters, id, description, encoding, octets. True: it is text, so the
     /// lines have to follow.
-    fn basic(&mut self, raw: &[u8], node: &Node) -> bool {
+    fn basic(&mut self, raw: Source<'_>, node: &Node) -> bool {
         let declared = &node.content_type;
         let opaque = node.opaque || !self.afford(declared.main.len() + declared.sub.len());
         if opaque && node.kind == Kind::Leaf {
@@ -159,7 +188,7 @@ impl Wire {
         !opaque && declared.main == "text"
     }
 
-    fn end_part(&mut self, raw: &[u8], node: &Node, extended: bool) {
+    fn end_part(&mut self, raw: Source<'_>, node: &Node, extended: bool) {
         if extended {
             self.out.push(b' ');
             self.field(raw, &node.md5);
@@ -168,9 +197,10 @@ impl Wire {
         self.out.push(b')');
     }
 
-    fn disposition_language_location(&mut self, raw: &[u8], node: &Node) {
+    fn disposition_language_location(&mut self, raw: Source<'_>, node: &Node) {
         self.out.push(b' ');
-        match node.disposition(raw) {
+        let disposition = node.disposition.clone();
+        match disposition.and_then(|at| Disposition::parse(raw.get(at))) {
             Some(disposition) if self.afford(disposition.kind.len()) => {
                 self.out.push(b'(');
                 self.string(disposition.kind.as_bytes());
@@ -182,7 +212,7 @@ impl Wire {
         }
         self.out.push(b' ');
         let languages = match &node.language {
-            Some(at) => token_list(&raw[at.clone()], 16),
+            Some(at) => token_list(raw.get(at.clone()), 16),
             None => Vec::new(),
         };
         match languages.as_slice() {
@@ -315,8 +345,8 @@ impl Wire {
         beyond_ascii(value).filter(|_| self.ascii)
     }
 
-    fn field(&mut self, raw: &[u8], at: &Option<std::ops::Range<usize>>) {
-        self.value(at.clone().and_then(|at| raw.get(at)));
+    fn field(&mut self, raw: Source<'_>, at: &Option<Range<usize>>) {
+        self.value(at.clone().map(|at| raw.get(at)));
     }
 
     /// A field's value, unfolded; NIL where the field is absent.

@@ -52,6 +52,9 @@ pub struct ConnectionLimits {
     pub per_ip: usize,
     /// Zero: none.
     pub keepalive: Duration,
+    /// Bytes that may wait in the system for a peer that does not read, besides what is under
+    /// way to it; zero: as many as the system likes.
+    pub unsent_bytes: u32,
     pub handshake_timeout: Duration,
 }
 
@@ -266,6 +269,10 @@ where
             .with_interval(Duration::from_secs(20))
             .with_retries(4);
         let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
+    }
+    #[cfg(target_os = "linux")]
+    if limits.unsent_bytes > 0 {
+        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(limits.unsent_bytes);
     }
     let mut stream = Stream::Plain(tcp);
     if shared.options.implicit_tls {

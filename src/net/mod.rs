@@ -7,6 +7,7 @@ pub mod guard;
 mod inflate;
 mod listener;
 pub mod lookup;
+mod patient;
 pub mod resolve;
 mod stream;
 

@@ -35,6 +35,7 @@ fn options(implicit_tls: bool) -> ListenOptions {
             connections: 3,
             per_ip: 2,
             keepalive: Duration::from_secs(60),
+            unsent_bytes: 0,
             handshake_timeout: Duration::from_secs(5),
         }),
         places: Places::default(),

@@ -77,6 +77,7 @@ pub fn start(context: &Context) -> Result<Vec<Listening>, (std::net::SocketAddr,
             connections: config.smtp.max_connections,
             per_ip: config.smtp.max_connections_per_ip,
             keepalive: Duration::from_secs(config.limits.keepalive_secs),
+            unsent_bytes: config.limits.unsent_bytes,
             handshake_timeout: Duration::from_secs(config.limits.tls_handshake_timeout_secs),
         }
     });

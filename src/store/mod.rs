@@ -54,6 +54,7 @@ mod messages;
 mod model;
 mod ops;
 mod options;
+mod outline;
 mod packed;
 mod passage;
 mod prepared;
@@ -113,6 +114,7 @@ pub fn fuzz_fulltext(data: &[u8]) {
 pub use login::Login;
 pub use model::*;
 pub use options::Options;
+pub use outline::{Decoded, Outline, step};
 pub use packed::Kept;
 pub use passage::Passage;
 pub use prepared::Prepared;

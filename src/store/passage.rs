@@ -3,10 +3,10 @@
 //!
 //! May import: mail, types.
 //!
-//! Invariant: a large message is in memory whole only while its structure is looked at, and few
-//! at a time.
+//! Invariant: no large message is in memory whole.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use super::beside::beside;
 use super::error::StoreError;
 use super::handle::Store;
 use super::model::MessageRecord;
+use super::outline::{Outline, step};
 use super::reading::BodyPlace;
 use super::turns::Whose;
 use crate::mail::{SectionRef, Structure, header_len, pick_fields};
@@ -95,8 +96,7 @@ impl Passage {
                 }
             }
             _ => {
-                let raw = self.message(whole)?;
-                let Some(range) = Structure::parse(&raw).range(part, text) else {
+                let Some(range) = self.outline()?.structure.range(part, text) else {
                     return Ok(false);
                 };
                 range.start as u64..range.end as u64
@@ -122,7 +122,19 @@ impl Passage {
         if len < top.len() as u64 || top.len() as u64 == size {
             return Ok(len);
         }
-        Ok(header_len(&self.message(0..size)?) as u64)
+        Ok(self.outline()?.structure.root().header.end as u64)
+    }
+
+    fn outline(&self) -> Result<Arc<Outline>, StoreError> {
+        let size = self.record.size;
+        if size <= STEP {
+            let structure = Structure::parse(&self.message(0..size)?);
+            return Ok(Arc::new(Outline::new(structure)));
+        }
+        let key = (self.mailbox, self.uid, self.record.blob);
+        let own = self.record.prefix.len() as u64;
+        let mut read = |range| self.message(range);
+        Ok(self.store.outline(key, size, own, &mut read)?.0)
     }
 
     /// Part of the message as its owner sees it: its own header lines, and the shared body.
@@ -159,7 +171,11 @@ impl Passage {
         if self.is_empty() {
             return Ok(None);
         }
-        let end = (self.range.start + STEP).min(self.range.end);
+        let own = match self.picked {
+            Some(_) => 0,
+            None => self.record.prefix.len() as u64,
+        };
+        let end = step(self.range.start, own, self.range.end);
         let range = std::mem::replace(&mut self.range.start, end)..end;
         if let Some(picked) = &self.picked {
             let piece = picked.get(range.start as usize..range.end as usize);

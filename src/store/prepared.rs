@@ -13,10 +13,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::StoreError;
 use super::log::{BlobData, BlobPlace, BlobStore, LARGE_BLOB};
 use super::packed::Kept;
+use crate::mail::{StructureReader, Summary, summarize_headers};
 use crate::types::BlobId;
 
 /// Summaries above this are not kept: the message describes itself when it is asked for.
 const MAX_SUMMARY: usize = 3072;
+/// Headers of a large message's parts that are in memory at a time; with more of them it
+/// describes itself when it is asked for.
+const MAX_HEADERS: usize = 1024 * 1024;
+/// What is read of it at a time.
+const PIECE: usize = 64 * 1024;
 
 pub(super) enum Body {
     Small(Arc<BlobData>),
@@ -45,7 +51,10 @@ fn new_id() -> Option<BlobId> {
 }
 
 fn summary_of(raw: &[u8]) -> Kept {
-    let summary = crate::mail::summarize(raw);
+    keep(crate::mail::summarize(raw))
+}
+
+fn keep(summary: Summary) -> Kept {
     let size = summary.envelope.len() + summary.body_structure.len();
     match size <= MAX_SUMMARY {
         true => Kept::pack(summary),
@@ -70,36 +79,47 @@ impl Prepared {
         }
     }
 
-    /// From its beginning and a file that holds the other `len` bytes. Blocking, and all of the
-    /// message is in memory meanwhile: the caller limits how many there are.
+    /// From its beginning and a file that holds the other `len` bytes. Blocking. What is not
+    /// larger than [`LARGE_BLOB`] is in memory from now on; of others only headers and a piece
+    /// are meanwhile.
     pub(super) fn from_spool(
         head: Vec<u8>,
-        mut file: std::fs::File,
+        file: std::fs::File,
         len: u64,
     ) -> Result<Self, StoreError> {
         let broken = |error: std::io::Error| StoreError::Write(format!("spool file: {error}"));
-        let head_len = head.len();
-        let raw_len = head_len as u64 + len;
-        let mut raw = head;
-        raw.reserve_exact(len as usize);
-        (&mut file)
-            .take(len)
-            .read_to_end(&mut raw)
-            .map_err(broken)?;
-        if raw.len() as u64 != raw_len {
-            return Err(StoreError::Write("the spool file is too short".into()));
-        }
+        let short = || StoreError::Write("the spool file is too short".into());
+        let raw_len = head.len() as u64 + len;
+        let mut rest = (&file).take(len);
         if raw_len <= LARGE_BLOB {
-            return Ok(Self::from_bytes(raw.into()));
+            let mut raw = head;
+            raw.reserve_exact(len as usize);
+            rest.read_to_end(&mut raw).map_err(broken)?;
+            return match raw.len() as u64 == raw_len {
+                true => Ok(Self::from_bytes(raw.into())),
+                false => Err(short()),
+            };
         }
-        let summary = summary_of(&raw);
-        raw.truncate(head_len);
-        raw.shrink_to_fit();
+        let mut reader = StructureReader::new(MAX_HEADERS);
+        reader.feed(&head);
+        let mut piece = vec![0; PIECE];
+        let mut read = 0;
+        while read < len {
+            match rest.read(&mut piece).map_err(broken)? {
+                0 => return Err(short()),
+                n => {
+                    reader.feed(piece.get(..n).unwrap_or_default());
+                    read += n as u64;
+                }
+            }
+        }
+        let (structure, headers) = reader.finish();
+        let summary = headers.map(|headers| summarize_headers(&structure, &headers));
         Ok(Self {
             id: new_id(),
             raw_len,
-            summary,
-            body: Arc::new(Body::Large(Arc::new(Mutex::new((raw, file))))),
+            summary: summary.map_or(Kept::Nothing, keep),
+            body: Arc::new(Body::Large(Arc::new(Mutex::new((head, file))))),
             _room: None,
         })
     }
@@ -216,7 +236,39 @@ impl Settled {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn a_large_message_is_summarized_in_pieces() {
+        use std::io::Write;
+
+        let part = |kind: &str| format!("--b\r\nContent-Type: {kind}\r\n\r\nx\r\n");
+        let line = format!("{}\r\n", "A".repeat(76)).repeat(60_000);
+        let top =
+            "From: Ann <a@x.test>\r\nSubject: Pieces\r\nContent-Type: multipart/mixed; boundary=b";
+        let raw = format!(
+            "{top}\r\n\r\n{}{}{line}\r\n--b--\r\n",
+            part("text/plain"),
+            part("text/html; charset=utf-8")
+        );
+        assert!(raw.len() as u64 > LARGE_BLOB);
+        let spooled = |head: usize| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&raw.as_bytes()[head..]).unwrap();
+            file.rewind().unwrap();
+            let head = raw.as_bytes()[..head].to_vec();
+            let len = raw.len() - head.len();
+            Prepared::from_spool(head, file, len as u64).unwrap()
+        };
+        for head in [0, 10, top.len() + 3] {
+            let summary = spooled(head).summary.unpack();
+            assert_eq!(summary, summary_of(raw.as_bytes()).unpack());
+            let kept = summary.plain().unwrap();
+            assert_eq!((&*kept.from, &*kept.subject), ("Ann", "Pieces"));
+        }
+    }
 
     #[test]
     fn large_is_what_goes_to_a_file_of_its_own() {

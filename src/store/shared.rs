@@ -27,6 +27,7 @@ use super::log::{BlobPlace, BlobStore, LogRead};
 use super::lost::Damage;
 use super::model::{MailboxInfo, MailboxList, MessageRecord};
 use super::options::Options;
+use super::outline::Outlines;
 use super::quarantine::Quarantine;
 use super::quota::Counted;
 use super::ring::Ring;
@@ -67,6 +68,8 @@ pub(super) struct Shared {
     pub ring: Ring,
     pub damage: Damage,
     pub quarantine: Quarantine,
+    /// Where parts of large messages lie.
+    pub outlines: Mutex<Outlines>,
     /// Files of large bodies that go at the next checkpoint.
     pub doomed: Mutex<Vec<BlobPlace>>,
     /// In which messages a text can't be.
@@ -135,6 +138,7 @@ impl Shared {
             publish: Mutex::default(),
             damage: Damage::default(),
             quarantine: Quarantine::default(),
+            outlines: Mutex::default(),
             doomed: Mutex::default(),
             files_held: Mutex::default(),
             opened: super::clock::now(),

@@ -4,7 +4,8 @@
 //!
 //! Invariant: whatever its size, a message that comes in holds no more memory than the limit.
 //! From when it is parsed until it is committed it is in memory, unless it goes to a file of its
-//! own; all of those together are bounded (`store.queue_bytes`), and few are parsed at a time.
+//! own (then it never is, as a whole); all of those together are bounded (`store.queue_bytes`),
+//! and few are parsed at a time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

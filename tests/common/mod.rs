@@ -260,12 +260,17 @@ impl Imap {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        let mut imap = Self {
-            stream: BufReader::new(stream),
-            tag: 0,
-        };
+        let mut imap = Self::over(stream);
         imap.line()?;
         Ok(imap)
+    }
+
+    /// The greeting is still to come.
+    pub fn over(stream: TcpStream) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+            tag: 0,
+        }
     }
 
     pub fn line(&mut self) -> std::io::Result<Line> {

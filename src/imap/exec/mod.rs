@@ -12,6 +12,7 @@ mod answer;
 mod append;
 mod context;
 mod fetch;
+mod find;
 mod helper;
 mod keys;
 mod limit;
@@ -40,8 +41,6 @@ pub use self::notify::{NotifyLimits, Watch};
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::io::AsyncWriteExt;
 
 use self::progress::Progress;
 use self::sync::{Selected, Telling};
@@ -101,14 +100,11 @@ impl<'a> Out<'a> {
                 if !told {
                     self.line("* OK Still working");
                 }
-                let patience = if holding {
-                    self.patience.min(HOLDING)
-                } else {
-                    self.patience
-                };
-                let written = send(self.stream, &self.buf, patience).await;
+                let most = if holding { HOLDING } else { Duration::MAX };
+                let written = send(self.stream, &self.buf, self.patience);
+                let written = tokio::time::timeout(most, written).await;
                 self.buf.clear();
-                written
+                written.unwrap_or(Err(Gone { stalled: true }))
             }
         }
     }
@@ -143,18 +139,13 @@ impl<'a> Out<'a> {
     }
 }
 
-/// Every piece has its own time: who reads slowly, but reads, is served.
+/// Who reads slowly, but reads, is served.
 async fn send(stream: &mut Stream, bytes: &[u8], patience: Duration) -> Result<(), Gone> {
     for piece in bytes.chunks(PIECE) {
-        let write = async {
-            stream.write_all(piece).await?;
-            stream.flush().await
-        };
-        match tokio::time::timeout(patience, write).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Gone { stalled: false }),
-            Err(_) => return Err(Gone { stalled: true }),
-        }
+        let written = stream.write_patiently(piece, patience).await;
+        written.map_err(|error| Gone {
+            stalled: error.kind() == std::io::ErrorKind::TimedOut,
+        })?;
     }
     Ok(())
 }

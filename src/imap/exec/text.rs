@@ -2,27 +2,30 @@
 //!
 //! May import: store, mail, telemetry, types.
 //!
-//! Invariant: a large message is in memory whole only while its structure is looked at, and
-//! few at a time; what goes out is read again piece by piece, so a client that reads slowly
-//! holds one piece, however much it asked for.
+//! Invariant: a large message is read piece by piece, also while its structure is looked at (it
+//! is in memory whole only to describe one whose headers are beyond all measure, few at a time),
+//! and again when it goes out: a client that reads slowly holds one piece, however much it asked
+//! for.
 
-use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::find::Finder;
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::imap::object_id;
-use crate::mail::{self, Decoder, SectionRef, Structure};
-use crate::store::{BodyPlace, MessageRecord, Store, StoreError, Turn, Whose};
+use crate::mail::{self, StructureReader};
+use crate::store::{BodyPlace, Decoded, MessageRecord, Store, StoreError, Turn, Whose, step};
 use crate::types::{MailboxKey, Uid};
 
 /// Messages above this are read and cut up beside the runtime's work, and not kept.
 const LARGE: u64 = 256 * 1024;
 /// What is read at a time of a large message; the store's bodies are made of such pieces.
 const STEP: u64 = 256 * 1024;
+/// Headers of its parts that are in memory at a time.
+const HEADERS: usize = 1024 * 1024;
 
 /// A message's bytes, as the client sees them: its own header lines and the shared body.
 #[derive(Clone, Copy)]
@@ -48,8 +51,8 @@ pub(super) enum Place {
     Text(Range<u64>),
     /// The header that fields are picked from.
     Fields(Range<u64>),
-    /// A part in this encoding; so long when it is decoded.
-    Encoded(Range<u64>, String, u64),
+    /// A part in an encoding, and its content.
+    Encoded(Range<u64>, Arc<Decoded>),
     /// A structure or envelope, ready to be written.
     Wire(Vec<u8>),
     Size(u64),
@@ -63,7 +66,7 @@ pub(super) struct Texts {
     /// Some of it could not be read.
     pub damaged: bool,
     /// The message, where it is small.
-    memory: Option<Bytes>,
+    pub(super) memory: Option<Bytes>,
 }
 
 impl Message<'_> {
@@ -100,12 +103,11 @@ impl Message<'_> {
 
     /// RFC 8474, 5.2.
     pub(super) fn thread_id(self) -> Result<String, StoreError> {
-        let top = self.record.prefix.len() as u64 + STEP;
-        let top = self.read(0..self.record.size.min(top))?;
+        let top = self.top()?;
         Ok(object_id::thread_id(&top, self.record.blob))
     }
 
-    fn read(self, range: Range<u64>) -> Result<Bytes, StoreError> {
+    pub(super) fn read(self, range: Range<u64>) -> Result<Bytes, StoreError> {
         let prefix = &self.record.prefix;
         let own = prefix.len() as u64;
         let body = if range.end > own {
@@ -133,22 +135,34 @@ impl Message<'_> {
         Ok(raw.into())
     }
 
-    /// Its beginning with the whole header; all of it where the header is longer than usual.
-    fn top(self) -> Result<Bytes, StoreError> {
-        match self.short_top()? {
-            Some(top) => Ok(top),
-            None => self.whole(),
-        }
+    /// Its beginning, as far as headers are looked into.
+    pub(super) fn top(self) -> Result<Bytes, StoreError> {
+        self.read(0..self.record.size.min(self.own() + STEP))
     }
 
     /// Its beginning, where the whole header is in it.
     pub(super) fn short_top(self) -> Result<Option<Bytes>, StoreError> {
-        let size = self.record.size;
-        if size <= STEP {
-            return self.whole().map(Some);
+        let top = self.top()?;
+        let short = top.len() as u64 == self.record.size || mail::header_len(&top) < top.len();
+        Ok(short.then_some(top))
+    }
+
+    /// The length of its own header lines.
+    pub(super) fn own(self) -> u64 {
+        self.record.prefix.len() as u64
+    }
+
+    /// BODYSTRUCTURE, or BODY, of a large one. None: its headers are beyond all measure.
+    pub(super) fn structure_wire(self, extended: bool) -> Result<Option<Vec<u8>>, StoreError> {
+        let (mut reader, mut at) = (StructureReader::new(HEADERS), 0);
+        while at < self.record.size {
+            let end = step(at, self.own(), self.record.size);
+            reader.feed(&self.read(at..end)?);
+            at = end;
         }
-        let top = self.read(0..size.min(self.record.prefix.len() as u64 + STEP))?;
-        Ok((mail::header_len(&top) < top.len()).then_some(top))
+        let (structure, headers) = reader.finish();
+        let wire = |headers| mail::structure_wire_of(&structure, &headers, extended, !self.utf8);
+        Ok(headers.map(wire))
     }
 
     /// Whether it may be in memory whole only while it has a turn.
@@ -175,197 +189,8 @@ impl Message<'_> {
     }
 }
 
-/// Looks at one message for all items of a FETCH; reads and parses no more than they need, and
-/// that once.
-struct Finder<'a> {
-    message: Message<'a>,
-    whole: OnceCell<Option<Bytes>>,
-    top: OnceCell<Option<Bytes>>,
-    structure: OnceCell<Option<Structure>>,
-    sound: OnceCell<bool>,
-    gone: Cell<bool>,
-}
-
-impl<'a> Finder<'a> {
-    fn new(message: Message<'a>) -> Self {
-        Self {
-            message,
-            whole: OnceCell::new(),
-            top: OnceCell::new(),
-            structure: OnceCell::new(),
-            sound: OnceCell::new(),
-            gone: Cell::new(false),
-        }
-    }
-
-    fn is_large(&self) -> bool {
-        self.message.is_large()
-    }
-
-    /// Damage is no reason to leave a message out; that it is gone is one.
-    fn read<T>(&self, read: Result<T, StoreError>) -> Option<T> {
-        if matches!(read, Err(StoreError::Expunged)) {
-            self.gone.set(true);
-        }
-        read.ok()
-    }
-
-    fn whole(&self) -> Option<&[u8]> {
-        self.whole
-            .get_or_init(|| self.read(self.message.whole()))
-            .as_deref()
-    }
-
-    fn top(&self) -> Option<&[u8]> {
-        if !self.is_large() {
-            return self.whole();
-        }
-        let top = || self.read(self.message.top());
-        self.top.get_or_init(top).as_deref()
-    }
-
-    fn structure(&self) -> Option<&Structure> {
-        self.structure
-            .get_or_init(|| self.whole().map(Structure::parse))
-            .as_ref()
-    }
-
-    /// Once announced, a literal can't turn out to be damaged: a text that is written without
-    /// having been read for its place is read through first.
-    fn is_sound(&self) -> bool {
-        let size = self.message.record.size;
-        let sound = |at| {
-            let piece = self.message.read(at..(at + STEP).min(size));
-            self.read(piece).is_some()
-        };
-        if !self.is_large() {
-            return self.whole().is_some();
-        }
-        *self
-            .sound
-            .get_or_init(|| (0..size).step_by(STEP as usize).all(sound))
-    }
-
-    fn find(self, items: &[FetchItem]) -> Texts {
-        let mut decoded = HashMap::new();
-        let utf8 = self.message.utf8;
-        let place = |item: &FetchItem| match item {
-            // A damaged body is described as an empty one.
-            FetchItem::Envelope if self.message.kept_envelope().is_none() => {
-                let top = self.top().unwrap_or_default();
-                Place::Wire(match utf8 {
-                    true => mail::envelope_wire(top),
-                    false => mail::envelope_wire_ascii(top),
-                })
-            }
-            FetchItem::BodyStructure if self.message.kept_structure().is_none() => {
-                self.structure_wire(true)
-            }
-            FetchItem::Body => self.structure_wire(false),
-            FetchItem::Section(section) => self.section(section).unwrap_or(Place::Nil),
-            FetchItem::Binary { part, .. } => self.binary(part, &mut decoded),
-            FetchItem::BinarySize(part) => match self.binary(part, &mut decoded) {
-                Place::Nil => Place::Size(0),
-                Place::Text(range) => Place::Size(range.end - range.start),
-                Place::Encoded(_, _, size) => Place::Size(size),
-                other => other,
-            },
-            _ => Place::Nil,
-        };
-        let places = items.iter().map(place).collect();
-        let damaged = matches!(self.whole.get(), Some(None))
-            || matches!(self.top.get(), Some(None))
-            || self.sound.get() == Some(&false);
-        let memory = (!self.is_large()).then(|| self.whole.into_inner().flatten());
-        Texts {
-            places,
-            gone: self.gone.get(),
-            damaged,
-            memory: memory.flatten(),
-        }
-    }
-
-    fn structure_wire(&self, extended: bool) -> Place {
-        let whole = self.whole().unwrap_or_default();
-        Place::Wire(match (self.message.utf8, extended) {
-            (true, true) => mail::body_structure_wire(whole),
-            (true, false) => mail::body_wire(whole),
-            (false, extended) => mail::body_structure_wire_ascii(whole, extended),
-        })
-    }
-
-    fn section(&self, section: &Section) -> Option<Place> {
-        let range = if section.part.is_empty() {
-            // No structure is needed.
-            let size = self.message.record.size;
-            let head = || Some(mail::header_len(self.top()?) as u64);
-            match &section.text {
-                SectionText::Whole => 0..size,
-                SectionText::Text => head()?..size,
-                SectionText::Mime => return None,
-                _ => 0..head()?,
-            }
-        } else {
-            let structure = self.structure()?;
-            let range = structure.range(&section.part, &wanted(section))?;
-            range.start as u64..range.end as u64
-        };
-        match section.text {
-            SectionText::HeaderFields(_) | SectionText::HeaderFieldsNot(_) => {
-                Some(Place::Fields(range))
-            }
-            _ => self.is_sound().then_some(Place::Text(range)),
-        }
-    }
-
-    /// BINARY is of leaves (RFC 9051, 6.4.5); what has parts of its own is given as it is.
-    fn binary(&self, part: &[u32], decoded: &mut HashMap<Range<usize>, u64>) -> Place {
-        if part.is_empty() {
-            let all = 0..self.message.record.size;
-            return if self.is_sound() {
-                Place::Text(all)
-            } else {
-                Place::Nil
-            };
-        }
-        let Some((raw, node)) = self
-            .structure()
-            .and_then(|structure| Some((self.whole()?, structure.part(part)?)))
-        else {
-            return Place::Nil;
-        };
-        let range = node.body.start as u64..node.body.end as u64;
-        let encoding = node
-            .encoding
-            .as_deref()
-            .filter(|_| node.children.is_empty());
-        let Some(decoder) = Decoder::new(encoding) else {
-            return Place::UnknownEncoding;
-        };
-        if decoder.is_identity() {
-            return Place::Text(range);
-        }
-        let body = raw.get(node.body.clone()).unwrap_or_default();
-        let length = *decoded
-            .entry(node.body.clone())
-            .or_insert_with(|| decoded_length(decoder, body));
-        Place::Encoded(range, encoding.unwrap_or_default().to_owned(), length)
-    }
-}
-
-fn decoded_length(mut decoder: Decoder, body: &[u8]) -> u64 {
-    let (mut length, mut out) = (0, Vec::new());
-    for piece in body.chunks(STEP as usize) {
-        decoder.feed(piece, &mut out);
-        length += out.len() as u64;
-        out.clear();
-    }
-    decoder.finish(&mut out);
-    length + out.len() as u64
-}
-
 /// The part of `range` that `partial` names.
-fn cut(range: Range<u64>, partial: Option<(u64, u64)>) -> Range<u64> {
+pub(super) fn cut(range: Range<u64>, partial: Option<(u64, u64)>) -> Range<u64> {
     let Some((from, length)) = partial else {
         return range;
     };
@@ -423,11 +248,10 @@ impl Texts {
                 announce(out, if plain { "" } else { "~" }, range.end - range.start);
                 self.copy(message, range, out).await
             }
-            Place::Encoded(range, encoding, length) => {
-                let wanted = cut(0..*length, partial);
+            Place::Encoded(range, decoded) => {
+                let wanted = cut(0..decoded.len, partial);
                 announce(out, "~", wanted.end - wanted.start);
-                self.decode(message, range.clone(), encoding, wanted, out)
-                    .await
+                self.decode(message, range.end, decoded, wanted, out).await
             }
             _ => {
                 out.buf.extend_from_slice(b"NIL");
@@ -465,7 +289,7 @@ impl Texts {
         }
         let mut at = range.start;
         while at < range.end {
-            let end = (at + STEP).min(range.end);
+            let end = step(at, message.own(), range.end);
             let piece = again(message, at..end)?;
             out.put(&piece).await?;
             at = end;
@@ -473,29 +297,28 @@ impl Texts {
         Ok(())
     }
 
-    /// Writes what `wanted` names of the decoded part that lies at `range`.
+    /// Writes what `wanted` names of the content of a part that ends at `part_end`.
     async fn decode(
         &self,
         message: Message<'_>,
-        range: Range<u64>,
-        encoding: &str,
+        part_end: u64,
+        content: &Decoded,
         wanted: Range<u64>,
         out: &mut Out<'_>,
     ) -> Result<(), Gone> {
-        let Some(mut decoder) = Decoder::new(Some(encoding)) else {
+        let Some((mut at, mut done, mut decoder)) = content.begin(wanted.start) else {
             return Err(Gone { stalled: false });
         };
-        let (mut at, mut done) = (range.start, 0);
         let mut decoded = Vec::new();
         while done < wanted.end {
             decoded.clear();
-            if at == range.end {
+            if at == part_end {
                 decoder.finish(&mut decoded);
                 if decoded.is_empty() {
                     return Err(Gone { stalled: false });
                 }
             } else {
-                let end = (at + STEP).min(range.end);
+                let end = step(at, message.own(), part_end);
                 match &self.memory {
                     Some(memory) => decoder.feed(slice(memory, at..end), &mut decoded),
                     None => decoder.feed(&again(message, at..end)?, &mut decoded),
@@ -522,15 +345,4 @@ fn announce(out: &mut Out<'_>, tilde: &str, length: u64) {
 /// Reads what was read a moment ago: now there is no other way to say that it is gone.
 fn again(message: Message<'_>, range: Range<u64>) -> Result<Bytes, Gone> {
     aside(|| message.read(range)).map_err(|_| Gone { stalled: false })
-}
-
-fn wanted(section: &Section) -> SectionRef {
-    match &section.text {
-        SectionText::Whole => SectionRef::Whole,
-        SectionText::Header => SectionRef::Header,
-        SectionText::Text => SectionRef::Text,
-        SectionText::Mime => SectionRef::Mime,
-        SectionText::HeaderFields(_) => SectionRef::HeaderFields(Vec::new()),
-        SectionText::HeaderFieldsNot(_) => SectionRef::HeaderFieldsNot(Vec::new()),
-    }
 }
