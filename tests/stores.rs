@@ -29,7 +29,7 @@ fn login(serving: &Serving, user: &str) -> Imap {
 /// Everything that can be seen of a store, as text. Bodies are in it by length and checksum.
 /// What is told of a mailbox since the first release, and is the same each time.
 fn told_of_old(line: &&Line) -> bool {
-    let new = ["RECENT", "[HIGHESTMODSEQ ", "[MAILBOXID "];
+    let new = ["RECENT", "[HIGHESTMODSEQ ", "[MAILBOXID ", "[URLMECH "];
     !new.iter().any(|new| line.text.contains(new))
 }
 
