@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::common::cli::Cli;
 use super::common::{IMAP, IMAPS, have, skipped};
-use super::{ALICE, demo, run, script};
+use super::{demo, give_quota, run, script};
 
 /// Where the CI script installs libraries for Node.
 fn modules() -> PathBuf {
@@ -38,17 +37,7 @@ fn imapflow_packs_and_comes_back() {
         return;
     }
     let (home, server) = demo();
-    let config = home.path().join("data/posthorn.toml");
-    let quota = [
-        "account",
-        "quota",
-        ALICE,
-        "--bytes",
-        "1M",
-        "--messages",
-        "100",
-    ];
-    Cli { config }.ok(&quota, "");
+    give_quota(&home);
     run(node()
         .arg(script("with_imapflow.js"))
         .args([IMAP, IMAPS].map(|p| server.port(p).to_string())));

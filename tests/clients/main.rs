@@ -49,6 +49,14 @@ fn demo() -> (tempfile::TempDir, Server) {
     (home, server)
 }
 
+/// For alice.
+fn give_quota(home: &tempfile::TempDir) {
+    let config = home.path().join("data/posthorn.toml");
+    let limits = ["--bytes", "1M", "--messages", "100"];
+    let command = [&["account", "quota", ALICE][..], &limits].concat();
+    common::cli::Cli { config }.ok(&command, "");
+}
+
 fn script(name: &str) -> String {
     format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }

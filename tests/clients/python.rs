@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use super::common::cli::Cli;
 use super::common::{IMAP, IMAPS, SMTP, SUBMISSION, SUBMISSIONS, have};
 use super::trace::Trace;
-use super::{ALICE, demo, patient, python_has, run, script};
+use super::{demo, give_quota, patient, python_has, run, script};
 
 #[test]
 fn python_libraries() {
@@ -21,17 +20,7 @@ fn python_libraries() {
 /// Runs a script with the ports of IMAP through a relay and of IMAP over TLS; alice has a quota.
 fn with_quota(name: &str, refused: &[&str]) {
     let (home, server) = demo();
-    let config = home.path().join("data/posthorn.toml");
-    let quota = [
-        "account",
-        "quota",
-        ALICE,
-        "--bytes",
-        "1M",
-        "--messages",
-        "100",
-    ];
-    Cli { config }.ok(&quota, "");
+    give_quota(&home);
     let trace = Trace::before(server.port(IMAP));
     run(patient("python3")
         .arg(script(name))

@@ -40,6 +40,7 @@ mod scram;
 mod search;
 mod seen;
 mod sets;
+mod shared;
 mod slow;
 mod sort;
 mod spelling;

@@ -1,9 +1,9 @@
 //! NOTIFY over mailboxes of others (RFC 5465, 3.1, 5.4 and 5.9; RFC 4314).
 
+use super::acl::BOB;
 use super::common::Imap;
 use super::{ALICE, append, server, texts};
 
-const BOB: &str = "bob@posthorn.test";
 const OF_ALICE: &str = "Other Users/alice@posthorn.test";
 const MESSAGES: &str = "MessageNew MessageExpunge";
 

@@ -3,10 +3,10 @@
 
 use base64::Engine;
 
+use super::acl::BOB;
 use super::common::{Imap, PASSWORD, SUBMISSION, Server, Smtp};
 use super::{ALICE, append, append_mail, server, texts};
 
-const BOB: &str = "bob@posthorn.test";
 const SECRET: &str = "\"Other Users/alice@posthorn.test/Secret\"";
 
 /// What each way answers: untagged lines without what differs from time to time, and the tagged

@@ -11,9 +11,9 @@
 //! would have to wait until the engine has taken the one before.
 //!
 //! Invariants: a layer leaves when the engine has it, so who looks at the layers first and at the
-//! engine then misses nothing; a scan holds the layers of its beginning. What is kept is older
-//! than what waits, and newer than nothing in the engine. After a failure of the engine nothing
-//! more is applied, and everything can still be read.
+//! engine then misses nothing; a scan holds the layers of its beginning. What is kept is what the
+//! engine has, and nothing is kept without all that came after it. After a failure of the engine
+//! nothing more is applied, and everything can still be read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
