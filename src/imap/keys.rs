@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -310,7 +311,7 @@ impl Links {
         Self {
             id: references.id.as_deref().map(hash),
             ancestors: ancestors.into(),
-            thread_id: super::object_id::thread_id_of(references, blob).into(),
+            thread_id: super::object_id::thread_id(references, blob).into(),
         }
     }
 }
@@ -396,7 +397,11 @@ impl Kind for Links {
 
 /// All that is kept, of all mailboxes.
 #[derive(Default)]
-pub struct KeyCache(Mutex<Shelves>);
+pub struct KeyCache {
+    shelves: Mutex<Shelves>,
+    /// Somebody reads what nobody has asked for.
+    preparing: AtomicBool,
+}
 
 #[derive(Default)]
 struct Shelves {
@@ -406,8 +411,22 @@ struct Shelves {
 }
 
 impl KeyCache {
+    /// Whether half of it is free.
+    pub fn has_room(&self, limit: usize) -> bool {
+        self.shelves.lock().bytes < limit / 2
+    }
+
+    /// False: another one has begun. Who begins ends it.
+    pub fn begin_preparing(&self) -> bool {
+        !self.preparing.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn end_preparing(&self) {
+        self.preparing.store(false, Ordering::Relaxed);
+    }
+
     pub fn get<T: Kind>(&self, mailbox: MailboxKey, base: u32) -> Option<Arc<Block<T>>> {
-        let mut shelves = self.0.lock();
+        let mut shelves = self.shelves.lock();
         shelves.clock += 1;
         let now = shelves.clock;
         let shelf = shelves.mailboxes.get_mut(&mailbox)?;
@@ -418,7 +437,7 @@ impl KeyCache {
     /// Keeps a block, at the cost of the mailbox that was not asked for the longest; not at its
     /// own mailbox's cost, of which each block is as useful as the others.
     pub fn put<T: Kind>(&self, limit: usize, mailbox: MailboxKey, base: u32, block: Arc<Block<T>>) {
-        let mut shelves = self.0.lock();
+        let mut shelves = self.shelves.lock();
         shelves.clock += 1;
         let now = shelves.clock;
         shelves.remove::<T>(mailbox, base);
@@ -575,6 +594,6 @@ mod tests {
         cache.put(limit, key(2), 0, block(60));
         assert!(!has(1, 0) && has(2, 0));
         cache.put(limit, key(2), 0, block(90));
-        assert_eq!(cache.0.lock().bytes, block(90).bytes);
+        assert_eq!(cache.shelves.lock().bytes, block(90).bytes);
     }
 }

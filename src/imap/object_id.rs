@@ -22,14 +22,9 @@ pub fn email_id(blob: BlobId, variant: u32) -> String {
     }
 }
 
-/// Of a message (or its header) with this body: a hash of the Message-ID that its conversation
-/// began with, as far as it says. One that says nothing is alone.
-pub fn thread_id(header: &[u8], blob: BlobId) -> String {
-    thread_id_of(&References::read(header), blob)
-}
-
-/// As `thread_id`, where the references were read already.
-pub fn thread_id_of(references: &References, blob: BlobId) -> String {
+/// Of a message with this body: a hash of the Message-ID that its conversation began with, as far
+/// as it says. One that says nothing is alone.
+pub fn thread_id(references: &References, blob: BlobId) -> String {
     match references.root() {
         Some(root) => {
             let hash = digest(&SHA256, root);
@@ -47,7 +42,7 @@ mod tests {
     #[test]
     fn a_conversation_has_one_thread_id_and_it_stays() {
         let blob = BlobId([7; 16]);
-        let of = |text: &str| thread_id(text.as_bytes(), blob);
+        let of = |text: &str| thread_id(&References::read(text.as_bytes()), blob);
         let first = of("Message-ID: <a@x>\r\n\r\n");
         assert_eq!(first, "TvTnm_q_YNwEcZOiinD_f_g");
         assert_eq!(of("Message-ID: <b@x>\r\nIn-Reply-To: <a@x>\r\n\r\n"), first);

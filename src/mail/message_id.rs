@@ -5,6 +5,7 @@
 //! May import: nothing of ours outside `mail`.
 
 use super::content::quoted;
+use super::envelope::Envelope;
 use super::header::{fields_within_limit, unfold};
 
 /// A longer one is none.
@@ -80,6 +81,21 @@ impl References {
                 in_reply_to = in_reply_to.or(Some(field.value));
             }
         }
+        Self::of(id, references, in_reply_to)
+    }
+
+    /// What ENVELOPE tells, where the message has no References.
+    pub fn told(envelope: &Envelope<'_>) -> Self {
+        let (id, in_reply_to) = (&envelope.message_id, &envelope.in_reply_to);
+        Self::of(id.as_deref(), None, in_reply_to.as_deref())
+    }
+
+    /// From the values of the fields.
+    pub(super) fn of(
+        id: Option<&[u8]>,
+        references: Option<&[u8]>,
+        in_reply_to: Option<&[u8]>,
+    ) -> Self {
         let mut ancestors = references.map(message_ids).unwrap_or_default();
         if ancestors.is_empty() {
             // RFC 5256, 3, step 1.
@@ -104,6 +120,7 @@ impl References {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{Traits, summarize};
 
     fn ids(value: &str) -> Vec<String> {
         let text = |id| String::from_utf8(id).unwrap();
@@ -138,5 +155,50 @@ mod tests {
         assert_eq!(reply.ancestors, [b"p@x"]);
         assert_eq!(read("Message-ID: <m@x>\r\n\r\n").root(), Some(&b"m@x"[..]));
         assert_eq!(read("Subject: s\r\n\r\n").root(), None);
+        // Of the usual message without References, no more than its ENVELOPE is needed.
+        let usual = "Message-ID: <m@x>\r\nIn-Reply-To: <p@x>\r\n\r\n";
+        assert!(summarize(usual.as_bytes()).traits.has(Traits::LINKS_TOLD));
+    }
+
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("<a@b>"),
+            Just("<\"a b\"@c>"),
+            Just("<\"a\\\"b\"@c>"),
+            Just("<a\r\n b@c>"),
+            Just("text"),
+            Just("(a <b@c>)"),
+            Just("<>"),
+            Just("<"),
+            Just("\r\n\t"),
+            Just("\0"),
+            Just("<\u{e4}@x>"),
+            Just("=?utf-8?q?<q@r>?="),
+        ];
+        proptest::collection::vec(part, 0..4).prop_map(|parts| parts.join(" "))
+    }
+
+    proptest! {
+        /// Where a summary says that ENVELOPE tells it all, it does.
+        #[test]
+        fn what_is_told_is_what_is_read(
+            fields in proptest::collection::vec(
+                (proptest::sample::select(vec!["Message-ID", "In-Reply-To", "References", "X"]), value()),
+                0..5,
+            ),
+        ) {
+            let lines = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+            let header = lines.collect::<String>() + "\r\n";
+            let summary = summarize(header.as_bytes());
+            let envelope = Envelope::read(&summary.envelope).unwrap();
+            let referring = fields.iter().any(|(name, _)| *name == "References");
+            let told = summary.traits.has(Traits::LINKS_TOLD);
+            prop_assert!(!(told && referring));
+            if told {
+                prop_assert_eq!(References::told(&envelope), References::read(header.as_bytes()));
+            }
+        }
     }
 }

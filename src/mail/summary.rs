@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::address::{AddressItem, parse_addresses};
 use super::bytes::{trim, truncate};
 use super::date::parse_date;
+use super::envelope::Envelope;
 use super::header::fields_within_limit;
+use super::message_id::References;
 use super::structure::{Headers, Structure};
 use super::wire::{body_structure_wire, envelope_wire, structure_wire_of};
 use super::words::decode_words;
@@ -50,6 +52,14 @@ impl Traits {
     pub const BULK: u8 = 4;
     /// Importance: high, Priority: urgent, or X-Priority 1 or 2.
     pub const IMPORTANT: u8 = 8;
+    /// What the header says of its conversation is all in the ENVELOPE: `References::told` gives
+    /// what `References::read` would.
+    pub const LINKS_TOLD: u8 = 16;
+
+    /// All of these are set.
+    pub fn has(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
 }
 
 /// Never fails: what can't be parsed is described as what it is, opaque text.
@@ -70,6 +80,7 @@ fn summary(header: &[u8], body_structure: Vec<u8>) -> Summary {
         ..Summary::default()
     };
     let (mut from, mut subject, mut date) = (None, None, None);
+    let (mut id, mut references, mut in_reply_to) = (None, None, None);
     for field in fields_within_limit(header) {
         if field.name.len() > 16 {
             continue;
@@ -78,7 +89,16 @@ fn summary(header: &[u8], body_structure: Vec<u8>) -> Summary {
             b"from" => from = from.or(Some(field.value)),
             b"subject" => subject = subject.or(Some(field.value)),
             b"date" => date = date.or(Some(field.value)),
+            b"message-id" => id = id.or(Some(field.value)),
+            b"references" => references = references.or(Some(field.value)),
+            b"in-reply-to" => in_reply_to = in_reply_to.or(Some(field.value)),
             name => summary.traits.0 |= traits_of(name, trim(field.value)),
+        }
+    }
+    if references.is_none() {
+        let told = Envelope::read(&summary.envelope).map(|e| References::told(&e));
+        if told == Some(References::of(id, None, in_reply_to)) {
+            summary.traits.0 |= Traits::LINKS_TOLD;
         }
     }
     summary.from = from.map(writer).unwrap_or_default();

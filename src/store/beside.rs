@@ -19,6 +19,16 @@ pub(super) fn beside<R>(work: impl FnOnce() -> R) -> R {
     }
 }
 
+/// How far a thread steps back where others want the processor.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 19;
+
+/// For the thread that calls it alone; Linux has that, elsewhere it does nothing.
+pub fn step_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICE);
+}
+
 /// The file system can't say what is in memory: then reads are as they come.
 static CANNOT_TELL: AtomicBool = AtomicBool::new(false);
 

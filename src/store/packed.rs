@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
 
-use crate::mail::Summary;
+use crate::mail::{Summary, Traits};
 
 /// A summary of a message. Variants are only ever appended: their numbers are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,24 @@ pub(super) struct WrittenSummary<'a> {
     _from: &'a str,
     _subject: &'a str,
     _sent: Option<u64>,
-    _traits: u8,
+    traits: Traits,
+}
+
+/// What many messages are searched and sorted by, of a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sketch<'a> {
+    /// In wire form.
+    pub envelope: &'a [u8],
+    pub traits: Traits,
+}
+
+impl<'a> From<WrittenSummary<'a>> for Sketch<'a> {
+    fn from(summary: WrittenSummary<'a>) -> Self {
+        Self {
+            envelope: summary.envelope,
+            traits: summary.traits,
+        }
+    }
 }
 
 /// Reads many summaries with the same room to work in.
@@ -105,18 +122,18 @@ pub(super) struct Unpacking {
 }
 
 impl Unpacking {
-    /// As `Kept::unpack`, of the envelope.
-    pub(super) fn envelope<'a>(&'a mut self, kept: WrittenKept<'a>) -> Option<&'a [u8]> {
+    /// As `Kept::unpack`, of what is searched by.
+    pub(super) fn sketch<'a>(&'a mut self, kept: WrittenKept<'a>) -> Option<Sketch<'a>> {
         match kept {
             WrittenKept::Nothing => None,
-            WrittenKept::Plain(summary) => Some(summary.envelope),
+            WrittenKept::Plain(summary) => Some(summary.into()),
             WrittenKept::Packed(packed) => {
                 self.packed.clear();
                 self.packed.extend_from_slice(&MARK);
                 self.packed.extend_from_slice(packed);
                 decompress(&self.packed, &mut self.plain)?;
                 let summary: WrittenSummary<'_> = postcard::from_bytes(&self.plain).ok()?;
-                Some(summary.envelope)
+                Some(summary.into())
             }
         }
     }
@@ -195,10 +212,13 @@ mod tests {
         for kept in [kept, Kept::Plain(Box::new(summary.clone()))] {
             let written = postcard::to_stdvec(&kept).unwrap();
             let written = postcard::from_bytes(&written).unwrap();
-            let envelope = unpacking.envelope(written);
-            assert_eq!(envelope, Some(&summary.envelope[..]));
+            let sketch = Sketch {
+                envelope: &summary.envelope,
+                traits: summary.traits,
+            };
+            assert_eq!(unpacking.sketch(written), Some(sketch));
         }
-        assert_eq!(unpacking.envelope(WrittenKept::Nothing), None);
+        assert_eq!(unpacking.sketch(WrittenKept::Nothing), None);
         let nothing = Summary::default();
         let small = Kept::pack(nothing.clone());
         assert_eq!(small.plain(), Some(&nothing), "not made larger");

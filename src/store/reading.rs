@@ -14,7 +14,7 @@ use super::handle::Store;
 use super::keys;
 use super::log::{BlobPlace, LogError};
 use super::model::{MessageRecord, variant};
-use super::packed::{Unpacking, WrittenKept};
+use super::packed::{Sketch, Unpacking, WrittenKept};
 use super::quarantine::Damaged;
 use super::shared::Shared;
 use crate::types::{BlobId, MailboxKey, Uid, UnixMillis};
@@ -70,8 +70,8 @@ impl WrittenHead<'_> {
 /// Called with the written record; false ends the scan.
 type EachRaw<'a> = &'a mut dyn FnMut(Uid, &[u8]) -> Result<bool, StoreError>;
 
-/// Called with what a record begins with, and the ENVELOPE.
-type EachEnvelope<'a> = &'a mut dyn FnMut(Uid, MessageHead, Option<&[u8]>);
+/// Called with what a record begins with, and what is searched by.
+type EachSketch<'a> = &'a mut dyn FnMut(Uid, MessageHead, Option<Sketch<'_>>);
 
 /// Where a body lay when it was first read. Who keeps it reads on though the message is
 /// expunged: what was begun can be finished until compaction takes the bytes away.
@@ -136,19 +136,19 @@ impl Store {
         beside(scan)
     }
 
-    /// As `scan_heads`, with the ENVELOPE in wire form. None: it was not kept.
-    pub fn scan_envelopes(
+    /// As `scan_heads`, with the ENVELOPE. None: it was not kept.
+    pub fn scan_sketches(
         &self,
         mailbox: MailboxKey,
         range: std::ops::RangeInclusive<u32>,
-        each: EachEnvelope<'_>,
+        each: EachSketch<'_>,
     ) -> Result<(), StoreError> {
         let mut unpacking = Unpacking::default();
         let mut scan = || {
             self.scan_raw(mailbox, range.clone(), &mut |uid, value| {
                 let record: WrittenRecord<'_> = keys::decode_start(value)?;
                 let head = record.head.read();
-                each(uid, head, unpacking.envelope(record.summary));
+                each(uid, head, unpacking.sketch(record.summary));
                 Ok(true)
             })
         };

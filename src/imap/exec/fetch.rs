@@ -22,6 +22,9 @@ use crate::types::{Flag, MailboxKey, ModSeq, Rights, SystemFlags, Uid, UidSet};
 /// Messages whose records are held at a time.
 const WINDOW: usize = 128;
 
+/// Who fetches so many envelopes mostly searches or sorts them next.
+const MANY: u64 = 1_000;
+
 /// What the items need.
 #[derive(Clone, Copy, Default)]
 struct Needs {
@@ -175,6 +178,9 @@ impl Exec {
             )
             .await?;
             tokio::task::yield_now().await;
+        }
+        if uids.len() >= MANY && items.contains(&FetchItem::Envelope) {
+            self.key_reader(key, &current).prepare();
         }
         if !trouble.unseen.is_empty() {
             self.unmark_seen(key, &trouble.unseen, &current).await;

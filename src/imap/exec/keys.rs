@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::helper::Helper;
 use crate::imap::keys::{Block, Facts, KeyCache, Kind, Links, SPAN, Texts};
-use crate::mail::{Envelope, References, envelope_wire};
-use crate::store::{BodyPlace, MessageHead, Snapshot, Store, StoreError};
+use crate::mail::{Envelope, References, Traits, envelope_wire};
+use crate::store::{BodyPlace, MessageHead, Sketch, Snapshot, Store, StoreError, step_back};
 use crate::types::{BlobId, MailboxKey, Uid};
 
 /// Bytes of bodies whose headers are read together.
@@ -44,6 +44,21 @@ impl<T> Default for Lane<T> {
             read: None,
             next: None,
         }
+    }
+}
+
+/// The turn to read what nobody has asked for.
+struct Preparing(Arc<KeyCache>);
+
+impl Preparing {
+    fn begin(cache: &Arc<KeyCache>) -> Option<Self> {
+        cache.begin_preparing().then(|| Self(cache.clone()))
+    }
+}
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        self.0.end_preparing();
     }
 }
 
@@ -192,25 +207,18 @@ impl Reader {
         let mut facts = Vec::with_capacity(missing.len());
         let mut without = Vec::new();
         let mut room = String::new();
-        if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
-            let range = *first..=*last;
-            self.store
-                .scan_envelopes(self.mailbox, range, &mut |uid, head, envelope| {
-                    if missing.binary_search(&uid.0).is_ok() {
-                        facts.push((uid.0, facts_of(&head)));
-                        match envelope.and_then(Envelope::read) {
-                            Some(envelope) => {
-                                read.push((uid.0, Texts::read(&envelope, &mut room)));
-                            }
-                            None => without.push((uid.0, head.blob)),
-                        }
-                    }
-                })?;
-            // They cost nothing more, and are mostly asked for next.
-            let base = first / SPAN;
-            if self.cache.get::<Facts>(self.mailbox, base).is_none() {
-                self.keep(base, facts);
+        self.sketches(missing, &mut |uid, head, sketch| {
+            facts.push((uid, facts_of(&head)));
+            match sketch.and_then(|sketch| Envelope::read(sketch.envelope)) {
+                Some(envelope) => read.push((uid, Texts::read(&envelope, &mut room))),
+                None => without.push((uid, head.blob)),
             }
+        })?;
+        // They cost nothing more, and are mostly asked for next.
+        if let Some(base) = missing.first().map(|first| first / SPAN)
+            && self.cache.get::<Facts>(self.mailbox, base).is_none()
+        {
+            self.keep(base, facts);
         }
         for (uid, blob) in without {
             let top = self.top(uid, blob)?.unwrap_or_default();
@@ -221,20 +229,43 @@ impl Reader {
         Ok(read)
     }
 
+    /// Of the missing ones that are there.
+    fn sketches(
+        &self,
+        missing: &[u32],
+        each: &mut dyn FnMut(u32, MessageHead, Option<Sketch<'_>>),
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else {
+            return Ok(());
+        };
+        let scan = &mut |uid: Uid, head: MessageHead, sketch: Option<Sketch<'_>>| {
+            if missing.binary_search(&uid.0).is_ok() {
+                each(uid.0, head, sketch);
+            }
+        };
+        self.store.scan_sketches(self.mailbox, *first..=*last, scan)
+    }
+
+    /// Bodies are read of those alone whose ENVELOPE does not tell it all.
     fn read_links(&self, missing: &[u32]) -> Result<Vec<(u32, Links)>, StoreError> {
-        let mut lane = Lane::<Facts>::default();
-        let mut facts = Vec::with_capacity(missing.len());
-        for uid in missing {
-            facts.extend(lane.find(self, Uid(*uid))?.map(|facts| (*uid, *facts)));
-        }
         let mut read = Vec::with_capacity(missing.len());
-        let mut next = facts.into_iter().peekable();
+        let mut rest = Vec::new();
+        self.sketches(missing, &mut |uid, head, sketch| {
+            let told = sketch.filter(|sketch| sketch.traits.has(Traits::LINKS_TOLD));
+            match told.and_then(|sketch| Envelope::read(sketch.envelope)) {
+                Some(envelope) => {
+                    read.push((uid, Links::of(&References::told(&envelope), head.blob)));
+                }
+                None => rest.push((uid, head)),
+            }
+        })?;
+        let mut next = rest.into_iter().peekable();
         while let Some((uid, first)) = next.next() {
             let mut group = vec![(uid, first.blob)];
             let mut bytes = first.size;
-            while let Some((uid, facts)) = next.next_if(|(_, f)| bytes + f.size <= TOGETHER) {
-                bytes += facts.size;
-                group.push((uid, facts.blob));
+            while let Some((uid, head)) = next.next_if(|(_, head)| bytes + head.size <= TOGETHER) {
+                bytes += head.size;
+                group.push((uid, head.blob));
             }
             let blobs: Vec<BlobId> = group.iter().map(|(_, blob)| *blob).collect();
             let bodies = if bytes <= TOGETHER {
@@ -252,6 +283,45 @@ impl Reader {
             }
         }
         Ok(read)
+    }
+
+    /// Reads texts on a thread that steps back for all others. One at a time does that, and only
+    /// where there is room in plenty: nobody has asked for them yet.
+    pub(super) fn prepare(self) {
+        let Some(first) = self.unprepared(0) else {
+            return;
+        };
+        let Some(turn) = Preparing::begin(&self.cache) else {
+            return;
+        };
+        // Where no thread is to be had, it is done when it is asked for.
+        let _ = std::thread::Builder::new()
+            .name("keys".into())
+            .stack_size(512 * 1024)
+            .spawn(move || {
+                step_back();
+                let mut next = Some(first);
+                while let Some(base) = next.filter(|_| self.cache.has_room(self.limit)) {
+                    if self.block::<Texts>(base, None).is_err() {
+                        break;
+                    }
+                    next = self.unprepared(base.saturating_add(1));
+                }
+                drop(turn);
+            });
+    }
+
+    /// The first block with messages from here on of which no texts are kept.
+    fn unprepared(&self, from: u32) -> Option<u32> {
+        let mut base = from;
+        loop {
+            let start = base.checked_mul(SPAN)?;
+            base = self.current.range(start..=u32::MAX).next()?.1.uid.0 / SPAN;
+            if self.cache.get::<Texts>(self.mailbox, base).is_none() {
+                return Some(base);
+            }
+            base += 1;
+        }
     }
 
     /// A damaged body says nothing.

@@ -136,13 +136,17 @@ impl Exec {
     }
 
     pub(super) fn keys_of(&self, scene: &Scene) -> Keys {
-        Keys::new(Reader {
+        Keys::new(self.key_reader(scene.key, &scene.current))
+    }
+
+    pub(super) fn key_reader(&self, mailbox: MailboxKey, current: &Arc<Snapshot>) -> Reader {
+        Reader {
             store: self.store.clone(),
             cache: self.keys.clone(),
             limit: self.key_cache_bytes,
-            mailbox: scene.key,
-            current: scene.current.clone(),
-        })
+            mailbox,
+            current: current.clone(),
+        }
     }
 
     /// What matches, in the order of the mailbox; with scores where `scored`. `among`: only

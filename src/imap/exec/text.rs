@@ -16,7 +16,7 @@ use super::find::Finder;
 use super::{Gone, Out, aside};
 use crate::imap::command::{FetchItem, Section, SectionText};
 use crate::imap::object_id;
-use crate::mail::{self, StructureReader};
+use crate::mail::{self, Envelope, References, StructureReader, Traits};
 use crate::store::{BodyPlace, Decoded, MessageRecord, Store, StoreError, Turn, Whose, step};
 use crate::types::{MailboxKey, Uid};
 
@@ -103,8 +103,14 @@ impl Message<'_> {
 
     /// RFC 8474, 5.2.
     pub(super) fn thread_id(self) -> Result<String, StoreError> {
-        let top = self.top()?;
-        Ok(object_id::thread_id(&top, self.record.blob))
+        let summary = self.record.summary.summary();
+        let told = summary.filter(|summary| summary.traits.has(Traits::LINKS_TOLD));
+        let envelope = told.as_ref().and_then(|s| Envelope::read(&s.envelope));
+        let references = match envelope {
+            Some(envelope) => References::told(&envelope),
+            None => References::read(&self.top()?),
+        };
+        Ok(object_id::thread_id(&references, self.record.blob))
     }
 
     pub(super) fn read(self, range: Range<u64>) -> Result<Bytes, StoreError> {

@@ -15,6 +15,7 @@ use super::segment::{self, Segment, SegmentError, Span, UNFINISHED, Writing, mer
 use super::{BATCH, Indexed, Part, State, Task};
 use crate::mail::Trigrams;
 use crate::store::ballast;
+use crate::store::beside::step_back;
 use crate::store::error::StoreError;
 use crate::store::keys::{self, MailboxRecord};
 use crate::store::reading::BodyPlace;
@@ -36,16 +37,6 @@ const RATIO: u64 = 4;
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
 /// Numbers between two looks at the time.
 const LOOK: usize = 1024;
-
-/// How far the thread steps back where others want the processor.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 19;
-
-/// Linux: for the thread that calls it alone.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(NICE);
-}
 
 /// The thread's own.
 pub(in crate::store) struct Indexer {
