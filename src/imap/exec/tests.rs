@@ -10,6 +10,7 @@ use super::*;
 use crate::config::StoreConfig;
 use crate::imap::capability::Enabled;
 use crate::imap::fragment::{Event, Fragmenter, Limits};
+use crate::imap::keys::Texts;
 use crate::imap::parser::{Options, parse};
 use crate::store::{Prepared, Recipient, Turn, Whose};
 use crate::types::{AccountId, Address, Domain, UnixMillis};
@@ -288,5 +289,45 @@ async fn whoever_looks_at_large_messages_waits_for_a_turn_and_not_for_one_accoun
     drop(all);
     for command in commands() {
         run(&store, b, &command).await;
+    }
+}
+
+/// FETCH of a whole mailbox's envelopes brings what the next SEARCH wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_searched_is_read_after_many_envelopes() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, [a, _]) = store(home.path()).await;
+    for _ in 0..9 {
+        run(&store, a, "COPY 1:* INBOX").await;
+    }
+    let mut exec = exec(&store, a);
+    let key = exec.selected.as_ref().unwrap().key;
+    let fetch = |exec: Exec, range: &'static str| async move {
+        let (mut stream, mut client) = stream().await;
+        let all = tokio::spawn(async move {
+            let mut all = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut client, &mut all).await
+        });
+        let mut exec = exec;
+        let mut out = Out::new(&mut stream, Duration::from_secs(10));
+        let tagged = command(&format!("FETCH {range} ENVELOPE"));
+        exec.run(tagged, &mut out).await.unwrap();
+        drop(out);
+        drop(stream);
+        all.await.unwrap().unwrap();
+        exec
+    };
+    let bases = [0, 3, 5];
+    let known = |exec: &Exec| bases.map(|base| exec.keys.get::<Texts>(key, base).is_some());
+    exec = fetch(exec, "1:900").await;
+    // Where there is no room in plenty, nothing is read that nobody has asked for.
+    exec.key_cache_bytes = 0;
+    exec = fetch(exec, "1:*").await;
+    assert_eq!(known(&exec), [false; 3]);
+    exec.key_cache_bytes = 1 << 20;
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while known(&exec) != [true; 3] {
+        assert!(std::time::Instant::now() < until, "they are never read");
+        exec = fetch(exec, "1:*").await;
     }
 }
