@@ -165,6 +165,8 @@ pub enum Command {
         /// It is about the selected mailbox.
         selected: bool,
         save: bool,
+        /// It is SORT or THREAD.
+        sorts: bool,
     },
     Fetch {
         set: SequenceSet,
@@ -194,6 +196,7 @@ impl Command {
             Self::Search(search) | Self::Thread { search, .. } => {
                 !search.uid || search.key.has_numbers()
             }
+            Self::MultiSearch { search, .. } => search.key.has_numbers(),
             Self::Select { parameters, .. } => parameters.iter().any(|parameter| {
                 matches!(parameter, SelectParameter::QResync(known) if known.matching.is_some())
             }),

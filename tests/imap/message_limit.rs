@@ -145,3 +145,44 @@ fn the_last_ones_are_worked_on_and_the_answer_says_so() {
     assert_eq!(texts(&lines), ["* VANISHED 1:24"]);
     assert!(tagged.starts_with("OK [HIGHESTMODSEQ "), "{tagged}");
 }
+
+/// RFC 9738, 3.1: a number that the client chose is not cut, and neither is one APPEND.
+#[test]
+fn what_is_asked_for_as_a_whole_is_refused() {
+    let (_home, server) = configured("message_limit = 1000");
+    let mut imap = login(&server);
+    filled(&mut imap);
+    let (lines, tagged) = fetched(&mut imap, "UID FETCH 1:* (FLAGS) (PARTIAL -1:-1001)");
+    assert!(tagged.starts_with("NO [MESSAGELIMIT 1000] "), "{tagged}");
+    assert!(lines.is_empty());
+    let (lines, tagged) = fetched(&mut imap, "UID FETCH 1:* (FLAGS) (PARTIAL 1:1000)");
+    assert_eq!((lines.len(), tagged.as_str()), (1000, "OK Fetched"));
+    let message = " {12+}\r\nSubject: s\r\n";
+    for (messages, answer) in [(1001, "NO [MESSAGELIMIT 1000] "), (1000, "OK [APPENDUID ")] {
+        let (_, tagged) = imap.command(&format!("APPEND other{}", message.repeat(messages)));
+        assert!(tagged.starts_with(answer), "{tagged}");
+    }
+    let lines = imap.ok("STATUS other (MESSAGES)");
+    assert_eq!(texts(&lines), ["* STATUS other (MESSAGES 1000)"]);
+}
+
+/// RFC 9738, 3.1: both codes, so that nobody takes what was left out for expunged.
+#[test]
+fn what_was_left_out_is_told_beside_what_is_gone() {
+    let (_home, server) = configured("message_limit = 1000");
+    let mut imap = login(&server);
+    filled(&mut imap);
+    let mut other = login(&server);
+    other.ok("SELECT box");
+    other.ok("UID STORE 1000 +FLAGS.SILENT (\\Deleted)");
+    other.ok("UID EXPUNGE 1000");
+    let (lines, tagged) = imap.command("STORE 1:* +FLAGS.SILENT (\\Seen)");
+    let lines = texts(&lines);
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("* NO [MESSAGELIMIT 1000 25] ")),
+        "{lines:?}"
+    );
+    assert!(tagged.starts_with("OK [EXPUNGEISSUED] "), "{tagged}");
+}

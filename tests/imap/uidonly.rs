@@ -57,6 +57,7 @@ fn message_numbers_are_refused() {
         "UID THREAD REFERENCES UTF-8 1:2",
         "REPLACE 1 box {14+}\r\nSubject: s\r\n\r\n",
         "UID SEARCH NOT (SEEN OR FLAGGED *)",
+        "ESEARCH IN (selected) RETURN (ALL) 1:2",
         "SELECT box (QRESYNC (1 1 1:3 (1 3)))",
     ] {
         let (lines, tagged) = imap.command(command);

@@ -60,6 +60,17 @@ fn headers_and_names_in_utf8() {
             .1
             .starts_with("BAD")
     );
+    // SORT and THREAD have no form without one (RFC 5256, 3).
+    for charset in ["UTF-8", "US-ASCII"] {
+        let sorted = a.ok(&format!("SORT (SUBJECT) {charset} ALL"));
+        assert_eq!(texts(&sorted), ["* SORT 1"]);
+        let threads = a.ok(&format!("THREAD REFERENCES {charset} ALL"));
+        assert_eq!(texts(&threads), ["* THREAD (1)"]);
+    }
+    let counted = a.ok("UID SORT RETURN (COUNT) (DATE) UTF-8 SUBJECT \"\u{fc}\"");
+    assert!(texts(&counted)[0].ends_with(" COUNT 1"), "{counted:?}");
+    let (_, tagged) = a.command("SORT (DATE) KOI8-R ALL");
+    assert!(tagged.starts_with("NO [BADCHARSET"), "{tagged}");
     assert_eq!(
         texts(&a.ok("SEARCH SUBJECT \"Gr\u{fc}\u{df}e\"")),
         ["* SEARCH 1"]

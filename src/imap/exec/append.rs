@@ -122,6 +122,9 @@ impl Exec {
                     catenated,
                 } => {
                     incoming.check_last()?;
+                    // RFC 9738, 3.1.
+                    let more = self.within_limit(incoming.messages.len() + 1);
+                    more.map_err(answer)?;
                     if incoming.messages.len() >= config.max_append_messages {
                         return Err("NO [LIMIT] Too many messages in one APPEND".into());
                     }

@@ -91,6 +91,14 @@ impl Exec {
         }
         let mut uids = self.uids(set, uid)?;
         let numbering = self.selected()?.numbering.clone();
+        // RFC 9394, 3.4: before what has changed is looked for.
+        if let Some(range) = modifiers.partial {
+            let there = uids.ranges().flat_map(|r| numbering.range(r));
+            let there: Vec<u32> = there.map(|(_, message)| message.uid.0).collect();
+            let part = there.get(range.of(there.len())).unwrap_or_default();
+            self.within_limit(part.len())?;
+            uids = part.iter().copied().collect();
+        }
         if let Some(since) = modifiers.changed_since.map(ModSeq) {
             self.use_modseq(out);
             if modifiers.vanished {
@@ -99,12 +107,6 @@ impl Exec {
             let current = self.selected()?.current();
             let changed = current.changed_since(since, &uids);
             uids = changed.map(|(_, message)| message.uid.0).collect();
-        }
-        if let Some(range) = modifiers.partial {
-            let there = uids.ranges().flat_map(|r| numbering.range(r));
-            let there: Vec<u32> = there.map(|(_, message)| message.uid.0).collect();
-            let part = there.get(range.of(there.len())).unwrap_or_default();
-            uids = part.iter().copied().collect();
         }
         if modifiers.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
             items.push(FetchItem::ModSeq);

@@ -49,6 +49,16 @@ impl Exec {
         }
     }
 
+    /// Where a client says how many it wants, it gets them or nothing (RFC 9738, 3.1).
+    pub(super) fn within_limit(&self, messages: usize) -> Result<(), Refusal> {
+        let most = self.message_limit;
+        if most > 0 && messages > most as usize {
+            let text = format!("[MESSAGELIMIT {most}] More messages than one command may work on");
+            return Err(Refusal::No(text));
+        }
+        Ok(())
+    }
+
     /// The first UID that a search looks at: messages that it names by number or UID count.
     pub(super) fn search_from(&mut self, key: &SearchKey) -> u32 {
         if self.message_limit == 0 {
@@ -68,11 +78,29 @@ impl Exec {
             return answer;
         };
         let code = format!("[MESSAGELIMIT {} {lowest}]", self.message_limit);
+        let mut beside = || out.line(&format!("* NO {code} The last ones only"));
         match answer {
             Ok(text) if !text.starts_with('[') => Ok(format!("{code} {text}")),
             Ok(text) => {
-                out.line(&format!("* NO {code} The last ones only"));
+                beside();
                 Ok(text)
+            }
+            Err(Refusal::No(text)) if text.starts_with("[EXPUNGEISSUED]") => {
+                beside();
+                Ok(text)
+            }
+            // What was worked on is done all the same.
+            Err(Refusal::No(text))
+                if ["[MODIFIED ", "[UNKNOWN-CTE]"]
+                    .iter()
+                    .any(|c| text.starts_with(c)) =>
+            {
+                beside();
+                Err(Refusal::No(text))
+            }
+            Err(Refusal::Trouble(text)) => {
+                beside();
+                Err(Refusal::Trouble(text))
             }
             refused => refused,
         }

@@ -23,7 +23,7 @@ pub(super) fn search(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
         c.space()?;
         charset = Some(c.astring_text()?.to_ascii_uppercase());
         if !is_known(charset.as_deref()) {
-            return Ok(unknown_charset(c, returns.as_deref()));
+            return Ok(unknown_charset(c, returns.as_deref(), false));
         }
         c.space()?;
     }
@@ -63,6 +63,7 @@ pub(super) fn multi_search(c: &mut Cursor<'_>) -> Parsed<Command> {
         Command::SearchInCharset { save, .. } => Command::SearchInCharset {
             selected: sources.is_empty() || sources.contains(&SearchSource::Selected),
             save,
+            sorts: false,
         },
         other => other,
     })
@@ -165,7 +166,7 @@ pub(super) fn sort(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
         return bad("SORT takes a charset and search keys");
     }
     if !is_known(charset.as_deref()) {
-        return Ok(unknown_charset(c, returns.as_deref()));
+        return Ok(unknown_charset(c, returns.as_deref(), true));
     }
     c.space()?;
     checked(Search {
@@ -189,7 +190,7 @@ pub(super) fn thread(c: &mut Cursor<'_>, uid: bool) -> Parsed<Command> {
     c.space()?;
     let charset = Some(c.astring_text()?.to_ascii_uppercase());
     if !is_known(charset.as_deref()) {
-        return Ok(unknown_charset(c, None));
+        return Ok(unknown_charset(c, None, true));
     }
     c.space()?;
     let search = Search {
@@ -208,11 +209,14 @@ fn is_known(charset: Option<&str>) -> bool {
 }
 
 /// What follows is in a charset that nobody knows.
-fn unknown_charset(c: &mut Cursor<'_>, returns: Option<&[SearchReturn]>) -> Command {
+fn unknown_charset(c: &mut Cursor<'_>, returns: Option<&[SearchReturn]>, sorts: bool) -> Command {
     c.rest();
     let save = returns.is_some_and(|returns| returns.contains(&SearchReturn::Save));
-    let selected = true;
-    Command::SearchInCharset { selected, save }
+    Command::SearchInCharset {
+        selected: true,
+        save,
+        sorts,
+    }
 }
 
 /// What RETURN asks for, and what UPDATE is to tell of new messages.

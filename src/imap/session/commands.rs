@@ -104,11 +104,14 @@ impl Session {
                 self.phase = Phase::Idle { tag };
                 self.output.push_back(Output::IdleBegin);
             }
-            // RFC 6855, 3: all is UTF-8 by then.
+            // RFC 6855, 3: all is UTF-8 by then. SORT and THREAD name it all the same: they have
+            // to (RFC 5256, 3).
             Command::Search(Search {
-                charset: Some(_), ..
+                charset: Some(_),
+                sort: None,
+                ..
             })
-            | Command::SearchInCharset { .. }
+            | Command::SearchInCharset { sorts: false, .. }
                 if self.enabled.utf8_accept =>
             {
                 self.bad(Some(&tag), "No CHARSET after ENABLE UTF8=ACCEPT");

@@ -29,6 +29,7 @@ pub fn search(
         return Ok(Command::SearchInCharset {
             selected: true,
             save: false,
+            sorts: sort.is_some(),
         });
     }
     let mut left = 1000;
