@@ -156,7 +156,7 @@ impl Directory {
         all.into_iter().filter(seen).collect()
     }
 
-    /// May `account` know of any mailbox of `owner`?
+    /// May `account` do anything with any mailbox of `owner`?
     pub fn is_shared_by(&self, owner: AccountId, account: AccountId) -> bool {
         let sees = |who| {
             let all = self.acls.named.get(&who);
@@ -164,7 +164,7 @@ impl Directory {
                 .into_iter()
                 .flat_map(|all| all.range(first_of(owner)..))
                 .take_while(|key| key.account == owner);
-            of_owner.any(|key| self.rights(account, *key).contains(Rights::LOOKUP))
+            of_owner.any(|key| self.rights(account, *key) != Rights::NONE)
         };
         owner != account && (sees(Who::Account(account)) || sees(Who::Anyone))
     }

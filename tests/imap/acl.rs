@@ -124,9 +124,9 @@ fn what_can_not_be_seen_is_not_there() {
     b.ok("SELECT INBOX");
     for shared in [false, true] {
         if shared {
-            // One mailbox can be seen, and one has all rights but that.
+            // One mailbox can be seen, and one has rights that are enough for none of these.
             a.ok("SETACL box bob lr");
-            a.ok("SETACL hidden bob rswipkxtea");
+            a.ok("SETACL hidden bob swpte");
         }
         for command in [
             "SELECT THERE",
@@ -178,6 +178,47 @@ fn what_can_not_be_seen_is_not_there() {
         }
     }
     assert!(tagged(&mut b, &format!("SELECT {}", hers("box"))).starts_with("OK"));
+}
+
+/// Section 4: the right that a command needs is enough, where nobody may look too.
+#[test]
+fn a_mailbox_that_is_not_listed_takes_what_may_be_put_there() {
+    let (_home, server) = server();
+    let (mut a, mut b) = (server.imap(ALICE), server.imap(BOB));
+    append(&mut b, "INBOX", "");
+    a.ok("CREATE box");
+    grant(&mut a, "i");
+    b.ok("SELECT INBOX");
+    assert!(tagged(&mut b, &format!("COPY 1 {}", hers("box"))).starts_with("OK [COPYUID "));
+    let appended = append(&mut b, &hers("box"), "");
+    assert!(appended.starts_with("OK [APPENDUID "), "{appended}");
+    let mine = [format!("* MYRIGHTS {} i", hers("box"))];
+    let mine: Vec<&str> = mine.iter().map(String::as_str).collect();
+    answers(&mut b, &format!("MYRIGHTS {}", hers("box")), &mine, "OK");
+    b.ok("UNSELECT");
+    for command in ["SELECT", "DELETE", "GETACL", "STATUS (MESSAGES)"] {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let command = format!("{verb} {} {rest}", hers("box"));
+        answers(&mut b, command.trim_end(), &[], "NO [NONEXISTENT]");
+    }
+    assert!(untagged(&mut b, "LIST \"\" Other*").is_empty());
+    grant(&mut a, "r");
+    let selected = b.ok(&format!("SELECT {}", hers("box")));
+    assert!(texts(&selected).contains(&"* 2 EXISTS"), "{selected:?}");
+    append(&mut a, "box", "");
+    assert!(untagged(&mut b, "NOOP").contains(&"* 3 EXISTS".to_owned()));
+    b.ok("FETCH 1:* FLAGS");
+    let found = untagged(&mut b, "ESEARCH IN (selected) ALL");
+    assert!(found[0].ends_with(" UID ALL 1:3"), "{found:?}");
+    let found = untagged(&mut b, "ESEARCH IN (subtree \"Other Users\") ALL");
+    assert!(found.is_empty(), "{found:?}");
+    grant(&mut a, "l");
+    answers(
+        &mut b,
+        "NOOP",
+        &["* OK [CLOSED] You may not read this mailbox any more"],
+        "OK",
+    );
 }
 
 /// Section 4: what each command needs, and that without it nothing happens.

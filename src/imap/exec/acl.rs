@@ -1,6 +1,6 @@
 //! SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS (RFC 4314, 3).
 
-use super::naming::Place;
+use super::naming::{Place, nonexistent};
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::AclChange;
 use crate::imap::encode;
@@ -39,6 +39,7 @@ impl Exec {
         Some(Identifier { who, negative })
     }
 
+    /// Not where it can't be seen, though `a` is there (section 6).
     fn administered(&self, name: &str) -> Result<Place, Refusal> {
         let place = self.resolve(name)?;
         match place.rights.contains(Rights::ADMINISTER) {
@@ -161,8 +162,11 @@ impl Exec {
     }
 
     pub(super) fn my_rights(&self, name: &str, out: &mut Out<'_>) -> Answer {
-        // Who has none of the rights that this takes does not see the mailbox.
-        let Place { info, rights } = self.resolve(name)?;
+        let place = self.place(name)?;
+        if !place.rights.any(TELLING) {
+            return Err(nonexistent());
+        }
+        let Place { info, rights } = place;
         self.write_rights(&info.name, rights, &mut out.buf);
         Ok("Rights given".into())
     }
@@ -175,6 +179,16 @@ impl Exec {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+/// Who has one of these may know what he has (RFC 4314, 4).
+const TELLING: Rights = Rights(
+    Rights::LOOKUP.0
+        | Rights::READ.0
+        | Rights::INSERT.0
+        | Rights::CREATE.0
+        | Rights::DELETE.0
+        | Rights::ADMINISTER.0,
+);
 
 fn owner_keeps() -> Refusal {
     Refusal::No("[CANNOT] The owner keeps all rights".into())

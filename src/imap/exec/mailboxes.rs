@@ -1,6 +1,6 @@
 //! SELECT, EXAMINE, CREATE, DELETE, STATUS, CLOSE (RFC 9051, 6.3 and 6.4).
 
-use super::naming::{Home, Place, READABLE, no_permission, nonexistent};
+use super::naming::{Home, Place, no_permission, nonexistent};
 use super::sync::Selected;
 use super::{Answer, Exec, Out, Refusal, aside};
 use crate::imap::command::{SelectParameter, StatusItem};
@@ -56,10 +56,11 @@ impl Exec {
         if self.selected.take().is_some() {
             out.line("* OK [CLOSED] The previous mailbox is closed");
         }
-        let Place { info, rights } = self.resolve(name)?;
-        if !rights.contains(READABLE) {
-            return Err(no_permission());
+        let place = self.place(name)?;
+        if !place.rights.contains(Rights::READ) {
+            return Err(place.refused());
         }
+        let Place { info, rights } = place;
         // RFC 4314, 5.2
         let read_only = read_only || !rights.any(CHANGING);
         // RFC 7162, 3.1.8

@@ -151,9 +151,10 @@ impl Exec {
 
     /// Where COPY, MOVE and APPEND go; `TRYCREATE` where it is not there but could be made.
     pub(super) fn target(&self, name: &str) -> Result<MailboxInfo, Refusal> {
-        match self.resolve(name) {
+        match self.place(name) {
             Ok(place) if place.rights.contains(Rights::INSERT) => return Ok(place.info),
-            Ok(_) => return Err(no_permission()),
+            Ok(place) if place.rights.contains(Rights::LOOKUP) => return Err(no_permission()),
+            Ok(_) => {}
             Err(Refusal::No(_)) => {}
             Err(trouble) => return Err(trouble),
         }

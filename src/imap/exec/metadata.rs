@@ -245,7 +245,7 @@ impl Exec {
         let done = if name.is_empty() {
             self.set_of_server(entries).await?
         } else {
-            let info = self.resolve_for(name, Rights::WRITE)?;
+            let info = self.resolve_for(name, Rights::LOOKUP.with(Rights::WRITE))?;
             if info.key.account != self.account.id
                 && entries.iter().any(|(entry, _)| is_private(entry))
             {

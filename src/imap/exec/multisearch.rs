@@ -6,12 +6,11 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 
-use super::naming::READABLE;
 use super::search::Scene;
 use super::{Answer, Exec, Out, Refusal};
 use crate::imap::command::{Search, SearchSource};
 use crate::store::{MailboxInfo, StoreError};
-use crate::types::MailboxKey;
+use crate::types::{MailboxKey, Rights};
 
 /// A batch is no smaller.
 const LEAST_BATCH: u32 = 500;
@@ -130,7 +129,9 @@ impl Exec {
             }
         }
         let mut known: HashSet<MailboxKey> = HashSet::new();
-        found.retain(|info| known.insert(info.key) && self.rights_on(info.key).contains(READABLE));
+        found.retain(|info| {
+            known.insert(info.key) && self.rights_on(info.key).contains(Rights::READ)
+        });
         Ok(found)
     }
 

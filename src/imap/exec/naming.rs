@@ -1,6 +1,7 @@
 //! From a name to a mailbox, and what this account may do with it (RFC 4314; RFC 2342).
 //!
-//! All commands name mailboxes through [`Exec::resolve`]. Mailboxes of others are called
+//! All commands name mailboxes through [`Exec::resolve`], or [`Exec::resolve_for`] where a right
+//! of its own is enough. Mailboxes of others are called
 //! `Other Users/<address>/<name>`. One that can't be seen is as good as none: same answer, and
 //! nobody's list of mailboxes is read who shares nothing with this account.
 
@@ -19,6 +20,16 @@ pub(super) const OTHERS: &str = "Other Users/";
 pub(super) struct Place {
     pub info: MailboxInfo,
     pub rights: Rights,
+}
+
+impl Place {
+    /// Who has not the right that he needs hears no more than what he may see.
+    pub(super) fn refused(&self) -> Refusal {
+        match self.rights.contains(Rights::LOOKUP) {
+            true => no_permission(),
+            false => nonexistent(),
+        }
+    }
 }
 
 /// A name that need not be there yet.
@@ -99,8 +110,18 @@ impl Exec {
         Ok(owner.unwrap_or(Home::Nowhere))
     }
 
-    /// The mailbox of a name that this account can see.
+    /// The mailbox of a name, if this account may see it.
     pub(super) fn resolve(&self, name: &str) -> Result<Place, Refusal> {
+        let place = self.place(name)?;
+        match place.rights.contains(Rights::LOOKUP) {
+            true => Ok(place),
+            false => Err(nonexistent()),
+        }
+    }
+
+    /// The mailbox of a name with what this account may do there, be it nothing: who may not see
+    /// it and has not the right that he needs is told that there is none (`refused`).
+    pub(super) fn place(&self, name: &str) -> Result<Place, Refusal> {
         let name = plain(name);
         let (owner, local) = match self.home(name)? {
             Home::Own => (self.account.id, name.to_owned()),
@@ -110,9 +131,6 @@ impl Exec {
         let list = self.store.mailboxes(owner)?;
         let info = list.find(&local).ok_or_else(nonexistent)?;
         let rights = self.rights_on(info.key);
-        if !rights.contains(Rights::LOOKUP) {
-            return Err(nonexistent());
-        }
         let info = match owner == self.account.id {
             true => info.clone(),
             false => self.others_info(info).ok_or_else(nonexistent)?,
@@ -120,12 +138,13 @@ impl Exec {
         Ok(Place { info, rights })
     }
 
-    /// The same, for somebody who needs all these rights.
+    /// For somebody who needs all these rights, and no other (RFC 4314, 4): who may insert needs
+    /// not see where.
     pub(super) fn resolve_for(&self, name: &str, needed: Rights) -> Result<MailboxInfo, Refusal> {
-        let place = self.resolve(name)?;
+        let place = self.place(name)?;
         match place.rights.contains(needed) {
             true => Ok(place.info),
-            false => Err(no_permission()),
+            false => Err(place.refused()),
         }
     }
 
@@ -215,7 +234,7 @@ impl Exec {
         if rights == selected.rights {
             return Ok(());
         }
-        if selected.mailbox.is_deleted() || rights.contains(READABLE) {
+        if selected.mailbox.is_deleted() || rights.contains(Rights::READ) {
             selected.set_rights(rights, &mut out.buf);
             return Ok(());
         }
@@ -230,11 +249,11 @@ impl Exec {
     /// May what happens in the selected mailbox be told?
     pub(super) fn may_be_told(&self) -> bool {
         let selected = self.selected.as_ref();
-        selected.is_some_and(|selected| self.rights_on(selected.key).contains(READABLE))
+        selected.is_some_and(|selected| self.rights_on(selected.key).contains(Rights::READ))
     }
 }
 
-/// What a mailbox is selected with.
+/// Of which others may know that there is something in it.
 pub(super) const READABLE: Rights = Rights(Rights::LOOKUP.0 | Rights::READ.0);
 
 #[cfg(test)]
