@@ -55,6 +55,8 @@ impl Traits {
     /// What the header says of its conversation is all in the ENVELOPE: `References::told` gives
     /// what `References::read` would.
     pub const LINKS_TOLD: u8 = 16;
+    /// There is a message/global in the BODYSTRUCTURE, which RFC 3501 does not know.
+    pub const GLOBAL: u8 = 32;
 
     /// All of these are set.
     pub fn has(self, bits: u8) -> bool {
@@ -79,6 +81,10 @@ fn summary(header: &[u8], body_structure: Vec<u8>) -> Summary {
         body_structure,
         ..Summary::default()
     };
+    let mut pieces = summary.body_structure.windows(GLOBAL.len());
+    if pieces.any(|piece| piece == GLOBAL) {
+        summary.traits.0 |= Traits::GLOBAL;
+    }
     let (mut from, mut subject, mut date) = (None, None, None);
     let (mut id, mut references, mut in_reply_to) = (None, None, None);
     for field in fields_within_limit(header) {
@@ -108,6 +114,9 @@ fn summary(header: &[u8], body_structure: Vec<u8>) -> Summary {
         .and_then(|date| u64::try_from(date.millis).ok());
     summary
 }
+
+/// As it is written; no string in a BODYSTRUCTURE has bare quotes.
+const GLOBAL: &[u8] = b"(\"message\" \"global\" ";
 
 fn traits_of(name: &[u8], value: &[u8]) -> u8 {
     // Some add parameters or comments: the first word decides.

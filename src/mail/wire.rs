@@ -101,6 +101,12 @@ fn structure_wire(raw: Source<'_>, structure: &Structure, extended: bool, ascii:
                         steps.push(Step::EndMultipart(index));
                         steps.extend(node.children.iter().rev().map(|c| Step::Begin(*c)));
                     }
+                    // RFC 3501, 9, knows no message but message/rfc822: to who keeps to it, another
+                    // is a part without parts.
+                    Kind::Message if ascii && node.content_type.is("message", "global") => {
+                        wire.basic(raw, node);
+                        wire.end_part(raw, node, extended);
+                    }
                     Kind::Message => {
                         wire.basic(raw, node);
                         wire.out.push(b' ');

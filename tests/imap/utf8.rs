@@ -150,3 +150,23 @@ fn mail_of_clients_that_do_not_enable_it_is_kept_as_it_is() {
         assert_eq!(envelope.is_ascii(), downgraded, "{envelope}");
     }
 }
+
+/// RFC 3501, 9, knows message/rfc822 alone; RFC 9051, 9, message/global too.
+#[test]
+fn a_message_of_another_kind_is_a_part_to_who_does_not_know_it() {
+    let (_home, server) = server();
+    let mut a = server.imap(ALICE);
+    let text = "Content-Type: message/global\r\n\r\nSubject: i\r\n\r\nx\r\n";
+    a.ok(&format!("APPEND INBOX {{{}+}}\r\n{text}", text.len()));
+    a.ok("SELECT INBOX");
+    let plain = "* 1 FETCH (BODYSTRUCTURE (\"message\" \"global\" NIL NIL NIL \"7bit\" 17 NIL NIL NIL NIL))";
+    assert_eq!(texts(&a.ok("FETCH 1 BODYSTRUCTURE")), [plain]);
+    let plain = "* 1 FETCH (BODY (\"message\" \"global\" NIL NIL NIL \"7bit\" 17))";
+    assert_eq!(texts(&a.ok("FETCH 1 BODY")), [plain]);
+    a.ok("ENABLE IMAP4rev2");
+    let whole = a.ok("FETCH 1 BODYSTRUCTURE");
+    assert!(
+        texts(&whole)[0].contains("\"7bit\" 17 (NIL {1}"),
+        "{whole:?}"
+    );
+}

@@ -84,7 +84,9 @@ impl Message<'_> {
     /// BODYSTRUCTURE, likewise.
     pub(super) fn kept_structure(&self) -> Option<&[u8]> {
         let summary = self.record.summary.plain()?;
-        self.fits(&summary.body_structure)
+        let global = summary.traits.has(Traits::GLOBAL);
+        let wire = self.fits(&summary.body_structure);
+        wire.filter(|_| self.utf8 || !global)
     }
 
     /// RFC 6855, 3: no UTF-8 for who has not said that he reads it. Texts of other charsets stay

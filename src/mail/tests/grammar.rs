@@ -157,14 +157,21 @@ fn check_tail(tail: &[Value]) {
     assert!(is_nstring(loc));
 }
 
-/// Also that octets are what BODY[part] gives.
-fn check_body(value: &Value, part: &mut Vec<u32>, top: bool, raw: &[u8], structure: &Structure) {
+/// Also that octets are what BODY[part] gives. `global`: message/global has parts (RFC 9051, 9).
+fn check_body(
+    value: &Value,
+    part: &mut Vec<u32>,
+    top: bool,
+    raw: &[u8],
+    structure: &Structure,
+    global: bool,
+) {
     let items = list(value);
     let parts = items.iter().take_while(|i| matches!(i, List(_))).count();
     if parts > 0 {
         for (i, child) in items[..parts].iter().enumerate() {
             part.push(u32::try_from(i + 1).unwrap());
-            check_body(child, part, false, raw, structure);
+            check_body(child, part, false, raw, structure, global);
             part.pop();
         }
         assert!(is_string(&items[parts]));
@@ -195,7 +202,7 @@ fn check_body(value: &Value, part: &mut Vec<u32>, top: bool, raw: &[u8], structu
     let bytes = structure.section(raw, part, &SectionRef::Whole).unwrap();
     assert_eq!(bytes.len(), *octets, "{part:?}");
     let rest = match (main.as_slice(), sub.as_slice()) {
-        (b"message", b"rfc822" | b"global") => {
+        (b"message", sub) if sub == b"rfc822" || sub == b"global" && global => {
             let [envelope, body, Number(_), rest @ ..] = rest else {
                 panic!("message {rest:?}")
             };
@@ -203,7 +210,7 @@ fn check_body(value: &Value, part: &mut Vec<u32>, top: bool, raw: &[u8], structu
             let header = structure.section(raw, part, &SectionRef::Header).unwrap();
             let text = structure.section(raw, part, &SectionRef::Text).unwrap();
             assert_eq!(header.len() + text.len(), *octets);
-            check_body(body, part, true, raw, structure);
+            check_body(body, part, true, raw, structure, global);
             rest
         }
         (b"text", _) => {
@@ -242,6 +249,7 @@ pub(super) fn check_message(raw: &[u8]) {
         true,
         raw,
         &structure,
+        true,
     );
     check_body(
         &read(&body_wire(raw)),
@@ -249,11 +257,12 @@ pub(super) fn check_message(raw: &[u8]) {
         true,
         raw,
         &structure,
+        true,
     );
     check_envelope(&read(&envelope_wire_ascii(raw)));
     for extended in [true, false] {
         let wire = body_structure_wire_ascii(raw, extended);
-        check_body(&read(&wire), &mut Vec::new(), true, raw, &structure);
+        check_body(&read(&wire), &mut Vec::new(), true, raw, &structure, false);
     }
     // The header and the rest, the picked fields and the others: nothing is lost.
     let header = header_section(raw, &SectionRef::Header).unwrap();
