@@ -169,6 +169,11 @@ pub fn of(theirs: &Theirs, utf8: bool) -> Translated<Meaning> {
             let charset = Some(search::charset_name(charset));
             match search::search(*uid, charset, search_criteria.as_ref(), None)? {
                 Command::Search(search) => Command::Thread { algorithm, search },
+                Command::SearchInCharset { selected, save, .. } => Command::SearchInCharset {
+                    selected,
+                    save,
+                    sorts: true,
+                },
                 other => other,
             }
         }
